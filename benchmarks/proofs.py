@@ -50,7 +50,7 @@ def verification(key: ProofKey) -> Turn:
 def contestants(loop: asyncio.AbstractEventLoop) -> dict[str, Turn]:
     authority = FakeAuthority("https://auth.example.com", audience=API)
     clock, key = authority.clock, ProofKey()
-    bound, unbound = authority.mint("read", claims=key.confirmation), authority.mint("read")
+    bound, unbound = authority.mint("read", bound_to=key), authority.mint("read")
 
     def turn_of(middleware: Any, make_fields: Callable[[], list[tuple[bytes, bytes]]]) -> Turn:
         async def run(scopes: list[dict[str, Any]]) -> float:

@@ -24,6 +24,8 @@ from scopeguard.testing.transport import FakeTransport, Hold
 if TYPE_CHECKING:
     import httpx
 
+    from scopeguard.testing.proofs import ProofKey
+
 log: Final = logging.getLogger("scopeguard.testing")
 _warned = threading.Event()
 
@@ -52,6 +54,9 @@ class FakeAuthority:
     >>> without_jti = authority.mint("read", claims={"jti": None})
     >>> authority.bearer("read").keys()
     dict_keys(['Authorization'])
+    >>> from scopeguard.testing import ProofKey
+    >>> authority.dpop("read", key=ProofKey(), method="GET", uri="https://api.test/rows").keys()
+    dict_keys(['Authorization', 'DPoP'])
     >>> with authority.outage():
     ...     pass    # a guard without keys answers 503 here
     """
@@ -158,6 +163,7 @@ class FakeAuthority:
         algorithm: str | None = None,
         key: SigningKey | None = None,
         token_format: TokenFormat | str = TokenFormat.JWT,
+        bound_to: ProofKey | None = None,
     ) -> str:
         """Issue an access token. It is valid unless the arguments make it invalid: none of them is checked.
 
@@ -169,6 +175,7 @@ class FakeAuthority:
         * *algorithm*: sign with this authority's key for it, which is generated and published on first use.
         * *key*: sign with this key, which is not published.
         * *token_format*: ``"jwt"``, or ``"opaque"`` for a token that guards must introspect.
+        * *bound_to*: bind the token to this key of a client (``cnf`` with ``jkt``, RFC 9449 section 6).
         """
         now = int(self.clock.wall())
         all_claims = {
@@ -180,6 +187,7 @@ class FakeAuthority:
             "iat": now,
             "jti": secrets.token_urlsafe(12),
             "scope": scope if scope is None or isinstance(scope, str) else " ".join(scope),
+            **({} if bound_to is None else bound_to.confirmation),
         }
         content = _override(all_claims, claims)
         if TokenFormat(token_format) is TokenFormat.OPAQUE:
@@ -195,6 +203,27 @@ class FakeAuthority:
     def bearer(self, scope: str | Iterable[str] | None = None, **overrides: Any) -> dict[str, str]:
         """Return request headers with a token from :meth:`mint`, which takes the same arguments."""
         return {"Authorization": f"Bearer {self.mint(scope, **overrides)}"}
+
+    def dpop(
+        self,
+        scope: str | Iterable[str] | None = None,
+        *,
+        key: ProofKey,
+        method: str,
+        uri: str,
+        nonce: str | None = None,
+        **overrides: Any,
+    ) -> dict[str, str]:
+        """Return the headers of one request with a token that is bound to *key*, and a proof of that key (RFC 9449).
+
+        * *method*, *uri*: what the proof covers. Its time is that of the clock.
+        * *nonce*: the value of ``DPoP-Nonce`` that the API has sent, if it demands one.
+
+        Everything else goes to :meth:`mint`. For a bad proof, use :meth:`ProofKey.headers
+        <scopeguard.testing.ProofKey.headers>`.
+        """
+        token = self.mint(scope, bound_to=key, **overrides)
+        return key.headers(token, method, uri, at=self.clock.wall(), claims={"nonce": nonce})
 
     def key(self, algorithm: str | None = None) -> SigningKey:
         """Return the signing key, or that for *algorithm*. It is generated and published on first use."""

@@ -101,7 +101,7 @@ class _Forge:
         self.authority, self.uri, self.method, self.scope = authority, uri, method, scope
         self.key, self.stranger = ProofKey(), ProofKey()
         self.now = int(authority.clock.wall())
-        self.token = authority.mint(scope, claims=self.key.confirmation)
+        self.token = authority.mint(scope, bound_to=self.key)
         self.proofs: dict[str, BadProof] = {}
         self._count = 0
 
@@ -377,8 +377,8 @@ def _bindings(forge: _Forge) -> None:
         add(name, forge.good(ath=token_hash(token)), why, rule, token=token, error=_TOKEN)
 
     bad_token("token-unbound", "the token is bound to no key", "D-46")
-    bad_token("token-of-another-key", "the token is bound to another key", "D-43", claims=stranger.confirmation)
-    bad_token("token-expired", "the token has expired", "D-61", claims=forge.key.confirmation, expires_in=-3600)
+    bad_token("token-of-another-key", "the token is bound to another key", "D-43", bound_to=stranger)
+    bad_token("token-expired", "the token has expired", "D-61", bound_to=forge.key, expires_in=-3600)
     thumbprint = forge.key.thumbprint
     for name, confirmation in {
         "empty": {},

@@ -17,7 +17,7 @@ class ProofKey:
     """The key of a client that sends DPoP proofs (RFC 9449).
 
     >>> key = ProofKey()
-    >>> token = authority.mint("read", claims=key.confirmation)
+    >>> token = authority.mint("read", bound_to=key)
     >>> headers = key.headers(token, "GET", "https://api.test/rows", at=authority.clock.wall())
     """
 

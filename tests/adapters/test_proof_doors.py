@@ -282,7 +282,7 @@ class Socket:
     def __init__(self, guard: Guard, authority: FakeAuthority) -> None:
         self.app = asgi.GuardMiddleware(self._accept, guard=guard)
         self.authority = authority
-        self.token = authority.mint("read", claims=KEY.confirmation)
+        self.token = authority.mint("read", bound_to=KEY)
 
     @staticmethod
     async def _accept(scope: Any, receive: Any, send: Any) -> None:

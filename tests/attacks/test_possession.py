@@ -57,7 +57,7 @@ class Api:
         }  # fmt: skip
         issuers = [] if "resolver" in settings else [Issuer(self.authority.url, **(issuer or {}))]
         self.guard = Guard(*issuers, **self.settings)
-        self.bound = self.authority.mint("read", claims=KEY.confirmation)
+        self.bound = self.authority.mint("read", bound_to=KEY)
         self.unbound = self.authority.mint("read")
 
     def dpop(self, token: str, uri: str = URI) -> list[tuple[bytes, bytes]]:
@@ -265,7 +265,7 @@ async def test_an_mcp_server_takes_proofs_for_the_whole_url_and_renews_nonces():
     server = Server()
     guard = server.guard(dpop=DPoP(nonce_keys=[NONCE_KEY]))
     app = server.protect([Tool("*", "read")], guard=guard)
-    token = server.authority.mint("read", claims=KEY.confirmation)
+    token = server.authority.mint("read", bound_to=KEY)
     clock = server.authority.clock
 
     async def below_a_mount(scope: Scope, receive: Receive, send: Send) -> None:
@@ -313,7 +313,7 @@ def test_one_client_with_many_keys_does_not_fill_the_memory():
     keys = [ProofKey() for _ in range(10)]
 
     def send(key: ProofKey, subject: str) -> Decision:
-        token = api.authority.mint("read", subject=subject, claims=key.confirmation)
+        token = api.authority.mint("read", subject=subject, bound_to=key)
         proof = key.proof(token, "GET", URI, at=api.clock.wall())
         return api.check([(b"authorization", f"DPoP {token}".encode()), (b"dpop", proof.encode())])
 

@@ -48,7 +48,7 @@ class Api:
         self.authority = FakeAuthority(audience=RES)
         self.clock: FakeClock = self.authority.clock
         self.guard = self.another(store=store, issuer=issuer, **policy)
-        self.token = self.authority.mint("read", claims=KEY.confirmation)
+        self.token = self.authority.mint("read", bound_to=KEY)
 
     def another(self, *, store: Store | None = None, issuer: Mapping[str, Any] | None = None, **policy: Any) -> Guard:
         return Guard(
@@ -109,7 +109,7 @@ def refusal(decision: Decision) -> tuple[int, Reason, str]:
 @pytest.mark.parametrize("algorithm", ["ES256", "PS256", "EdDSA"])
 def test_the_holder_of_the_key_is_admitted(api: Api, algorithm: str):
     key = ProofKey(algorithm)
-    token = api.authority.mint("read", claims=key.confirmation)
+    token = api.authority.mint("read", bound_to=key)
     decision = api.send(api.proof(key=key, token=token), token=token)
     assert isinstance(decision, Granted)
     assert decision.access_token.sender_constrained is True
@@ -323,12 +323,12 @@ def test_a_proof_is_accepted_for_a_minute(api: Api, age: int, *, granted: bool):
 
 @pytest.mark.rule("D-43", "D-46", "D-61")
 def test_token_and_key_must_belong_together(api: Api):
-    token = api.authority.mint("read", claims=OTHER.confirmation)
+    token = api.authority.mint("read", bound_to=OTHER)
     assert refusal(api.send(api.proof(token=token), token=token)) == (401, Reason.WRONG_PROOF_KEY, "invalid_token")
     unbound = api.authority.mint("read")
     refused = api.send(api.proof(token=unbound), token=unbound)
     assert refusal(refused) == (401, Reason.WRONG_PROOF_KEY, "invalid_token")
-    expired = api.authority.mint("read", claims=KEY.confirmation, expires_in=-100)
+    expired = api.authority.mint("read", bound_to=KEY, expires_in=-100)
     assert refusal(api.send(api.proof(token=expired), token=expired)) == (401, Reason.TOKEN_EXPIRED, "invalid_token")
 
 
@@ -426,7 +426,7 @@ def test_malformed_credentials_are_an_invalid_request(api: Api, value: str):
 
 @pytest.mark.rule("D-49", "P-11")
 def test_a_missing_scope_is_named_in_the_challenge_of_the_scheme(api: Api):
-    token = api.authority.mint("other", claims=KEY.confirmation)
+    token = api.authority.mint("other", bound_to=KEY)
     found = challenges(api.send(api.proof(token=token), token=token))
     assert list(found) == ["DPoP"]
     assert 'error="insufficient_scope"' in found["DPoP"]
@@ -493,7 +493,7 @@ def test_one_mode_is_enough(settings: dict[str, Any], rule: Rule | None, modes: 
         clock=authority.clock,
         audit="off",
     )
-    bound, unbound = authority.mint("read", claims=KEY.confirmation), authority.mint("read")
+    bound, unbound = authority.mint("read", bound_to=KEY), authority.mint("read")
 
     def status(path: str, *headers: tuple[bytes, bytes]) -> int:
         view = RequestView(method="GET", path=path, headers=HeaderList(headers))
@@ -588,7 +588,7 @@ def test_a_policy_that_is_off_is_none():
     guard = Guard(
         authority.issuer, dpop=DPoP(mode="off"), transport=authority.transport, clock=authority.clock, audit="off"
     )
-    bearer = HeaderList([(b"authorization", f"Bearer {authority.mint(claims=KEY.confirmation)}".encode())])
+    bearer = HeaderList([(b"authorization", f"Bearer {authority.mint(bound_to=KEY)}".encode())])
     decision = guard.check(RequestView(method="GET", path="/", headers=bearer))
     assert isinstance(decision, Denied)
     assert decision.error.reason is Reason.SENDER_CONSTRAINT_UNPROVEN
@@ -610,7 +610,7 @@ def test_a_proof_is_accepted_once(api: Api):
 
 @pytest.mark.rule("D-55")
 def test_another_key_and_another_path_may_have_the_same_identifier(api: Api):
-    token = api.authority.mint("read", claims=OTHER.confirmation)
+    token = api.authority.mint("read", bound_to=OTHER)
     same = {"jti": "same"}
     assert isinstance(api.send(api.proof(claims=same)), Granted)
     assert isinstance(api.send(api.proof(claims=same, key=OTHER, token=token), token=token), Granted)
@@ -643,7 +643,7 @@ def test_at_its_limit_the_memory_refuses_and_forgets_nothing():
     full = api.send(api.proof())
     assert isinstance(full, Unavailable)
     assert (full.response.status, full.error.reason) == (503, Reason.PROOF_MEMORY_FULL)
-    token = api.authority.mint("read", claims=OTHER.confirmation)  # another client has a quota of its own
+    token = api.authority.mint("read", bound_to=OTHER)  # another client has a quota of its own
     assert isinstance(api.send(api.proof(key=OTHER, token=token), token=token), Granted)
     assert refusal(api.send(first))[1] is Reason.PROOF_USED
     api.clock.advance(72)
@@ -846,7 +846,7 @@ def test_a_store_of_others_that_is_faulty_accepts_no_proof(answer: Any):
         clock=authority.clock,
         audit="off",
     )
-    token = authority.mint(claims=KEY.confirmation)
+    token = authority.mint(bound_to=KEY)
     proof = KEY.proof(token, "GET", "https://api.test/", at=authority.clock.wall())
     fields = [(b"authorization", f"DPoP {token}".encode()), (b"dpop", proof.encode())]
     with pytest.raises(type(answer) if isinstance(answer, Exception) else ValueError):

@@ -423,13 +423,13 @@ def test_fapi2_admits_the_holder_of_the_key_of_a_bound_token():
         view = RequestView(method="GET", path="/v1/rows", raw_path=b"/v1/rows", headers=HeaderList(pairs))
         return guard.check(view, all_of("read"))
 
-    bound = authority.mint("read", algorithm="ES256", claims=key.confirmation)
+    bound = authority.mint("read", algorithm="ES256", bound_to=key)
     assert isinstance(judge(bound), Granted)
-    assert judge(authority.mint("other", algorithm="ES256", claims=key.confirmation)).error.status == 403
+    assert judge(authority.mint("other", algorithm="ES256", bound_to=key)).error.status == 403
     for token, scheme in [
         (authority.mint("read", algorithm="ES256"), "Bearer"),
         (bound, "Bearer"),
-        (authority.mint("read", algorithm="RS256", claims=key.confirmation), "DPoP"),
+        (authority.mint("read", algorithm="RS256", bound_to=key), "DPoP"),
     ]:
         assert judge(token, scheme).error.status == 401
 

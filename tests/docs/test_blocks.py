@@ -496,10 +496,9 @@ def _check_client_dpop(authority: FakeAuthority) -> None:
 def _check_dpop(authority: FakeAuthority) -> None:
     client = TestClient(run("dpop", app=asgi_app())["app"])
     key = ProofKey()
-    token = authority.mint("read", claims=key.confirmation)
-    headers = key.headers(token, "GET", f"{API}/rows", at=authority.clock.wall())
+    headers = authority.dpop("read", key=key, method="GET", uri=f"{API}/rows")
     assert client.get("/rows").headers["www-authenticate"].startswith("DPoP ")
-    assert client.get("/rows", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+    assert client.get("/rows", headers=authority.bearer("read", bound_to=key)).status_code == 401
     assert client.get("/rows", headers=headers).status_code == 200
     assert client.get("/rows", headers=headers).status_code == 401
 

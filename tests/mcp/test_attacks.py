@@ -341,7 +341,7 @@ async def test_decisions_are_reported_once(server: Server, cached: bool):
 @pytest.mark.rule("MC-15")
 async def test_bound_token_needs_its_proof_at_an_mcp_server_too(server: Server):
     key = ProofKey()
-    token = server.authority.mint("files:read", claims=key.confirmation)
+    token = server.authority.mint("files:read", bound_to=key)
     app = server.protect(RULES, guard=server.guard(dpop=DPoP(mode="required")))
 
     def proof(method: str = "POST") -> list[Pair]:

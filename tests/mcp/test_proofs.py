@@ -27,7 +27,7 @@ def server() -> Server:
 def test_tools_are_called_with_a_proof(server: Server, backend: str):
     policy = DPoP(mode="required", nonce_keys=["a secret of the operator, 32 bytes or more"], nonce_lifetime=100)
     app = server.protect([Tool("read_*", all_of("read"))], guard=server.guard(dpop=policy))
-    token = server.authority.mint("read", claims=KEY.confirmation)
+    token = server.authority.mint("read", bound_to=KEY)
 
     def send(scheme: str = "DPoP", proof: str | None = None, **claims: Any) -> Answer:
         now = server.authority.clock.wall()

@@ -45,7 +45,7 @@ class Fleet:
         self.token = self.mint(KEY)
 
     def mint(self, key: ProofKey) -> str:
-        return self.authority.mint("read", claims=key.confirmation)
+        return self.authority.mint("read", bound_to=key)
 
     def request(self, key: ProofKey = KEY, token: str | None = None, **claims: Any) -> RequestView:
         headers = key.headers(token or self.token, "GET", URI, at=self.authority.clock.wall(), claims=claims)
@@ -134,7 +134,7 @@ def test_threads_of_one_process_without_a_store_are_granted_once():
         clock=authority.clock,
         audit="off",
     )
-    token = authority.mint("read", claims=KEY.confirmation)
+    token = authority.mint("read", bound_to=KEY)
     headers = KEY.headers(token, "GET", URI, at=authority.clock.wall())
     pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     request = RequestView(method="GET", path="/rows", raw_path=b"/rows", headers=HeaderList(pairs))

@@ -34,8 +34,8 @@ class ProofApi:
         given = {"dpop": DPoP(base_url=ORIGIN, **policy), **(settings or {})}
         self.guard: Guard = guard_for(self.authority, **given)
         self.send = door.opened(self.guard)
-        self.bound = self.authority.mint("read write", claims=KEY.confirmation)
-        self.bound_reader = self.authority.mint("read", claims=KEY.confirmation)
+        self.bound = self.authority.mint("read write", bound_to=KEY)
+        self.bound_reader = self.authority.mint("read", bound_to=KEY)
         self.unbound = self.authority.mint("read write")
 
     def proof(self, target: str = "/both", method: str = "GET", *, key: ProofKey = KEY, **overrides: Any) -> str:

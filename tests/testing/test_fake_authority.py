@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -16,11 +17,11 @@ import pytest
 
 import scopeguard
 from environment import ROOT, plain_environment
-from scopeguard import HeaderList, InsufficientScope, Reason, RequestView, all_of
+from scopeguard import DPoP, HeaderList, InsufficientScope, Introspection, NonceRequired, Reason, RequestView, all_of
 from scopeguard.devserver import Client, SigningKey
 from scopeguard.flow.effects import Answer
-from scopeguard.guard import Denied, Granted, Guard, Unavailable
-from scopeguard.testing import FakeAuthority, FakeClock
+from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
+from scopeguard.testing import FakeAuthority, FakeClock, ProofKey
 
 
 def request(token: str) -> RequestView:
@@ -105,6 +106,45 @@ def test_token_with_too_few_scopes_is_403(authority):
     decision = guard_of(authority).check(request(authority.mint("read")), all_of("write"))
     assert isinstance(decision, Denied)
     assert isinstance(decision.error, InsufficientScope)
+
+
+# -- tokens that are bound to a key
+
+
+def test_token_can_be_bound_to_a_key(authority):
+    key = ProofKey()
+    assert parts(authority.mint("read", bound_to=key))[1]["cnf"] == {"jkt": key.thumbprint}
+    assert "cnf" not in parts(authority.mint("read", bound_to=key, claims={"cnf": None}))[1]
+
+
+@pytest.mark.parametrize("token_format", ["jwt", "opaque"])
+def test_bound_token_with_its_proof_is_admitted_and_a_stolen_one_is_not(authority, token_format):
+    introspection = Introspection(client_id=authority.api.client_id, client_secret=authority.api.secret)
+    guard = Guard(
+        replace(authority.issuer, validate="auto", introspection=introspection),
+        dpop=DPoP(base_url="https://api.test", nonce_keys=["a secret of the operator, 32 bytes or more"]),
+        transport=authority.transport,
+        clock=authority.clock,
+        audit="off",
+    )
+    key = ProofKey()
+
+    def check(headers: dict[str, str]) -> Decision:
+        pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        return guard.check(RequestView(method="GET", path="/rows", headers=HeaderList(pairs)), all_of("read"))
+
+    def send(**overrides: Any) -> Decision:
+        what = {"token_format": token_format, "method": "GET", "uri": "https://api.test/rows", **overrides}
+        return check(authority.dpop("read", key=key, **what))
+
+    first = send()
+    assert isinstance(first, Denied)
+    assert isinstance(first.error, NonceRequired)
+    assert isinstance(send(nonce=first.error.nonce), Granted)
+    assert isinstance(send(nonce=first.error.nonce, method="POST"), Denied)
+    stolen = check(authority.bearer("read", bound_to=key, token_format=token_format))
+    assert isinstance(stolen, Denied)
+    assert stolen.error.reason is Reason.SENDER_CONSTRAINT_UNPROVEN
 
 
 # -- introspection
