@@ -78,7 +78,7 @@ from scopeguard.errors import (
     RequestTimedOut,
     RequestTooLarge,
 )
-from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
+from scopeguard.guard import Adapter, Decision, DecisionEvent, Denied, Granted, Guard, TokenCheck, Unavailable
 from scopeguard.inbound_token import InboundToken, current_inbound_token
 from scopeguard.request import HeaderList, PolicyRequest, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
@@ -102,6 +102,7 @@ __all__ = [
     "AccessDenied",
     "AccessToken",
     "Actor",
+    "Adapter",
     "Anonymous",
     "AuthZen",
     "AuthorityUnavailable",
@@ -114,6 +115,7 @@ __all__ = [
     "DPoP",
     "DPoPMode",
     "Decision",
+    "DecisionEvent",
     "DelegatedTo",
     "Denied",
     "ErrorBody",
@@ -160,6 +162,7 @@ __all__ = [
     "StatusListPolicy",
     "StrayQueryToken",
     "TokenCachePolicy",
+    "TokenCheck",
     "TokenSource",
     "TokenSources",
     "Unavailable",

@@ -258,10 +258,6 @@ class Anonymous:
     is_authenticated: bool = False
     display_name: str = ""
     identity: None = None
-    # These describe the request to listeners: see scopeguard.core.decision.Granted.
-    method: str | None = field(default=None, repr=False, compare=False, kw_only=True)
-    path: str | None = field(default=None, repr=False, compare=False, kw_only=True)
-    route: str | None = field(default=None, repr=False, compare=False, kw_only=True)
 
 
 ANONYMOUS: Final = Anonymous()

@@ -33,7 +33,7 @@ from scopeguard.config.checks import member, positive
 from scopeguard.config.cors import Preflight
 from scopeguard.config.sources import TokenSource
 from scopeguard.config.streams import CloseStreams
-from scopeguard.core.decision import Decision, Denied, Granted, Report, Unavailable
+from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Report, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.errors import ConfigurationError, Forbidden, Reason
@@ -107,6 +107,8 @@ class GuardMiddleware(Layer):
     when the app starts, for errors of the audit if the guard was created with ``audit="error"``.
     """
 
+    _adapter = Adapter.ASGI
+
     def __init__(
         self,
         app: ASGIApp,
@@ -179,7 +181,7 @@ class GuardMiddleware(Layer):
         engine, token, is_passed = self._engine, None, False
         credential = None
         if engine.listens:
-            report = engine.begin_report(method, scope["path"], None if rule is None else rule.path)
+            report = engine.begin_report(self._adapter, method, scope["path"], None if rule is None else rule.path)
             if report is not None:  # None if a layer around this one has begun the report
                 await self._call_with_report(report, scope, receive, send)
                 return

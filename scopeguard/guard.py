@@ -36,13 +36,14 @@ from scopeguard.core.arguments import (
     choose_dpop,
     warn_of_dangers,
 )
-from scopeguard.core.decision import Decision, Denied, Granted, Reporter, Unavailable
+from scopeguard.core.decision import Adapter, Decision, DecisionEvent, Denied, Granted, Reporter, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.core.signature_backends import load_backends
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.edge.runtime import SystemClock, Transport
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Clock, Store
+from scopeguard.flow.observation import TokenCheck
 from scopeguard.request import RequestView
 from scopeguard.rules import Rule, Rules
 from scopeguard.rules.mcp import McpPolicy
@@ -51,7 +52,9 @@ from scopeguard.spec.challenge import ChallengeStyle
 from scopeguard.spec.signatures import SignatureBackend
 from scopeguard.state.revocation import Revoked
 
-__all__ = ["AuditMode", "Decision", "Denied", "Granted", "Guard", "Unavailable"]
+__all__ = [
+    "Adapter", "AuditMode", "Decision", "DecisionEvent", "Denied", "Granted", "Guard", "TokenCheck", "Unavailable",
+]  # fmt: skip
 
 
 class Guard:
@@ -119,8 +122,9 @@ class Guard:
 
     Logs:
 
-    * *on_decision*: a function that is called once for each request with the decision, when the response begins. It
-      cannot change the decision. An exception in it is logged.
+    * *on_decision*: a function that is called once for each request with a :class:`DecisionEvent`, when the response
+      begins. It cannot change the decision. An exception in it is logged. It runs in the thread or event loop of the
+      request, so it should not block.
     * *refusal_log*: how refused requests are logged: :class:`RefusalLog`, or ``"off"``.
 
     Connections:
@@ -155,7 +159,7 @@ class Guard:
         revocation: RevocationPolicy | None = None,
         transport: Transport | None = None,
         clock: Clock | None = None,
-        on_decision: Callable[[Decision], None] | None = None,
+        on_decision: Callable[[DecisionEvent], None] | None = None,
         audit: AuditMode | str = "warn",
         refusal_log: RefusalLog | Literal["off"] = RefusalLog(),  # noqa: B008 - frozen
         token_cache: TokenCachePolicy | Literal["off"] = TokenCachePolicy(),  # noqa: B008 - frozen

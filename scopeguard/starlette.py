@@ -43,7 +43,7 @@ from scopeguard.asgi import (
 )
 from scopeguard.asgi import renew as renew_by_scope
 from scopeguard.conditions import Condition
-from scopeguard.core.decision import Denied, Granted, Unavailable
+from scopeguard.core.decision import Adapter, Denied, Granted, Unavailable
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 from scopeguard.scopes import Requirement, all_of, require
@@ -191,8 +191,10 @@ def _is_async(endpoint: Any) -> bool:
 def _check(scope: Scope, requirement: Requirement) -> Refusal | None:
     state = scope.get("state") or {}
     guard, token = state.get(GUARD_KEY), state.get("access_token")
-    if type(token) is AccessToken and type(guard) is Guard and engine_of(guard).permits(token, requirement):
-        return None
+    if type(token) is AccessToken and type(guard) is Guard:
+        engine = engine_of(guard)
+        if not engine.listens and engine.permits(token, requirement):
+            return None
     if not isinstance(guard, Guard):
         raise ConfigurationError(
             "requires: no GuardMiddleware has checked this request; add Middleware(GuardMiddleware, guard=guard) to "
@@ -204,6 +206,8 @@ def _check(scope: Scope, requirement: Requirement) -> Refusal | None:
             f"{type(token).__name__}; use another name"
         )
     engine = engine_of(guard)
+    if engine.listens:
+        engine.note_adapter(Adapter.STARLETTE)
     if engine.permits(token, requirement):
         return None
     decision = engine.authorize(token, requirement, request=request_view(scope, scope.get("method", "GET")))

@@ -27,7 +27,7 @@ from scopeguard.adapter.resource_metadata import first_found, metadata_of
 from scopeguard.adapter.token_places import remove_from_environ
 from scopeguard.config import checks
 from scopeguard.config.cors import Preflight
-from scopeguard.core.decision import Decision, Denied, Granted, Unavailable
+from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.errors import ConfigurationError, InvalidRequest, Reason, RequestTooLarge
@@ -151,7 +151,7 @@ class GuardMiddleware(Layer):
         rule = self._find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
         if engine.listens:
             route = None if rule is None else rule.path
-            report = engine.begin_report(environ["REQUEST_METHOD"], decoded_path(environ), route)
+            report = engine.begin_report(Adapter.WSGI, environ["REQUEST_METHOD"], decoded_path(environ), route)
             if report is not None:  # None if a layer around this one has begun the report
                 try:
                     return self(environ, start_response)

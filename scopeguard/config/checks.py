@@ -6,6 +6,7 @@ kind of the value and the fix.
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import AsyncGenerator, Collection, Coroutine, Generator, Iterable, Mapping
@@ -203,6 +204,13 @@ def function(value: object, setting: str, wanted: str) -> None:
     """Raise :class:`ConfigurationError` unless *value* can be called. *wanted* describes the function."""
     if not callable(value):
         raise ConfigurationError(f"{setting}: must be {wanted}, not {type(value).__name__}")
+
+
+def plain_function(value: object, setting: str, wanted: str) -> None:
+    """Raise :class:`ConfigurationError` unless *value* can be called without ``await``. *wanted* describes it."""
+    function(value, setting, wanted)
+    if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004
+        raise ConfigurationError(f"{setting}: must be {wanted} and is not async; start a task in it if it has to wait")
 
 
 def app(value: object, wanted: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.checks import check_url, flag, function, instance, methods, text
+from scopeguard.config.checks import check_url, flag, instance, methods, plain_function, text
 from scopeguard.config.cors import Preflight
 from scopeguard.config.dpop import DPoP, DPoPMode
 from scopeguard.config.issuer import Issuer
@@ -220,7 +220,7 @@ def check_arguments(issuers: Sequence[object], **arguments: Any) -> None:
         elif name in _METHODS:
             methods(value, _METHODS[name], name)
         elif name == "on_decision":
-            function(value, name, "a function that takes a decision")
+            plain_function(value, name, "a function that takes a DecisionEvent")
         else:
             text(value, name)
 

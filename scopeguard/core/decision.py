@@ -1,4 +1,4 @@
-"""The decisions of a guard, and their reports: the log gets refusals, and the listener gets one decision for each
+"""The decisions of a guard, and their reports: the log gets refusals, and the listeners get one event for each
 request.
 """
 
@@ -7,12 +7,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar, Token
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from typing import Any, Final
 
 from scopeguard.access_token import AccessToken, Anonymous
 from scopeguard.config.refusal_log import RefusalLog
-from scopeguard.errors import AccessDenied, AuthorityUnavailable
+from scopeguard.errors import AccessDenied, AuthorityUnavailable, Reason
+from scopeguard.flow.observation import Observation, TokenCheck
 from scopeguard.request import RequestView
 from scopeguard.spec.challenge import Response
 from scopeguard.state.line_budget import LineBudget
@@ -21,78 +23,126 @@ log: Final = logging.getLogger("scopeguard")
 refusals: Final = logging.getLogger("scopeguard.decisions")
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True)
 class Granted:
-    """The request carries a valid access token, and the token satisfies the requirement if there was one.
-
-    ``method``, ``path`` and ``route`` describe the request for listeners (``on_decision``). ``path`` has no query.
-    ``route`` is the path template of the route or of the rule, ``None`` if neither is known. Comparisons ignore these
-    three.
-    """
+    """The request carries a valid access token, and the token satisfies the requirement if there was one."""
 
     access_token: AccessToken
-    method: str | None = field(default=None, compare=False, kw_only=True)
-    path: str | None = field(default=None, compare=False, kw_only=True)
-    route: str | None = field(default=None, compare=False, kw_only=True)
-
-    def __init__(
-        self,
-        access_token: AccessToken,
-        *,
-        method: str | None = None,
-        path: str | None = None,
-        route: str | None = None,
-    ) -> None:
-        # As in AccessToken: a frozen object is filled while its class is not frozen. One is made for each request.
-        target: Any = self
-        object.__setattr__(self, "__class__", _Unfrozen)
-        target.access_token = access_token
-        target.method = method
-        target.path = path
-        target.route = route
-        target.__class__ = Granted
-
-
-class _Unfrozen:
-    __slots__ = ("access_token", "method", "path", "route")
 
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The request is refused. ``response`` is the response to send. For the other fields see :class:`Granted`."""
+    """The request is refused, for the reason in ``error``. ``response`` is the response to send."""
 
     error: AccessDenied
     response: Response
-    method: str | None = field(default=None, compare=False, kw_only=True)
-    path: str | None = field(default=None, compare=False, kw_only=True)
-    route: str | None = field(default=None, compare=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
     """The token could not be validated, because its authorization server or the store did not answer.
 
-    ``response`` is the 503 to send. For the other fields see :class:`Granted`.
+    ``error`` names the cause. ``response`` is the 503 to send.
     """
 
     error: AuthorityUnavailable
     response: Response
-    method: str | None = field(default=None, compare=False, kw_only=True)
-    path: str | None = field(default=None, compare=False, kw_only=True)
-    route: str | None = field(default=None, compare=False, kw_only=True)
 
 
 Decision = Granted | Anonymous | Denied | Unavailable
 """The result of :meth:`Guard.check`, for ``match``. ``Anonymous`` occurs only with ``optional`` or on public routes."""
 
 
-class Reporter:
-    """Writes refusals to the log and passes decisions to the listener of one guard."""
+class Adapter(StrEnum):
+    """The part of scopeguard through which a request was decided."""
 
-    def __init__(self, listener: Callable[[Decision], None] | None, policy: RefusalLog | None) -> None:
-        self.listener = listener
+    ASGI = "asgi"
+    WSGI = "wsgi"
+    STARLETTE = "starlette"
+    FASTAPI = "fastapi"
+    FLASK = "flask"
+    MCP = "mcp"
+    GUARD = "guard"
+    """The app called :meth:`Guard.check <scopeguard.Guard.check>` or one of its kin itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, init=False)
+class DecisionEvent:
+    """The decision about one request, for ``Guard(on_decision=...)``.
+
+    * ``decision``: what the request got.
+    * ``reason``: the code of the refusal, ``None`` for an admitted request.
+    * ``status``: the HTTP status of the refusal, ``None`` for an admitted request, whose status the app decides. Some
+      servers refuse every websocket with 403 instead.
+    * ``method``, ``path``: of the request, ``None`` if they are not known. The path has no query. Both are what the
+      client sent, so do not use them as labels of a metric.
+    * ``route``: the template of the framework's route, or of the rule; ``None`` if neither is known.
+    * ``adapter``: the layer next to the app that took part in the decision.
+    * ``issuer``: the trusted issuer that the token names, ``None`` if there is none. A refused token may be forged.
+    * ``client_id``: of a token that was verified, ``None`` otherwise and if the token has none.
+    * ``duration``: the seconds for which the guard judged, with what it waited for, without the time of the app.
+    * ``token_check``: how much work the check of the token was, ``None`` if the request has no token.
+    """
+
+    decision: Decision
+    reason: Reason | None = field(init=False)
+    status: int | None = field(init=False)
+    method: str | None
+    path: str | None
+    route: str | None
+    adapter: Adapter
+    issuer: str | None
+    client_id: str | None
+    duration: float
+    token_check: TokenCheck | None
+
+    def __init__(
+        self,
+        *,
+        decision: Decision,
+        method: str | None = None,
+        path: str | None = None,
+        route: str | None = None,
+        adapter: Adapter = Adapter.GUARD,
+        issuer: str | None = None,
+        client_id: str | None = None,
+        duration: float = 0.0,
+        token_check: TokenCheck | None = None,
+    ) -> None:
+        # As in AccessToken: a frozen object is filled while its class is not frozen. One is made for each request.
+        target: Any = self
+        object.__setattr__(self, "__class__", _Unfrozen)
+        target.decision = decision
+        if isinstance(decision, Denied | Unavailable):
+            target.reason = decision.error.reason
+            target.status = decision.response.status
+        else:
+            target.reason = target.status = None
+        target.method = method
+        target.path = path
+        target.route = route
+        target.adapter = adapter
+        target.issuer = issuer
+        target.client_id = client_id
+        target.duration = duration
+        target.token_check = token_check
+        target.__class__ = DecisionEvent
+
+
+class _Unfrozen:
+    __slots__ = tuple(item.name for item in fields(DecisionEvent))
+
+
+Listener = Callable[[DecisionEvent], None]
+
+
+class Reporter:
+    """Writes refusals to the log and passes decisions to the listeners of one guard."""
+
+    def __init__(self, listener: Listener | None, policy: RefusalLog | None) -> None:
+        self.listeners: tuple[Listener, ...] = () if listener is None else (listener,)
         self._policy = policy
-        # Failures of the listener are limited as well.
+        # Failures of a listener are limited as well.
         limits = policy or RefusalLog()
         self._lines = LineBudget(limits.burst, limits.interval)
 
@@ -108,17 +158,38 @@ class Reporter:
         more = f" [and {left_out} more with this reason since the last such line]" if left_out else ""
         refusals.log(policy.number, "%s: %s%s%s", verdict, route, error, more)
 
-    def report(self, decision: Decision, request: RequestView | None, now: float, *, again: bool = False) -> None:
-        """Add *decision* to the report of the current request. Without a report, pass it to the listener at once.
+    def report(
+        self,
+        decision: Decision,
+        request: RequestView | None,
+        now: float,
+        *,
+        observation: Observation | None = None,
+        token: AccessToken | None = None,
+        again: bool = False,
+    ) -> None:
+        """Add *decision* to the report of the current request. Without a report, pass it to the listeners at once.
 
-        *again*: an inner layer has checked a token that an outer layer had validated.
+        *now* is in monotonic seconds. *token*: the token that was verified before the request was refused. *again*: an
+        inner layer has checked a token that an outer layer had validated.
         """
         report = self.current_report()
-        if report is not None and report.add(decision, again=again):
+        if report is not None and report.add(decision, now, observation=observation, token=token, again=again):
             return
-        if request is not None:
-            decision = replace(decision, method=request.method, path=request.path)
-        self.notify(decision, now)
+        facts = _Facts()
+        facts.add(decision, observation, token)
+        if observation is not None and observation.began is not None:
+            facts.duration = now - observation.began
+        self.notify(
+            facts.event(
+                decision,
+                None if request is None else request.method,
+                None if request is None else request.path,
+                None,
+                Adapter.GUARD if report is None else report.adapter,
+            ),
+            now,
+        )
 
     def current_report(self) -> Report | None:
         """Return the report of this guard for the current request, if there is one."""
@@ -127,59 +198,121 @@ class Reporter:
             report = report.outer
         return report
 
-    def notify(self, decision: Decision, now: float) -> None:
-        """Call the listener. An exception in it is logged and does not change the decision."""
-        if self.listener is None:
-            return
-        try:
-            self.listener(decision)
-        except Exception:
-            if self._lines.spend("on_decision", now) is not None:
-                log.exception("on_decision failed; the decision stands")
+    def notify(self, event: DecisionEvent, now: float) -> None:
+        """Call the listeners. An exception in one is logged, and changes neither the decision nor the other calls."""
+        for listener in self.listeners:
+            try:
+                listener(event)
+            except Exception:
+                if self._lines.spend("on_decision", now) is not None:
+                    log.exception("on_decision failed; the decision stands")
+
+
+class _Facts:
+    """What is known about the token of a request, from all decisions about it."""
+
+    __slots__ = ("client_id", "duration", "issuer", "token_check")
+
+    def __init__(self) -> None:
+        self.issuer: str | None = None
+        self.client_id: str | None = None
+        self.duration: float = 0.0
+        self.token_check: TokenCheck | None = None
+
+    def add(self, decision: Decision, observation: Observation | None, token: AccessToken | None) -> None:
+        if isinstance(decision, Granted):
+            token = decision.access_token
+        if token is not None:
+            self.issuer, self.client_id = token.issuer, token.client_id
+        elif observation is not None and observation.issuer is not None:
+            self.issuer, self.client_id = observation.issuer, None
+        if observation is not None and observation.token_check is not None:
+            self.token_check = observation.token_check
+
+    def event(
+        self, decision: Decision, method: str | None, path: str | None, route: str | None, adapter: Adapter
+    ) -> DecisionEvent:
+        return DecisionEvent(
+            decision=decision,
+            method=method,
+            path=path,
+            route=route,
+            adapter=adapter,
+            issuer=self.issuer,
+            client_id=self.client_id,
+            duration=self.duration,
+            token_check=self.token_check,
+        )
 
 
 class Report:
-    """Selects, from the decisions of nested layers about a request, the one that the listener gets.
+    """Selects, from the decisions of nested layers about a request, the one that the listeners get.
 
-    The listener is called when the response begins. A refusal replaces a grant: a route may refuse a request that
+    The listeners are called when the response begins. A refusal replaces a grant: a route may refuse a request that
     middleware has admitted. From its construction to :meth:`end`, it is the current report of its task or thread.
     """
 
     __slots__ = (
-        "_before", "_clock", "_decision", "_is_published", "_method", "_path", "_route", "has_ended", "outer",
-        "reporter",
+        "_before", "_began", "_clock", "_decision", "_facts", "_is_published", "_method", "_path", "_route", "adapter",
+        "has_ended", "outer", "reporter",
     )  # fmt: skip
 
     def __init__(
-        self, reporter: Reporter, method: str, path: str, route: str | None, clock: Callable[[], float]
+        self,
+        reporter: Reporter,
+        adapter: Adapter,
+        method: str | None,
+        path: str | None,
+        route: str | None,
+        clock: Callable[[], float],
     ) -> None:
         self.reporter: Reporter = reporter
         self.has_ended: bool = False
-        self._route = route
         self.outer: Report | None = _current.get()
+        self.adapter: Adapter = adapter
+        """The innermost layer that has begun to check the request."""
+        self._route = route
         self._method = method
         self._path = path
         self._clock = clock
+        self._began: float | None = clock()
         self._decision: Decision | None = None
+        self._facts = _Facts()
         self._is_published = False
         self._before: Token[Report | None] = _current.set(self)
 
-    def add(self, decision: Decision, *, again: bool) -> bool:
-        """Add *decision*. Return false if the caller has to pass it to the listener itself."""
+    def add(
+        self,
+        decision: Decision,
+        now: float,
+        *,
+        observation: Observation | None,
+        token: AccessToken | None,
+        again: bool,
+    ) -> bool:
+        """Add *decision*. Return false if the caller has to pass it to the listeners itself."""
         refused = isinstance(decision, Denied | Unavailable)
         if self._is_published:
             return again and not refused
+        facts = self._facts
+        # The first decision began with the report. Before a later one, the app may have worked.
+        began, self._began = self._began, None
+        if observation is not None and observation.began is not None:
+            began = observation.began
+        if began is not None:
+            facts.duration += now - began
         if refused or not isinstance(self._decision, Granted | Denied | Unavailable):
             self._decision = decision
+            facts.add(decision, observation, token)
         return True
 
     def publish(self, route: str | None = None) -> None:
-        """Pass the decision to the listener, once. *route* is more precise than the one given at construction."""
+        """Pass the decision to the listeners, once. *route* is more precise than the one given at construction."""
         decision, self._decision = self._decision, None
         if decision is not None and not self._is_published:
-            described = replace(decision, method=self._method, path=self._path, route=route or self._route)
             self._is_published = True
-            self.reporter.notify(described, self._clock())
+            event = self._facts.event(decision, self._method, self._path, route or self._route, self.adapter)
+            self.reporter.notify(event, self._clock())
 
     def end(self) -> None:
         """Publish the decision if that has not happened, and end the report."""

@@ -23,7 +23,7 @@ from scopeguard.config.policy import Policy
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.core.arguments import Settings
-from scopeguard.core.decision import Decision, Denied, Granted, Report, Reporter, Unavailable
+from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Listener, Report, Reporter, Unavailable
 from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.core.wiring import build_context, build_decision_point, build_issuer_record
 from scopeguard.edge import sync as blocking
@@ -48,6 +48,7 @@ from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Clock, Flow, Store, start
 from scopeguard.flow.issuers import choose_issuer, resolve_issuer
 from scopeguard.flow.keys import warm
+from scopeguard.flow.observation import Observation, TokenCheck
 from scopeguard.flow.policy import decide
 from scopeguard.flow.renewal import renew
 from scopeguard.flow.revocation import stable_part, sync
@@ -87,7 +88,7 @@ class Engine:
         self.reporter: Reporter = reporter
         self.keeps_inbound: bool = settings.keep_token_for_exchange or settings.forward_token_dangerously
         """True if the text of a token is held for its request. Only then does an adapter need :func:`to_serve`."""
-        self.listens: bool = reporter.listener is not None
+        self.listens: bool = bool(reporter.listeners)
         """True if there is a listener for decisions. Only then does an adapter need :meth:`begin_report`."""
         # True to refuse a token that was sent in cleartext, False to log the first one.
         self._watches_cleartext = True
@@ -177,18 +178,20 @@ class Engine:
         chosen = sources or self.sources
         if chosen.in_form and read_form is None:
             chosen = _without_form(chosen)
+        observation = Observation(self._monotonic()) if self.listens else None
         try:
-            token = blocking.run(self._authenticate(request, chosen, dpop), self.runtime, read_form)
+            token = blocking.run(self._authenticate(request, chosen, dpop, observation), self.runtime, read_form)
         except (AccessDenied, AuthorityUnavailable) as error:
             if optional and _is_anonymous(error):
-                return self.admit_anonymous(request)
-            return self.refuse(
-                error, requirement if challenge_requirement is None else challenge_requirement(), request=request
-            )
-        refusal = self._compare(token, requirement, request, closed=closed, challenge_requirement=challenge_requirement)
+                return self.admit_anonymous(request, observation)
+            wanted = requirement if challenge_requirement is None else challenge_requirement()
+            return self.refuse(error, wanted, request=request, observation=observation)
+        refusal = self._compare(
+            token, requirement, request, observation, closed=closed, challenge_requirement=challenge_requirement
+        )
         if refusal is None and policies:
-            refusal = self._apply(policies, token, request)
-        return self._grant(token, request) if refusal is None else refusal
+            refusal = self._apply(policies, token, request, observation)
+        return self._grant(token, request, observation) if refusal is None else refusal
 
     async def acheck(
         self,
@@ -217,7 +220,8 @@ class Engine:
         chosen = sources or self.sources
         if chosen.in_form and read_form is None:
             chosen = _without_form(chosen)
-        flow = self._authenticate(request, chosen, dpop, on_credential)
+        observation = Observation(self._monotonic()) if self.listens else None
+        flow = self._authenticate(request, chosen, dpop, observation, on_credential)
         token: Any  # an AccessToken, unless there is an effect first
         try:
             effect, token = start(flow)
@@ -227,19 +231,21 @@ class Engine:
                 token = await aio.run(flow, self.runtime, read_form, effect, client_gone)
         except (AccessDenied, AuthorityUnavailable) as error:
             if optional and _is_anonymous(error):
-                return self.admit_anonymous(request)
+                return self.admit_anonymous(request, observation)
             if find_requirement is not None and isinstance(error, MissingCredentials | InvalidToken | InvalidProof):
                 try:
-                    return self.refuse(error, await find_requirement(), request=request)
+                    wanted = await find_requirement()
                 except AccessDenied as other:
-                    return self.refuse(other, request=request)
-            return self.refuse(
-                error, requirement if challenge_requirement is None else challenge_requirement(), request=request
-            )
-        refusal = self._compare(token, requirement, request, closed=closed, challenge_requirement=challenge_requirement)
+                    return self.refuse(other, request=request, observation=observation)
+            else:
+                wanted = requirement if challenge_requirement is None else challenge_requirement()
+            return self.refuse(error, wanted, request=request, observation=observation)
+        refusal = self._compare(
+            token, requirement, request, observation, closed=closed, challenge_requirement=challenge_requirement
+        )
         if refusal is None and policies:
-            refusal = await self._aapply(policies, token, request, client_gone)
-        return self._grant(token, request) if refusal is None else refusal
+            refusal = await self._aapply(policies, token, request, client_gone, observation)
+        return self._grant(token, request, observation) if refusal is None else refusal
 
     def recall(
         self,
@@ -276,7 +282,9 @@ class Engine:
         if requirement is not None and not requirement.allows(token.scopes):
             return None
         if self.listens:
-            self.reporter.report(Granted(token), None, now)
+            observation = Observation(None)
+            observation.note(token.issuer, TokenCheck.CACHED)
+            self.reporter.report(Granted(token), None, now, observation=observation)
         if self.keeps_inbound:
             self._hand_over(token, authorization[len(b"Bearer ") :].decode("ascii"))
         return token
@@ -306,7 +314,7 @@ class Engine:
         """
         if token is None:
             return self.refuse(MissingCredentials(Reason.NO_CREDENTIALS), requirement, request=request)
-        refusal = self._compare(token, requirement, request, closed=closed)
+        refusal = self._compare(token, requirement, request, None, closed=closed)
         return self._grant(token, request, again=True) if refusal is None else refusal
 
     def authorize_again(
@@ -319,23 +327,25 @@ class Engine:
         closed: bool,
     ) -> Granted | Denied | Unavailable:
         """:meth:`authorize` for a route with *policies*, which may block."""
-        refusal = self._compare(token, requirement, request, closed=closed)
+        observation = Observation(self._monotonic()) if self.listens else None
+        refusal = self._compare(token, requirement, request, observation, closed=closed)
         if refusal is None and policies:
-            refusal = self._apply(policies, token, request)
-        return self._grant(token, request, again=True) if refusal is None else refusal
+            refusal = self._apply(policies, token, request, observation)
+        return self._grant(token, request, observation, again=True) if refusal is None else refusal
 
     def _compare(
         self,
         token: AccessToken,
         requirement: Requirement | None,
         request: RequestView | None,
+        observation: Observation | None,
         *,
         closed: bool,
         challenge_requirement: Callable[[], Requirement | None] | None = None,
     ) -> Denied | Unavailable | None:
         """Return the refusal of a *token* that does not satisfy *requirement*, or ``None``."""
         if closed:
-            return self.refuse(Forbidden(Reason.NO_RULE), request=request)
+            return self.refuse(Forbidden(Reason.NO_RULE), request=request, observation=observation, token=token)
         if requirement is None or requirement.allows(token.scopes):
             return None
         leeway = self.issuers.leeway(token.issuer, self._monotonic())
@@ -348,24 +358,35 @@ class Engine:
             facts = {name: value for name, value in denial.detail.items() if name != "needed"}
             denial = InsufficientScope(requirement.challenge_scopes, **facts)
         denial.is_dpop = token.sender_constrained and thumbprint_of(token.claims) is not None
-        return self.refuse(denial, requirement, request=request)
+        return self.refuse(denial, requirement, request=request, observation=observation, token=token)
 
-    def _grant(self, token: AccessToken, request: RequestView | None, *, again: bool = False) -> Granted:
-        granted = Granted(token) if request is None else Granted(token, method=request.method, path=request.path)
+    def _grant(
+        self,
+        token: AccessToken,
+        request: RequestView | None,
+        observation: Observation | None = None,
+        *,
+        again: bool = False,
+    ) -> Granted:
+        granted = Granted(token)
         if self.listens:
-            self.reporter.report(granted, request, self._monotonic(), again=again)
+            self.reporter.report(granted, request, self._monotonic(), observation=observation, again=again)
         return granted
 
     def _apply(
-        self, policies: tuple[Policy, ...], token: AccessToken, request: RequestView
+        self,
+        policies: tuple[Policy, ...],
+        token: AccessToken,
+        request: RequestView,
+        observation: Observation | None,
     ) -> Denied | Unavailable | None:
         """Return the refusal by one of *policies*, or ``None`` if all allow the request."""
         try:
             if blocking.run(decide(policies, token, request, self.context), self.runtime, None):
                 return None
         except (AccessDenied, AuthorityUnavailable) as error:
-            return self._refuse_by_policy(error, token, request)
-        return self._refuse_by_policy(PolicyDenied(), token, request)
+            return self._refuse_by_policy(error, token, request, observation)
+        return self._refuse_by_policy(PolicyDenied(), token, request, observation)
 
     async def _aapply(
         self,
@@ -373,6 +394,7 @@ class Engine:
         token: AccessToken,
         request: RequestView,
         client_gone: Callable[[], Awaitable[None]] | None,
+        observation: Observation | None,
     ) -> Denied | Unavailable | None:
         """:meth:`_apply` for asyncio and trio."""
         from scopeguard.edge import aio
@@ -382,19 +404,25 @@ class Engine:
             if await aio.run(flow, self.runtime, None, None, client_gone):
                 return None
         except (AccessDenied, AuthorityUnavailable) as error:
-            return self._refuse_by_policy(error, token, request)
-        return self._refuse_by_policy(PolicyDenied(), token, request)
+            return self._refuse_by_policy(error, token, request, observation)
+        return self._refuse_by_policy(PolicyDenied(), token, request, observation)
 
     def _refuse_by_policy(
-        self, error: AccessDenied | AuthorityUnavailable, token: AccessToken, request: RequestView
+        self,
+        error: AccessDenied | AuthorityUnavailable,
+        token: AccessToken,
+        request: RequestView,
+        observation: Observation | None,
     ) -> Denied | Unavailable:
         error.detail["token"] = token.fingerprint
-        return self.refuse(error, request=request)
+        return self.refuse(error, request=request, observation=observation, token=token)
 
-    def admit_anonymous(self, request: RequestView | None, *, again: bool = False) -> Anonymous:
+    def admit_anonymous(
+        self, request: RequestView | None, observation: Observation | None = None, *, again: bool = False
+    ) -> Anonymous:
         """Report that a request without credentials is admitted. *again*: an outer layer has reported it already."""
         if self.listens:
-            self.reporter.report(ANONYMOUS, request, self._monotonic(), again=again)
+            self.reporter.report(ANONYMOUS, request, self._monotonic(), observation=observation, again=again)
         return ANONYMOUS
 
     def refuse(
@@ -403,8 +431,13 @@ class Engine:
         requirement: Requirement | None = None,
         *,
         request: RequestView | None = None,
+        observation: Observation | None = None,
+        token: AccessToken | None = None,
     ) -> Denied | Unavailable:
-        """Turn *error* into a decision with a response. Logs the reason; never logs the token."""
+        """Turn *error* into a decision with a response. Logs the reason; never logs the token.
+
+        *observation* and *token*, which was verified, are for the listeners.
+        """
         # The frames of the traceback hold the token. A listener that keeps the decision must not keep the token.
         error.__traceback__ = None
         error.__context__ = error.__cause__ = None
@@ -414,27 +447,39 @@ class Engine:
         head = request is not None and request.method == "HEAD"
         route = "" if request is None else f"{printable(request.method, 20)} {printable(request.path)}: "
         self.reporter.log_refusal(error, route, self._monotonic())
-        described = {} if request is None else {"method": request.method, "path": request.path}
         refusal: Denied | Unavailable
         if isinstance(error, AuthorityUnavailable):
-            refusal = Unavailable(error, write_outage(error, style, head=head), **described)
+            refusal = Unavailable(error, write_outage(error, style, head=head))
         else:
             scopes = () if requirement is None else requirement.challenge_scopes
-            refusal = Denied(error, write_denial(error, style, scopes=scopes, head=head), **described)
+            refusal = Denied(error, write_denial(error, style, scopes=scopes, head=head))
         if refusal.response.body_failure is not None:
             log.error("%sa problem document was sent: %s", route, refusal.response.body_failure)
         if self.listens:
-            self.reporter.report(refusal, request, self._monotonic())
+            self.reporter.report(refusal, request, self._monotonic(), observation=observation, token=token)
         return refusal
 
-    def begin_report(self, method: str, path: str, route: str | None) -> Report | None:
+    def add_listener(self, listener: Listener) -> None:
+        """Call *listener* with the event of each request from now on."""
+        self.reporter.listeners += (listener,)
+        self.listens = True
+
+    def begin_report(self, adapter: Adapter, method: str | None, path: str | None, route: str | None) -> Report | None:
         """Begin one report for all decisions about the current request.
 
-        Returns ``None`` if an outer layer has begun it. *route*: the path template of the matching rule.
+        Returns ``None`` if an outer layer has begun it; the event then names *adapter*. *route*: the path template of
+        the matching rule.
         """
-        if self.current_report() is not None:
+        if self.note_adapter(adapter):
             return None
-        return Report(self.reporter, method, path, route, self._monotonic)
+        return Report(self.reporter, adapter, method, path, route, self._monotonic)
+
+    def note_adapter(self, adapter: Adapter) -> bool:
+        """Note that *adapter* decides about the current request. Return false if no report has begun for it."""
+        report = self.current_report()
+        if report is not None:
+            report.adapter = adapter
+        return report is not None
 
     def current_report(self) -> Report | None:
         """Return the report of the current request, if :meth:`begin_report` has begun one."""
@@ -451,13 +496,22 @@ class Engine:
         request: RequestView,
         sources: TokenSources,
         dpop: DPoPMode | None,
+        observation: Observation | None,
         on_credential: Callable[[Credential], None] | None = None,
     ) -> Flow[AccessToken]:
         # RFC 6750 section 5.3: bearer tokens must not be sent in the clear. Loopback never leaves the machine.
         if not request.secure and request.client is not None and not is_loopback(request.client):
             on_credential = self._handle_cleartext(on_credential)
         on_access = self._hand_over if self.keeps_inbound else None
-        return authenticate(request, sources, self.context, on_credential=on_credential, on_access=on_access, dpop=dpop)
+        return authenticate(
+            request,
+            sources,
+            self.context,
+            on_credential=on_credential,
+            on_access=on_access,
+            dpop=dpop,
+            observation=observation,
+        )
 
     def _hand_over(self, token: AccessToken, text: str) -> None:
         hand_over(InboundToken(token, text, forwardable=self.settings.forward_token_dangerously))
@@ -504,14 +558,15 @@ class Engine:
         It must belong to the same holder (:mod:`scopeguard.flow.renewal`) and satisfy *requirement*. Then *policies*
         decide.
         """
+        observation = Observation(self._monotonic()) if self.listens else None
         try:
             access = await self.aperform(renew(token, credential, held, self.sources.max_token_bytes, self.context))
         except (AccessDenied, AuthorityUnavailable) as error:
-            return self.refuse(error, requirement, request=request)
-        refusal = self._compare(access, requirement, request, closed=False)
+            return self.refuse(error, requirement, request=request, observation=observation)
+        refusal = self._compare(access, requirement, request, observation, closed=False)
         if refusal is None and policies:
-            refusal = await self._aapply(policies, access, request, None)
-        return self._grant(access, request, again=True) if refusal is None else refusal
+            refusal = await self._aapply(policies, access, request, None, observation)
+        return self._grant(access, request, observation, again=True) if refusal is None else refusal
 
     # -- settings that an adapter may override
 

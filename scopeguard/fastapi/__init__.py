@@ -60,7 +60,7 @@ from scopeguard.asgi import (
     request_view,
     require_of_renewals,
 )
-from scopeguard.core.decision import Decision, Denied, Granted, Report, Unavailable
+from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Report, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.errors import ConfigurationError
 from scopeguard.fastapi.application import wrap_fastapi
@@ -374,7 +374,7 @@ def _begin_report(engine: Engine, scope: Scope) -> None:
     """Begin the report for a request. It ends with the request, after the decisions of all dependencies."""
     stack = scope.get(_REQUEST_STACK)
     if isinstance(stack, AsyncExitStack):
-        report = engine.begin_report(scope.get("method", "GET"), scope["path"], None)
+        report = engine.begin_report(Adapter.FASTAPI, scope.get("method", "GET"), scope["path"], None)
         if report is not None:
             stack.callback(_end_report, report, scope)
 

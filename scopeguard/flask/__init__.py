@@ -41,7 +41,7 @@ from scopeguard.adapter.cors import PREFLIGHT_KEY
 from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, declare_access, mark
 from scopeguard.conditions import Condition
 from scopeguard.config.sources import TokenSource, check_sources
-from scopeguard.core.decision import Granted
+from scopeguard.core.decision import Adapter, Granted
 from scopeguard.errors import ConfigurationError
 from scopeguard.flask.extension import ScopeGuard
 from scopeguard.flask.request_state import STATE_KEY, RequestState, get_request, is_answered_by_flask, to_flask_response
@@ -158,6 +158,8 @@ def _check(requirement: Requirement, sources: frozenset[TokenSource] | None) -> 
         return None
     token = environ.get(ENVIRON_KEY)
     engine = engine_of(guard)
+    if engine.listens:
+        engine.note_adapter(Adapter.FLASK)
     if engine.permits(token, requirement):
         return None
     decision = engine.authorize(token, requirement, request=request_view(environ))

@@ -19,7 +19,7 @@ from scopeguard.audit.route_requirements import RouteRequirements
 from scopeguard.audit.startup import StartCheck
 from scopeguard.config.checks import instance, member
 from scopeguard.config.cors import Preflight
-from scopeguard.core.decision import Decision, Granted
+from scopeguard.core.decision import Adapter, Decision, Granted
 from scopeguard.core.engine import Engine
 from scopeguard.errors import ConfigurationError
 from scopeguard.flask.request_state import (
@@ -196,7 +196,7 @@ class _Hooks:
         state = environ[STATE_KEY] = RequestState(route)
         if engine.listens:
             state.own_report = engine.begin_report(
-                flask_request.method, decoded_path(environ), None if rule is None else rule.path
+                Adapter.FLASK, flask_request.method, decoded_path(environ), None if rule is None else rule.path
             )
             state.report = engine.current_report()
         token: AccessToken | None = None

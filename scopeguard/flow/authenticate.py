@@ -17,6 +17,7 @@ from scopeguard.flow.effects import Flow
 from scopeguard.flow.introspection import introspect
 from scopeguard.flow.issuers import find_issuer, parse
 from scopeguard.flow.keys import signing_keys, verify_by_any_set, verify_by_set
+from scopeguard.flow.observation import Observation, TokenCheck
 from scopeguard.flow.possession import check_possession
 from scopeguard.flow.revocation import check_not_revoked
 from scopeguard.flow.status_list import check_token_status
@@ -38,6 +39,7 @@ def authenticate(
     on_credential: Callable[[Credential], None] | None = None,
     on_access: Callable[[AccessToken, str], None] | None = None,
     dpop: DPoPMode | None = None,
+    observation: Observation | None = None,
 ) -> Flow[AccessToken]:
     """Return the access token of *request*, validated by the policy of the issuer that it names.
 
@@ -46,6 +48,7 @@ def authenticate(
     *on_credential* is called with the token when it is found in any of the *sources*, before it is validated. It may
     raise a denial because the request was not encrypted. *on_access* is called with the access token and its text when
     it is valid. *dpop*: whether this route needs a proof of possession, instead of the mode of the policy.
+    *observation* gets facts about the check for a listener.
     """
     issuers, possession = context.issuers, context.possession
     if possession is None:
@@ -58,7 +61,10 @@ def authenticate(
     if on_credential is not None:
         on_credential(credential)
     try:
-        access = yield from validate(credential, context)
+        if observation is None:
+            access = yield from validate(credential, context)
+        else:
+            access = yield from observation.follow(validate(credential, context, observation))
         if possession is not None:
             issuer_mode = issuers.dpop_mode(access.issuer, context.clock.monotonic())
             yield from check_possession(access, credential, request, issuer_mode, dpop, possession, context.clock)
@@ -72,7 +78,7 @@ def authenticate(
     return access
 
 
-def validate(credential: Credential, context: Context) -> Flow[AccessToken]:
+def validate(credential: Credential, context: Context, observation: Observation | None = None) -> Flow[AccessToken]:
     """Validate *credential* and return its access token.
 
     A JWT is verified with the keys of its issuer, unless it is in the token cache. An opaque token is introspected at
@@ -87,6 +93,8 @@ def validate(credential: Credential, context: Context) -> Flow[AccessToken]:
             cached = token_cache.find(digest, clock.wall())
             if cached is not None:
                 hints = cached.record.issuer.hints
+                if observation is not None:
+                    observation.note(cached.record.issuer.url, TokenCheck.CACHED)
                 if (yield from may_reuse(cached, digest, credential, context, token_cache)):
                     return cached.access
                 hints = issuers.hints
@@ -94,7 +102,11 @@ def validate(credential: Credential, context: Context) -> Flow[AccessToken]:
         if record is None:
             record = yield from find_issuer(token, credential, context)
         hints = record.issuer.hints
+        if observation is not None:
+            observation.note(record.issuer.url, TokenCheck.VERIFIED)
         if token is None or record.issuer.validate is _INTROSPECTION:
+            if observation is not None:  # without an exchange, the answer was in a cache
+                observation.note(record.issuer.url, TokenCheck.CACHED)
             access = yield from introspect(credential, record, context)
         else:
             now = clock.wall()

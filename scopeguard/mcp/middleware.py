@@ -14,7 +14,7 @@ from scopeguard.asgi import GuardMiddleware, add_proof_headers_in_send, recall, 
 from scopeguard.config.checks import instance
 from scopeguard.config.cors import Preflight
 from scopeguard.config.streams import CloseStreams
-from scopeguard.core.decision import Decision, Denied, Granted, Unavailable
+from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Unavailable
 from scopeguard.errors import AccessDenied, ConfigurationError, Forbidden, InvalidRequest, MalformedMessage, Reason
 from scopeguard.flow.credential import Credential
 from scopeguard.guard import Guard
@@ -71,6 +71,8 @@ class McpMiddleware(GuardMiddleware):
     Raises :class:`ConfigurationError` without rules, if the guard takes tokens from the query string, and as
     :class:`~scopeguard.asgi.GuardMiddleware` does.
     """
+
+    _adapter = Adapter.MCP
 
     def __init__(
         self,

@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import Any
 
 from scopeguard.config.checks import instance
-from scopeguard.core.decision import Granted, Unavailable
+from scopeguard.core.decision import Adapter, Granted, Unavailable
 from scopeguard.extras import install_command
-from scopeguard.guard import Guard
+from scopeguard.guard import Guard, engine_of
 from scopeguard.request import HeaderList, RequestView
 
 __all__ = ["FastmcpVerifier", "SdkVerifier"]
@@ -79,7 +79,13 @@ def _missing(error: ModuleNotFoundError, extra: str) -> ModuleNotFoundError:
 async def verify(guard: Guard, token: str, made: Any) -> Any:
     """Return an object of the class *made* for a valid *token*, ``None`` for one that is not valid."""
     headers = HeaderList([(b"authorization", b"Bearer " + token.encode("utf-8", "replace"))])
-    decision = await guard.acheck(RequestView(method="POST", path="/", headers=headers))
+    engine = engine_of(guard)
+    report = engine.begin_report(Adapter.MCP, None, None, None) if engine.listens else None
+    try:
+        decision = await guard.acheck(RequestView(method="POST", path="/", headers=headers))
+    finally:
+        if report is not None:
+            report.end()
     if isinstance(decision, Unavailable):
         raise decision.error
     if not isinstance(decision, Granted):

@@ -27,7 +27,7 @@ from urllib.parse import quote
 from scopeguard.access_token import AccessToken, Anonymous
 from scopeguard.asgi import ASGIApp, Message, Receive, Scope, Send
 from scopeguard.errors import InsufficientScope, printable
-from scopeguard.guard import Decision, Denied, Granted
+from scopeguard.guard import Decision, DecisionEvent, Denied, Granted
 from scopeguard.wsgi import Environ, StartResponse, WSGIApp
 
 REQUEST_ID: Final = "scopeguard.request_id"
@@ -112,14 +112,14 @@ def _token_members(token: AccessToken, *, subjects: bool) -> dict[str, str | Non
 _current: Final[ContextVar[Entry | None]] = ContextVar("scopeguard_access_log", default=None)
 
 
-def note(decision: Decision) -> None:
-    """Record *decision* for the current request. Pass this function as ``Guard(on_decision=...)``.
+def note(event: DecisionEvent) -> None:
+    """Record the decision about the current request. Pass this function as ``Guard(on_decision=...)``.
 
     A later decision replaces an earlier one: a route may refuse a request that the middleware admitted.
     """
     entry = _current.get()
     if entry is not None:
-        entry.decision = decision
+        entry.decision = event.decision
 
 
 class DiagnosticFormatter(logging.Formatter):

@@ -643,7 +643,7 @@ async def test_listener_gets_one_decision_for_a_route_without_a_rule(authority: 
     guard = guard_for(authority, on_decision=heard.append)
     guarded = GuardMiddleware(App(), guard=guard, rules=[Rule("/a")])
     await call_asgi(guarded, Exchange(target="/b", headers=bearer(authority.mint())))
-    assert [type(decision).__name__ for decision in heard] == ["Denied"]
+    assert [type(event.decision).__name__ for event in heard] == ["Denied"]
 
 
 async def test_middleware_without_rules_uses_those_of_the_guard(authority: FakeAuthority):

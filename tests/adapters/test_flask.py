@@ -23,6 +23,7 @@ from scopeguard import (
     ChallengeStyle,
     ConfigurationError,
     Decision,
+    DecisionEvent,
     Guard,
     Issuer,
     Rule,
@@ -427,7 +428,7 @@ def test_extension_may_be_created_before_the_app_and_serve_several(authority: Fa
 
 
 def test_several_layers_share_one_decision(authority: FakeAuthority, app: Flask):
-    decisions: list[Decision] = []
+    decisions: list[DecisionEvent] = []
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, on_decision=decisions.append)
     client = guarded(app, guard)
     client.get("/function", headers=authority.bearer("read write"))

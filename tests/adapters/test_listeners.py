@@ -1,4 +1,4 @@
-"""Listeners (``on_decision``) get one decision for each request, in each adapter and with several layers."""
+"""Listeners (``on_decision``) get one event for each request, in each adapter and with several layers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,19 @@ from starlette.websockets import WebSocket
 from doors import DOORS, Door, guard_for
 from framework_doors import FRAMEWORK_DOORS
 from scenarios import SCENARIOS, tokens
-from scopeguard import Decision, Denied, Granted, Guard, HeaderList, RequestView, Rule, all_of
+from scopeguard import (
+    Adapter,
+    DecisionEvent,
+    Denied,
+    Granted,
+    Guard,
+    HeaderList,
+    Reason,
+    RequestView,
+    Rule,
+    TokenCheck,
+    all_of,
+)
 from scopeguard.access_token import Anonymous
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.fastapi import Protected
@@ -38,45 +50,51 @@ def authority() -> FakeAuthority:
 
 
 @pytest.fixture
-def decisions() -> list[Decision]:
+def events() -> list[DecisionEvent]:
     return []
 
 
 @pytest.fixture
-def guard(authority: FakeAuthority, decisions: list[Decision]) -> Guard:
-    return guard_for(authority, on_decision=decisions.append)
+def guard(authority: FakeAuthority, events: list[DecisionEvent]) -> Guard:
+    return guard_for(authority, on_decision=events.append)
 
 
 @pytest.mark.parametrize("door", [door for door in (*DOORS, *FRAMEWORK_DOORS) if door.saw], ids=lambda door: door.name)
 def test_listener_gets_one_decision_for_each_scenario(door: Door):
-    authority, decisions = FakeAuthority(), list[Decision]()
-    way, known = door.opened(guard_for(authority, on_decision=decisions.append)), tokens(authority)
+    authority, events = FakeAuthority(), list[DecisionEvent]()
+    way, known = door.opened(guard_for(authority, on_decision=events.append)), tokens(authority)
+    adapters = set[Adapter]()
     for scenario in SCENARIOS:
         if scenario.name in door.without:
             continue
-        decisions.clear()
+        events.clear()
         exchange = scenario.send.filled(known)
         status = way(exchange).status
-        told = [type(decision) for decision in decisions]
+        told = [type(event.decision) for event in events]
         if status >= 400:
             assert told == [Denied], scenario.name
         elif exchange.target.startswith("/public"):
             assert told == [], scenario.name
         else:
             assert told in ([Granted], [Anonymous]), scenario.name
-        for decision in decisions:
-            assert decision.method == exchange.method, scenario.name
-            assert decision.path == exchange.target.partition("?")[0], scenario.name
+        for event in events:
+            assert event.method == exchange.method, scenario.name
+            assert event.path == exchange.target.partition("?")[0], scenario.name
+            adapters.add(event.adapter)
+    own = Adapter(door.name.partition("-")[0])
+    # Middleware refuses a request without a token before the endpoint sees it.
+    assert own in adapters
+    assert adapters <= {own, Adapter.ASGI} if own in (Adapter.STARLETTE, Adapter.FASTAPI) else adapters == {own}
 
 
-def outcomes(client: Any, authority: FakeAuthority, decisions: list[Decision], path: str = "/x") -> list[list[str]]:
-    """Return the decisions for a request with a sufficient token, with too few scopes, and without a token."""
+def outcomes(client: Any, authority: FakeAuthority, events: list[DecisionEvent], path: str = "/x") -> list[list[str]]:
+    """Return the events for a request with a sufficient token, with too few scopes, and without a token."""
     found = []
     for headers in (authority.bearer("x"), authority.bearer("y"), {}):
-        decisions.clear()
+        events.clear()
         client.get(path, headers=headers)
-        found.append([f"{type(decision).__name__} {decision.method} {decision.path}" for decision in decisions])
-        found[-1] += [str(decision.route) for decision in decisions]
+        found.append([f"{type(event.decision).__name__} {event.method} {event.path}" for event in events])
+        found[-1] += [str(event.route) for event in events]
     return found
 
 
@@ -116,7 +134,9 @@ async def endpoint_twice(request: Request) -> StreamingResponse:
 
 
 @pytest.mark.parametrize("function", [endpoint, endpoint_in_thread, endpoint_twice])
-def test_starlette_behind_middleware(authority: FakeAuthority, guard: Guard, decisions: list[Decision], function: Any):
+def test_starlette_behind_middleware(
+    authority: FakeAuthority, guard: Guard, events: list[DecisionEvent], function: Any
+):
     async def pass_on(request: Request, call_next: Any) -> Any:
         return await call_next(request)
 
@@ -130,7 +150,7 @@ def test_starlette_behind_middleware(authority: FakeAuthority, guard: Guard, dec
     )
     client = TestClient(app)
     for path in ("/x", "/in/x"):
-        found = outcomes(client, authority, decisions, path)
+        found = outcomes(client, authority, events, path)
         # Middleware refuses a request without a token before there is a route; its rule has a template as well.
         template = path if tells_route() else "/{rest:path}"
         assert found == [*each(path, template)[:2], [f"Denied GET {path}", "/{rest:path}"]]
@@ -153,17 +173,17 @@ def fastapi_app(guard: Guard) -> FastAPI:
 
 @pytest.mark.parametrize("behind", [False, True], ids=["dependency", "middleware and dependency"])
 @pytest.mark.parametrize("path", ["/x", "/two"])
-def test_fastapi(authority: FakeAuthority, guard: Guard, decisions: list[Decision], behind: bool, path: str):
+def test_fastapi(authority: FakeAuthority, guard: Guard, events: list[DecisionEvent], behind: bool, path: str):
     app: Any = fastapi_app(guard)
     client = TestClient(GuardMiddleware(app, guard=guard) if behind else app)
-    found = outcomes(client, authority, decisions, f"{path}/7")
+    found = outcomes(client, authority, events, f"{path}/7")
     # Middleware refuses a request without a token before there is a route.
     last = [[f"Denied GET {path}/7", "None" if behind else f"{path}/{{name}}"]]
     assert found == [*each(f"{path}/7", f"{path}/{{name}}")[:2], *last]
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["extension", "middleware and extension"])
-def test_flask(authority: FakeAuthority, guard: Guard, decisions: list[Decision], behind: bool):
+def test_flask(authority: FakeAuthority, guard: Guard, events: list[DecisionEvent], behind: bool):
     app = Flask("x")
     ScopeGuard(app, guard)
 
@@ -183,19 +203,19 @@ def test_flask(authority: FakeAuthority, guard: Guard, decisions: list[Decision]
     @flask_requires("x")
     def job(name: str) -> str:
         copy_current_request_context(lambda: None)()
-        assert decisions == []  # The end of the copy is not the end of the request.
+        assert events == []  # The end of the copy is not the end of the request.
         return ""
 
     app.add_url_rule("/methods/<name>", view_func=ByMethod.as_view("methods"))
     if behind:
         setattr(app, "wsgi_app", WSGIGuard(app.wsgi_app, guard=guard))  # noqa: B010 - to type checkers, a method
     for path in ("/x", "/methods", "/job"):
-        found = outcomes(app.test_client(), authority, decisions, f"{path}/7")
+        found = outcomes(app.test_client(), authority, events, f"{path}/7")
         last = [[f"Denied GET {path}/7", "None" if behind else f"{path}/<name>"]]
         assert found == [*each(f"{path}/7", f"{path}/<name>")[:2], *last], path
 
 
-def test_failing_app_is_reported_as_one_grant(authority: FakeAuthority, guard: Guard, decisions: list[Decision]):
+def test_failing_app_is_reported_as_one_grant(authority: FakeAuthority, guard: Guard, events: list[DecisionEvent]):
     async def failing(scope: Any, receive: Any, send: Any) -> None:
         raise KeyError("of the app")
 
@@ -211,27 +231,27 @@ def test_failing_app_is_reported_as_one_grant(authority: FakeAuthority, guard: G
     ]
     flask.testing = True
     for ask in clients:
-        decisions.clear()
+        events.clear()
         with pytest.raises(KeyError):
             ask()
-        assert [type(decision) for decision in decisions] == [Granted]
+        assert [type(event.decision) for event in events] == [Granted]
 
 
-def test_websocket_is_reported_at_its_handshake(authority: FakeAuthority, guard: Guard, decisions: list[Decision]):
+def test_websocket_is_reported_at_its_handshake(authority: FakeAuthority, guard: Guard, events: list[DecisionEvent]):
     @requires("x")
     async def chat(websocket: WebSocket) -> None:
         await websocket.accept()
-        await websocket.send_text(str(len(decisions)))
+        await websocket.send_text(str(len(events)))
         await websocket.close()
 
     client = TestClient(GuardMiddleware(Starlette(routes=[WebSocketRoute("/ws", chat)]), guard=guard))
     with client.websocket_connect("/ws", headers=authority.bearer("x")) as connection:
         assert connection.receive_text() == "1"
-    assert [type(decision) for decision in decisions] == [Granted]
+    assert [type(event.decision) for event in events] == [Granted]
 
 
-def test_nested_guards_each_report_a_decision(authority: FakeAuthority, guard: Guard, decisions: list[Decision]):
-    inside = list[Decision]()
+def test_nested_guards_each_report_a_decision(authority: FakeAuthority, guard: Guard, events: list[DecisionEvent]):
+    inside = list[DecisionEvent]()
     other = guard_for(authority, on_decision=inside.append)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -242,13 +262,13 @@ def test_nested_guards_each_report_a_decision(authority: FakeAuthority, guard: G
     )
     for scope, kind in (("x", Granted), ("y", Denied)):
         client.get("/x", headers=authority.bearer(scope))
-        assert [type(decision) for decision in decisions] == [Granted]
-        assert [type(decision) for decision in inside] == [kind]
-        decisions.clear()
+        assert [type(event.decision) for event in events] == [Granted]
+        assert [type(event.decision) for event in inside] == [kind]
+        events.clear()
         inside.clear()
 
 
-def test_background_task_is_reported_separately(authority: FakeAuthority, guard: Guard, decisions: list[Decision]):
+def test_background_task_is_reported_separately(authority: FakeAuthority, guard: Guard, events: list[DecisionEvent]):
     """A background task has the context of its request, which has ended."""
 
     def later() -> None:
@@ -259,4 +279,84 @@ def test_background_task_is_reported_separately(authority: FakeAuthority, guard:
         later()
 
     TestClient(GuardMiddleware(app, guard=guard)).get("/x", headers=authority.bearer("x"))
-    assert [(type(d), d.method, d.path) for d in decisions] == [(Granted, "GET", "/x"), (Denied, "POST", "/queue")]
+    assert [(type(event.decision), event.method, event.path) for event in events] == [
+        (Granted, "GET", "/x"),
+        (Denied, "POST", "/queue"),
+    ]
+
+
+# -- what an event says
+
+
+def test_event_describes_the_request_and_its_token(authority: FakeAuthority, guard: Guard, events: list[DecisionEvent]):
+    app = Starlette(
+        routes=[Route("/x/{name}", requires("x")(_respond))], middleware=[Middleware(GuardMiddleware, guard=guard)]
+    )
+    client = TestClient(app)
+    token = authority.mint("x", client_id="billing")
+    for _ in range(2):
+        assert client.get("/x/7?secret=1", headers={"authorization": f"Bearer {token}"}).status_code == 200
+    first, second = events
+    assert isinstance(first.decision, Granted)
+    assert (first.reason, first.status) == (None, None)
+    assert (first.method, first.path, first.adapter) == ("GET", "/x/7", Adapter.STARLETTE)
+    assert first.route == ("/x/{name}" if tells_route() else None)
+    assert (first.issuer, first.client_id) == (authority.issuer.url, "billing")
+    assert (first.token_check, second.token_check) == (TokenCheck.FETCHED, TokenCheck.CACHED)
+    client.get("/x/7", headers=authority.bearer("x"))
+    assert events[-1].token_check is TokenCheck.VERIFIED
+    assert "secret" not in repr(events)
+    assert token not in repr(events)
+
+
+def test_event_of_a_refusal_names_the_reason_and_only_a_verified_client(
+    authority: FakeAuthority, guard: Guard, events: list[DecisionEvent]
+):
+    app = Starlette(
+        routes=[Route("/x", requires("x")(_respond))], middleware=[Middleware(GuardMiddleware, guard=guard)]
+    )
+    client = TestClient(app)
+    client.get("/x")
+    client.get("/x", headers=authority.bearer("y", client_id="billing"))
+    client.get("/x", headers=authority.bearer("x", client_id="billing", expires_in=-3600))
+    told = [(event.reason, event.status, event.issuer, event.client_id, event.token_check) for event in events]
+    url = authority.issuer.url
+    assert told == [
+        (Reason.NO_CREDENTIALS, 401, None, None, None),
+        (Reason.INSUFFICIENT_SCOPE, 403, url, "billing", TokenCheck.FETCHED),
+        (Reason.TOKEN_EXPIRED, 401, url, None, TokenCheck.VERIFIED),
+    ]
+
+
+async def _respond(request: Request) -> JSONResponse:
+    return JSONResponse({})
+
+
+def test_duration_is_the_time_of_the_guard_without_that_of_the_app(authority: FakeAuthority):
+    """The authorization server takes two seconds, and the app takes a hundred."""
+    events = list[DecisionEvent]()
+    network = authority.transport
+
+    class Slow:
+        def send(self, request: Any) -> Any:
+            authority.clock.advance(2)
+            return network.send(request)
+
+        def close(self) -> None:
+            pass
+
+    guard = Guard(authority.issuer, transport=Slow(), clock=authority.clock, on_decision=events.append)
+
+    @requires("x")
+    @requires("x")
+    async def slow(request: Request) -> JSONResponse:
+        authority.clock.advance(100)
+        return JSONResponse({})
+
+    client = TestClient(Starlette(routes=[Route("/", slow)], middleware=[Middleware(GuardMiddleware, guard=guard)]))
+    token = authority.bearer("x", expires_in=7200)
+    for _ in range(2):
+        assert client.get("/", headers=token).status_code == 200
+    discovery_and_keys = 4.0
+    assert [event.duration for event in events] == [discovery_and_keys, 0.0]
+    guard.close()

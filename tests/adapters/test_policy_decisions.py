@@ -23,7 +23,7 @@ from scopeguard import (
     AccessToken,
     AuthZen,
     ConfigurationError,
-    Decision,
+    DecisionEvent,
     Denied,
     Forbidden,
     Granted,
@@ -74,7 +74,7 @@ class Api:
 
     def __init__(self, door: Any, *rules: Rule, pdp: FakeDecisionPoint | None = None, **settings: Any) -> None:
         self.authority = FakeAuthority()
-        self.heard: list[Decision] = []
+        self.heard: list[DecisionEvent] = []
         self.guard = Guard(
             self.authority.issuer,
             rules=rules,
@@ -127,7 +127,7 @@ def test_function_gets_the_token_and_the_request_and_decides(door: Any):
         method="GET", path="/tables/a", route="/tables/{table}", query=b"x=1", client="192.0.2.1"
     )
     match api.heard:
-        case [Granted(route=route), Denied(error=error)]:
+        case [DecisionEvent(decision=Granted(), route=route), DecisionEvent(decision=Denied(error=error))]:
             assert error.reason is Reason.POLICY_DENIED
             assert route is not None
         case _:
@@ -475,7 +475,7 @@ def test_any_other_status_is_an_outage(door: Any, status: int):
     assert b"policy decision point" in refused.body
     assert len(pdp.transport.sends) == 1
     match api.heard:
-        case [Unavailable(error=error)]:
+        case [DecisionEvent(decision=Unavailable(error=error))]:
             assert (error.reason, error.authority) == (Reason.POLICY_UNAVAILABLE, "https://pdp.test")
         case _:
             raise AssertionError(api.heard)

@@ -89,8 +89,8 @@ class Pair:
             self.send(exchange_with(b"Bearer " + token, target="/none"))
 
     def _guard(self, name: str, **more: Any) -> Guard:
-        def hear(decision: Any) -> None:
-            self.heard[name].append(type(decision).__name__)
+        def hear(event: Any) -> None:
+            self.heard[name].append(type(event.decision).__name__)
 
         return guard_for(self.authority, on_decision=hear, **self.settings, **more)
 

@@ -29,7 +29,7 @@ from scopeguard import (
     OPTIONAL,
     ChallengeStyle,
     ConfigurationError,
-    Decision,
+    DecisionEvent,
     Guard,
     Rule,
     all_of,
@@ -411,10 +411,10 @@ def test_mounted_app_may_have_a_separate_guard(authority: FakeAuthority, guard: 
 
 
 def test_one_decision_is_reported_for_the_token_and_the_endpoint(authority: FakeAuthority):
-    decisions: list[Decision] = []
-    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, on_decision=decisions.append)
+    events: list[DecisionEvent] = []
+    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, on_decision=events.append)
     guarded(guard, Route("/", insert)).get("/", headers=authority.bearer("read"))
-    assert [type(decision).__name__ for decision in decisions] == ["Denied"]
+    assert [type(event.decision).__name__ for event in events] == ["Denied"]
 
 
 # websockets

@@ -24,7 +24,7 @@ from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason, RequestTooLarge
 from scopeguard.flow.effects import Answer, Send
-from scopeguard.guard import Decision, Denied, Granted, Unavailable, engine_of
+from scopeguard.guard import Decision, DecisionEvent, Denied, Granted, Unavailable, engine_of
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.scopes import all_of
 from scopeguard.spec.challenge import ChallengeStyle
@@ -494,7 +494,7 @@ def test_token_over_cleartext_is_logged_once(
 
 
 def test_listener_gets_each_decision_once(decide: Decide, authority: FakeAuthority):
-    told: list[Decision] = []
+    told: list[DecisionEvent] = []
     guard = guard_of(authority, on_decision=told.append)
     made = [
         decide(guard, request_with(authority.mint("read")), all_of("read")),
@@ -504,7 +504,7 @@ def test_listener_gets_each_decision_once(decide: Decide, authority: FakeAuthori
     ]
     with authority.outage():
         made.append(decide(guard, request_with(authority.mint(headers={"kid": "new"}))))
-    assert told == made
+    assert [event.decision for event in told] == made
     assert [type(decision) for decision in made] == [Granted, Denied, Denied, Denied, Unavailable]
     guard.close()
 
@@ -513,7 +513,7 @@ def test_listener_gets_each_decision_once(decide: Decide, authority: FakeAuthori
 def test_failing_listener_does_not_change_the_decision(
     decide: Decide, authority: FakeAuthority, caplog: pytest.LogCaptureFixture
 ):
-    def fail(decision: Decision) -> None:
+    def fail(event: DecisionEvent) -> None:
         raise RuntimeError("a bug in somebody's metrics")
 
     guard = guard_of(authority, on_decision=fail)
@@ -532,7 +532,7 @@ def test_failing_listener_does_not_change_the_decision(
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_a_listener_may_end_the_process(authority: FakeAuthority, error: type[BaseException]):
-    def stop(decision: Decision) -> None:
+    def stop(event: DecisionEvent) -> None:
         raise error
 
     guard = guard_of(authority, on_decision=stop)

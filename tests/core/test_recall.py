@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lookalikes import refused_fields, rewritten_fields
-from scopeguard import Decision, Denied, Granted, Guard, Reason, all_of
+from scopeguard import Decision, DecisionEvent, Denied, Granted, Guard, Reason, TokenCheck, all_of
 from scopeguard.access_token import AccessToken
 from scopeguard.config.sources import TokenSources
 from scopeguard.guard import engine_of
@@ -341,12 +341,12 @@ def test_guard_with_an_additional_proxy_header_recalls_nothing(made: Made):
 
 
 def test_listener_gets_recalled_decisions_only(made: Made):
-    told: list[Decision] = []
+    told: list[DecisionEvent] = []
     scene = made(on_decision=told.append)
     told.clear()
     token = scene.recall(requirement=all_of("read"))
     assert token is not None
-    assert told == [Granted(token)]
+    assert [(event.decision, event.token_check) for event in told] == [(Granted(token), TokenCheck.CACHED)]
     assert scene.recall(requirement=all_of("write")) is None
     assert scene.recall(authorization=b"Bearer x") is None
     assert len(told) == 1

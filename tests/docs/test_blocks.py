@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
 import shlex
@@ -514,6 +515,15 @@ def _check_mcp_verifier(_: FakeAuthority) -> None:
         assert callable(run("mcp_verifier", guard=guard)["verifier"].verify_token)
 
 
+def _check_on_decision(authority: FakeAuthority) -> None:
+    guard = run("on_decision")["guard"]
+    client = TestClient(GuardMiddleware(PlainTextResponse("x"), guard=guard, rules=[scopeguard.Rule("/rows/{row}")]))
+    with contextlib.redirect_stdout(io.StringIO()) as written:
+        client.get("/rows/7", headers=authority.bearer(subject="ann", client_id="billing"))
+        client.get("/rows/7")
+    assert written.getvalue() == "GET /rows/{row}: ann by billing\nGET /rows/7: 401 no_credentials\n"
+
+
 def _check_mcp_file(_: FakeAuthority) -> None:
     text = f'[[issuers]]\nurl = "{ISSUER}"\naudience = "{API}"\n' + NAMED["mcp_file"].source
     arguments = settings_from(tomllib.loads(text), ROOT, file="api.toml", environment={})[1]
@@ -534,6 +544,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "profiles": _check_profiles,
     "mcp": _check_mcp,
     "mcp_file": _check_mcp_file,
+    "on_decision": _check_on_decision,
     "mcp_verifier": _check_mcp_verifier,
     "mcp_function": _check_mcp_function,
     "requirements": _check_requirements,

@@ -334,7 +334,7 @@ async def test_decisions_are_reported_once(server: Server, cached: bool):
         (request("unknown"), (), "Denied"),
     ):
         await call(app, body, token, *headers)
-        assert [type(decision).__name__ for decision in seen] == [kind]
+        assert [(type(event.decision).__name__, event.adapter) for event in seen] == [(kind, "mcp")]
         seen.clear()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from environment import ROOT, missing, plain_environment
 from mcp_calls import Server
-from scopeguard import AuthorityUnavailable, ConfigurationError
+from scopeguard import Adapter, AuthorityUnavailable, ConfigurationError, DecisionEvent
 from scopeguard.mcp.verifier import FastmcpVerifier, SdkVerifier
 
 _PYTHON = ROOT / ".venv-apps" / "bin" / "python"
@@ -64,6 +64,19 @@ async def test_guard_validates_the_token(kind: str):
     assert isinstance(found["expires_at"], int)
     for bad in ("", "garbage", "gar\u00dfbage", "a b", server.authority.mint(audience="https://other.test")):
         assert await verifier.verify_token(bad) is None
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("libraries")
+async def test_event_does_not_describe_a_request_that_the_library_keeps_to_itself():
+    server, events = Server(), list[DecisionEvent]()
+    verifier = SdkVerifier(server.guard(on_decision=events.append))
+    await verifier.verify_token(server.authority.mint("read", client_id="billing"))
+    await verifier.verify_token("garbage")
+    assert [(event.adapter, event.method, event.path, event.client_id) for event in events] == [
+        (Adapter.MCP, None, None, "billing"),
+        (Adapter.MCP, None, None, None),
+    ]
 
 
 @pytest.mark.anyio

@@ -21,7 +21,7 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
 from scopeguard.devserver.serving import Serving
 from scopeguard.edge.listener import listen
-from scopeguard.guard import Decision, Denied, Guard, Unavailable
+from scopeguard.guard import DecisionEvent, Guard
 from scopeguard.spec.challenge import ChallengeStyle
 
 OTHER_API: Final = "https://billing.example.com"
@@ -133,6 +133,6 @@ class World:
         self._reasons.clear()
         return reason
 
-    def _record(self, decision: Decision) -> None:
-        if isinstance(decision, Denied | Unavailable):
-            self._reasons.append(decision.error.reason.value)
+    def _record(self, event: DecisionEvent) -> None:
+        if event.reason is not None:
+            self._reasons.append(event.reason.value)
