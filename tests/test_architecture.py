@@ -408,7 +408,7 @@ def test_core_has_no_coverage_exclusions():
     )
 
 
-def test_edge_and_core_know_no_asgi_and_no_wsgi():
+def test_edge_and_core_do_not_depend_on_asgi_or_wsgi():
     """Messages and environs are read in ``adapter/`` and above it, so that one core serves every door."""
     lowest = RANKS["adapter"]
     protocol = re.compile(

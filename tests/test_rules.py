@@ -92,7 +92,7 @@ def _all_claims() -> tuple[set[str], list[str]]:
     return claimed, wrong
 
 
-def test_every_mark_names_a_rule_of_the_checklist_and_stands_at_a_test():
+def test_every_mark_is_at_a_test_and_names_a_rule_of_the_checklist():
     _, wrong = _all_claims()
     assert not wrong, "\n".join(wrong)
 

@@ -12,7 +12,7 @@ from scopeguard.spec.client_certificate import from_pem, thumbprint
 def certificate_in_scope(scope: Mapping[str, Any]) -> str | None:
     """Return the thumbprint of the certificate in the TLS extension of an ASGI *scope*, or ``None``.
 
-    The extension has a list of PEM certificates, that of the client first. No header can write it.
+    The extension has a list of PEM certificates, that of the client first. A header cannot set it.
     """
     extension = (scope.get("extensions") or {}).get("tls")
     chain = extension.get("client_cert_chain") if isinstance(extension, Mapping) else None
@@ -23,8 +23,8 @@ def certificate_in_scope(scope: Mapping[str, Any]) -> str | None:
 def certificate_in_environ(environ: Mapping[str, Any]) -> str | None:
     """Return the thumbprint of the certificate of a WSGI request, or ``None``.
 
-    ``SSL_CLIENT_CERT`` is PEM text that servers such as Apache write. Its name has no prefix ``HTTP_``, so no header
-    can write it. gunicorn has the socket of the connection in the environ.
+    ``SSL_CLIENT_CERT`` is PEM text from servers such as Apache. A header cannot set it, because its name does not begin
+    with ``HTTP_``. gunicorn puts the socket of the connection into the environ.
     """
     text = environ.get("SSL_CLIENT_CERT")
     if isinstance(text, str) and text:

@@ -1,16 +1,16 @@
 """Connections in progress, which end with their token: websockets, server-sent events, other streamed responses.
 
 One :class:`Watcher` serves all connections of a guard in one event loop. It starts with the first open connection and
-ends soon after the last one, and it has three tasks, so that a slow server delays none of the others:
+ends soon after the last one. It has three tasks, so that a slow server delays only one of them:
 
 * The sweep ends the connections whose token has expired or is revoked, according to what this process knows. It does
   no I/O.
-* If there is a shared store, its log of revocations is read twice in ``RevocationPolicy.max_lag``.
+* If there is a shared store, its log of revocations is read at least twice per ``RevocationPolicy.max_lag``.
 * Each token is validated again from time to time, as for a new request. This finds what the status list, the
   introspection endpoint and the key set say by then.
 
-An outage ends no connection: that an answer is missing says nothing about a token. The connection stays open, at most
-until its token expires.
+An outage ends no connection: a missing answer says nothing about a token. The connection stays open, at most until its
+token expires.
 
 Longer than 400 lines because a connection and its watcher refer to each other.
 """
@@ -43,11 +43,11 @@ from scopeguard.state.revocation import Revoked, keys_of
 
 log: Final = logging.getLogger("scopeguard")
 
-# The longest pause between two sweeps, in seconds. The log of a store is read twice in its max_lag.
+# The longest pause between two sweeps, in seconds.
 _PAUSE: Final = 1.0
-# Connections that a sweep checks before it lets other tasks run.
+# The number of connections that a sweep checks before it lets other tasks run.
 _BATCH: Final = 200
-# Tokens that are validated again at the same time, so that requests find free places in the lanes.
+# The greatest number of tokens that are validated again at the same time: requests need free places in the lanes.
 _CONCURRENT: Final = 4
 # Attempts to renew the token of one connection: at once, and the seconds until each further one.
 _ATTEMPTS: Final = 5
@@ -104,7 +104,7 @@ class Connection:
         self._use(credential, token)
 
     def __call__(self) -> AccessToken:
-        """Return the token, or the one that has replaced it: the connection is the current token of its context."""
+        """Return the token, or the one that has replaced it. The context variable of the token holds the connection."""
         return self.token
 
     def inbound_token(self) -> InboundToken | None:
@@ -176,7 +176,7 @@ class Connection:
     def is_expired_at(self, now: float, wall: float) -> bool:
         """Return whether the token has expired at *now* by the clock of the event loop, or at *wall* by the guard's.
 
-        The first stands still while a machine sleeps. The second may be set back.
+        The clock of the event loop stands still while the machine sleeps. The clock of the guard may be set back.
         """
         return now >= self.deadline or wall >= self.expires_at
 
@@ -196,8 +196,8 @@ class Connection:
     async def renew(self, token: str, request: RequestView) -> Granted | Denied | Unavailable:
         """Decide whether *token* may replace the current one, and replace it. A refusal changes nothing.
 
-        At most :data:`_ATTEMPTS` attempts at once, then one in :data:`_ATTEMPT_INTERVAL` seconds: the client of a
-        websocket must not be able to have more tokens validated than by requests of their own.
+        At most :data:`_ATTEMPTS` attempts at once, then one in :data:`_ATTEMPT_INTERVAL` seconds: messages must not
+        cause more validations than the client could cause by requests.
         """
         engine, now = self._engine, self._engine.clock.monotonic()
         if self._budget.shortfall(now) > 0:
@@ -363,7 +363,7 @@ class Watcher:
         else:
             if access is None or access.scopes == connection.token.scopes:
                 return
-            # Introspection may withdraw a scope. Conditions are not compared again: a sign-in grows older.
+            # Introspection may withdraw a scope. Conditions are not checked again, because a sign-in only grows older.
             requirement = connection.requirement
             if requirement is None or any(scopes_in(each) <= access.scopes for each in requirement.alternatives):
                 return
@@ -372,7 +372,7 @@ class Watcher:
             connection.end(Ending.EXPIRED if connection.is_expired() else ending)
 
     async def _attempt(self, authority: str, ask: Callable[..., Any], *arguments: Any) -> Any:
-        """Return the answer, or ``None`` if there is none. The beginning of an outage is logged."""
+        """Return the answer, or ``None`` if there is none. Log the beginning of an outage."""
         try:
             answer = await ask(*arguments)
         except AccessDenied:
@@ -394,7 +394,7 @@ class Watcher:
 
 
 class _Alarm:
-    """Ends a pause early. Rung during work, it ends the next pause."""
+    """Ends a pause early. If it rings outside a pause, it ends the next one."""
 
     __slots__ = ("_event",)
 
@@ -414,7 +414,7 @@ _watchers: Final[anyio.lowlevel.RunVar[dict[Engine, Watcher]]] = anyio.lowlevel.
 
 
 def watcher_of(engine: Engine) -> Watcher:
-    """Return the watcher of the connections of *engine* in the current event loop. It is running, or starts."""
+    """Return the watcher of the connections of *engine* in the current event loop. Start one if there is none."""
     watchers = _watchers.get(None)
     if watchers is None:
         watchers = {}

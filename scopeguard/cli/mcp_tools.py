@@ -1,4 +1,4 @@
-"""Lists the tools that an MCP server has registered, for the audit."""
+"""List the tools that an MCP server has registered, for the audit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Final
 
-_TIMEOUT: Final = 10.0  # seconds; a server may ask others for their tools
+_TIMEOUT: Final = 10.0  # seconds; a server may fetch its list from other servers
 
 
 def registered_tools(app: Any) -> list[str] | None:

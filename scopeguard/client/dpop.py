@@ -75,9 +75,9 @@ class DPoPKey:
     ) -> str:
         """Return a new proof for one request with *method* to *uri*, as the value of the field ``DPoP``.
 
-        The auth classes call it by themselves; it is for code that sends requests without httpx. *token* is the access
-        token of the request, ``None`` at the token endpoint. *nonce* is the latest ``DPoP-Nonce`` of the server, if
-        it sent one. *now* is in seconds since the epoch, by default the time of the system.
+        The auth classes call this method themselves. Other code needs it for requests without httpx. *token* is the
+        access token of the request, ``None`` at the token endpoint. *nonce* is the latest ``DPoP-Nonce`` of the server,
+        if it sent one. *now* is in seconds since the epoch, by default the time of the system.
         """
         return make_proof(
             self._key,
@@ -94,7 +94,7 @@ class DPoPKey:
         return f"DPoPKey(algorithm={self.algorithm!r}, thumbprint={self.thumbprint!r})"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError("it cannot be pickled or copied, because it holds a private key")
+        raise TypeError("a DPoPKey cannot be pickled or copied, because it holds a private key")
 
 
 def check_key(key: object) -> None:

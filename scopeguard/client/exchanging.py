@@ -44,7 +44,7 @@ _BY_SERVER: Final = frozenset((429, 502, 503, 504))
 _NOT_AN_ACCESS_TOKEN: Final = Tolerance(token_types=frozenset(("n_a",)))
 # The seconds after which an exchange may be tried again, if the server does not say.
 _RETRY_AFTER: Final = 1.0
-# The part of the lifetime that the leeway takes at most.
+# The greatest part of the lifetime that the leeway may take.
 _MOST_LEEWAY: Final = 0.1
 
 
@@ -81,7 +81,7 @@ class Exchanger:
         self._has_warned = False
 
     def token(self, subject: Subject) -> TokenResponse:
-        """Return a token for *subject*. Exchange it if there is none, which blocks the thread."""
+        """Return a token for *subject*. If none is cached, exchange *subject*, which blocks the thread."""
         return blocking.run(self._acquire(subject), self._outside, None)
 
     async def atoken(self, subject: Subject) -> TokenResponse:
@@ -266,7 +266,7 @@ class Exchanger:
         return min(seconds, subject.expires_at - policy.clock.wall())
 
     def _warning(self, narrower: ScopeNotGranted | None) -> tuple[str, ...]:
-        """Return the sentence about scopes that were not granted, once: it may be so for each user."""
+        """Return a sentence about scopes that were not granted, but only once: it may be true for every user."""
         if narrower is None or self._has_warned:
             return ()
         self._has_warned = True

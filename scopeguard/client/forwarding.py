@@ -23,8 +23,8 @@ def refuse_inbound_token(request: Any) -> None:
 
         client = httpx.Client(event_hooks={"request": [refuse_inbound_token]})
 
-    Checked: the values of all header fields, and those of the query. Not checked: the body. MCP 2026-07-28 forbids to
-    pass on the token that a server received, because the next API could then be called with a token that is not for it.
+    Checked: the values of all header fields, and those of the query. Not checked: the body. MCP 2026-07-28 forbids
+    passing on the token that a server received: the next API would then be called with a token that is not for it.
     """
     token = current_access_token_or_none()
     if token is not None and any(fingerprint(value) == token.fingerprint for value in _values(request)):

@@ -14,7 +14,7 @@ from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.fork import Locked
 
 MOST_NONCES: Final = 64
-"""The number of origins whose nonces are kept. The one that is not used for the longest time is dropped first."""
+"""The number of origins whose nonces are kept. The least recently used one is dropped first."""
 
 
 class Proofs(Locked):

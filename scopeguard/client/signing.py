@@ -189,7 +189,7 @@ def _is_from(response: Any, token: TokenResponse, target: str) -> bool:
 def _is_about(response: Any, token: TokenResponse) -> bool:
     """Return whether *response* answers a request with *token*, and with a proof if it is bound to a key.
 
-    It does not after a redirect to another origin, or if a hook has replaced the header.
+    ``False`` after a redirect to another origin, and if a hook has replaced the header.
     """
     headers = response.request.headers
     return headers.get("authorization") == _authorization(token) and (not _is_bound(token) or "dpop" in headers)
@@ -213,9 +213,9 @@ def _asks_for_nonce(response: Any) -> bool:
 def _refuses(response: Any, token: TokenResponse) -> bool:
     """Return whether *response* says that *token* is invalid.
 
-    It does with status 401 and the error ``invalid_token`` for the scheme of the token, or with 401 and no challenge,
-    as many gateways send it in spite of RFC 9110 section 15.5.2. A newer token would not help against another scheme
-    or error.
+    The status must be 401, with the error ``invalid_token`` for the scheme of the token, or without any challenge, as
+    many gateways send it in spite of RFC 9110 section 15.5.2. A newer token would not help with another scheme or
+    error.
     """
     if response.status_code != 401 or not _is_about(response, token):
         return False

@@ -59,7 +59,8 @@ class TokenExchange(Auth):
     * *issued_token_type_optional*: accept a response without ``issued_token_type``.
     * *max_entries*: the greatest number of cached tokens.
     * *longest_use*: the seconds for which a token is cached if the expiry of the caller's token is unknown.
-    * *leeway*: a cached token is not used in the last seconds of its lifetime: so many, or a tenth of the lifetime.
+    * *leeway*: a cached token is not used in this many seconds before its expiry, or in the last tenth of its lifetime
+      if that is less.
     * *default_lifetime*: the lifetime of a token without ``expires_in``, in seconds.
 
     Checked: the response has ``access_token``, ``issued_token_type`` and ``token_type`` (RFC 8693 section 2.2.1); the
@@ -182,7 +183,7 @@ class TokenExchange(Auth):
         _check_audience(settings)
         instance(redeem_with, ClientCredentials, "redeem_with", "a ClientCredentials")
         if settings.get("requested_token_type") is not None:
-            raise ConfigurationError("requested_token_type: has no effect here, an identity assertion is requested")
+            raise ConfigurationError("requested_token_type: has no effect for identity assertions; remove it")
         if settings.get("dpop") is not None:
             raise ConfigurationError("dpop: set it in redeem_with, whose server issues the token for the next API")
         settings["requested_token_type"] = ID_JAG
@@ -234,9 +235,10 @@ class TokenExchange(Auth):
         return TokenOfSubject(self._exchanger, self._origins, self._proofs, subject)
 
     def token(self) -> TokenResponse:
-        """Return the token for the next API, for the current request. Exchange it if there is none, which blocks.
+        """Return a token for the next API on behalf of the caller of the current request.
 
-        For clients other than httpx. Raises the exceptions of requests.
+        If none is cached, the caller's token is exchanged, which blocks. For clients other than httpx. Raises the
+        exceptions of requests.
         """
         return self._current().token()
 
@@ -277,10 +279,10 @@ class TokenOfSubject(SigningAuth):
         return f"TokenOfSubject({fingerprint(self._subject.text)})"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError("it cannot be pickled or copied, because it holds the text of an access token")
+        raise TypeError("a TokenOfSubject cannot be pickled or copied, because it holds the text of an access token")
 
     def token(self) -> TokenResponse:
-        """Return the token for the next API. Exchange it if there is none, which blocks."""
+        """Return a token for the next API. If none is cached, exchange the subject token, which blocks."""
         return self._fetcher.token()
 
     async def atoken(self) -> TokenResponse:

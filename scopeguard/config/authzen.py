@@ -1,4 +1,4 @@
-"""Settings of a policy decision point (AuthZEN Authorization API 1.0): where it is, and what it is asked."""
+"""Settings of a policy decision point (AuthZEN Authorization API 1.0): its URL, and the questions to it."""
 
 from __future__ import annotations
 
@@ -83,15 +83,15 @@ class AuthZen:
     * *strict_context*: do not use a permit whose context has members other than ``reason_admin`` and ``reason_user``:
       the answer is then 503.
     * *ttl*: seconds for which a decision is reused for an equal question, but never beyond the expiry of the token that
-      it was made for. 0 asks for every request. *max_entries*: the number of decisions that are kept.
+      it was made for. 0 sends a question for every request. *max_entries*: the number of decisions that are kept.
     * *timeout*: seconds for one exchange. *retries*: further attempts after a failed connection or a 502, 503 or 504.
 
     Only ``true`` as ``decision`` permits. Everything but a decision (another status, a time-out, a redirect, an answer
     that is not JSON or has a member twice) is an outage: 503 with ``Retry-After``. ``reason_user`` of a denial is sent
     to the client if it is plain text, ``reason_admin`` is logged only.
 
-    Not checked: whether the policy decision point decides well. Use one object for all rules that ask it: each object
-    has its own state. Raises :class:`ConfigurationError` for a wrong setting.
+    Not checked: whether a decision is right. Use the same object in all rules for one policy decision point: each
+    object has its own state. Raises :class:`ConfigurationError` for a wrong setting.
     """
 
     url: str

@@ -48,8 +48,8 @@ class DPoP:
     * *trust_nonce_time*: judge the age of a proof by its nonce instead of its ``iat``, for clients with a wrong clock.
       Only with *nonce_keys*.
     * *max_proofs*: how many proofs are remembered against replay. *max_proofs_per_key*: how many of one key. A proof
-      beyond either is answered with 503 until older proofs have expired: none is forgotten before. A client can have
-      many keys, so once half of *max_proofs* are remembered, those of one subject or client may be an eighth of them.
+      beyond either is answered with 503 until older proofs have expired: no proof is forgotten before. A client can
+      have many keys. So once half of *max_proofs* are remembered, one subject or client may have an eighth of them.
       With a store, only *max_proofs_per_key* applies.
     * *replay_fail_open_dangerously*: accept proofs while the store that remembers them is unavailable.
 
@@ -78,7 +78,7 @@ class DPoP:
             check_url(self.base_url, "dpop: base_url", query=False)
         algorithms = strings(self.algorithms, "dpop: algorithms", empty=False)
         if not algorithms:
-            raise ConfigurationError("dpop: algorithms: must not be empty; the default list is a good one")
+            raise ConfigurationError("dpop: algorithms: must not be empty; remove it to use the default list")
         for algorithm in algorithms:
             if algorithm not in SUPPORTED_DPOP_ALGORITHMS:
                 known = ", ".join(sorted(SUPPORTED_DPOP_ALGORITHMS))
@@ -94,7 +94,7 @@ class DPoP:
             flag(getattr(self, name), f"dpop: {name}")
         keys = strings(self.nonce_keys, "dpop: nonce_keys", empty=False)
         if any(len(key.encode()) < _MIN_KEY_BYTES for key in keys):
-            raise ConfigurationError(f"dpop: nonce_keys: each must have at least {_MIN_KEY_BYTES} bytes of a secret")
+            raise ConfigurationError(f"dpop: nonce_keys: each must be a secret of at least {_MIN_KEY_BYTES} bytes")
         object.__setattr__(self, "nonce_keys", keys)
         if self.trust_nonce_time and not keys:
             raise ConfigurationError("dpop: trust_nonce_time: has no effect without nonce_keys; set nonce_keys")

@@ -1,4 +1,4 @@
-"""Decisions about a request after its token: by a function of the app, or by a policy decision point."""
+"""The setting for decisions about requests with a valid token: a function of the app, or a policy decision point."""
 
 from __future__ import annotations
 

@@ -41,13 +41,13 @@ class Demands:
 
     * ``standard``: the name of the standard, for messages.
     * ``token_sources``: the places where tokens may be accepted.
-    * ``stray_query_token``: how ``?access_token=`` is treated at the least.
+    * ``stray_query_token``: the least strict treatment of ``?access_token=``.
     * ``token_header``: whether an issuer may have a ``token_header``.
     * ``require_https``: whether tokens that come in cleartext are refused.
     * ``resource``: whether the guard needs a resource with metadata, which is the only audience.
     * ``exact_audience``: whether audiences are compared exactly, so that ``canonicalize_audience`` is refused.
     * ``algorithms``: the signature algorithms that may be accepted; ``None`` for all.
-    * ``leeway``: the least leeway, and the one that is too much, in seconds.
+    * ``leeway``: the least leeway, and the one that it must stay below, in seconds.
     * ``introspection_ttl``: the default and the longest time that an introspection answer is used, in seconds.
     * ``revocation_status``: whether the revocation status of every token must be known.
     * ``sender_constraint``: whether every token must be bound to a key.
@@ -224,9 +224,9 @@ def check_proofs(
     that contradictions of other settings are reported first.
     """
     if dpop is None and issuer.dpop not in (None, DPoPMode.OFF):
-        # A configured issuer brings the default policy with it. An issuer that a resolver finds comes too late.
+        # For a configured issuer, the guard sets the default policy. It cannot for an issuer that a resolver finds.
         raise ConfigurationError(
-            f"issuer {issuer.url!r}: dpop: the guard checks no proofs, so that a stolen token would be accepted; set "
+            f"issuer {issuer.url!r}: dpop: the guard checks no proofs, so a stolen token would be accepted; set "
             "dpop=DPoP() on the guard"
         )
     mode = issuer.dpop if issuer.dpop is not None else None if dpop is None else dpop.mode
@@ -239,8 +239,7 @@ def check_proofs(
         cause = "require_sender_constraint" if profile is None else f"profile {profile.value!r}"
         raise ConfigurationError(
             f"issuer {issuer.url!r}: {cause} accepts only tokens that are bound to a key, and no proof of possession "
-            'is checked, so that every token would be refused; set dpop=DPoP(mode="required") or mutual_tls on the '
-            "guard"
+            'is checked, so every token would be refused; set dpop=DPoP(mode="required") or mutual_tls on the guard'
         )
 
 
@@ -303,7 +302,7 @@ def _short_answers(
 
 
 def _required_status(profile: Profile, issuer: Issuer) -> Any:
-    """Return the status list policy, which must then apply to every JWT: nothing else tells that one is revoked."""
+    """Return the status list policy, changed to apply to every JWT: nothing else shows that a JWT is revoked."""
     policy = issuer.experimental_status_list
     if policy is None:
         raise _contradiction(

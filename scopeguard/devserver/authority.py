@@ -68,7 +68,7 @@ class Authority:
     * ``issuer``: its URL, or only a path (``""``, ``"/tenant"``). The server that serves it completes a path with its
       own address (:meth:`settle`).
     * ``audience``: the ``aud`` of a token if neither the request nor the client names one.
-    * ``clients``, ``service_accounts``: they may request tokens.
+    * ``clients``, ``service_accounts``: those that may request tokens.
     * ``subjects``: the names of users. A client or service account with such a name is refused.
     * ``keys``: the signing keys; by default a new RS256 key in memory.
     * ``clock``: the time; by default the machine's.
@@ -180,7 +180,7 @@ class Authority:
         ``form`` has the decoded parameters of an urlencoded body, and is ``None`` without such a body. ``proofs`` are
         the values of the ``DPoP`` fields, which bind the token of a token request to their key. ``requests``
         records the method and the path, but no query, body or header. Raises
-        :class:`~scopeguard.devserver.faults.Unreachable` in an outage of that kind.
+        :class:`~scopeguard.devserver.faults.Unreachable` during an outage of the kind ``UNREACHABLE``.
         """
         self.requests.append(f"{method} {path}")
         outage = self.faults.outage_answer()
@@ -315,7 +315,7 @@ class Authority:
         return Answer(200, b"", {"cache-control": "no-store", "pragma": "no-cache"})
 
     def metadata(self) -> dict[str, Any]:
-        """Return the metadata. RFC 8414 and OpenID Connect Discovery get the same document."""
+        """Return the metadata: one document for RFC 8414 and OpenID Connect Discovery."""
         methods = [method.value for method in ClientAuthMethod]
         parties: tuple[Client | ServiceAccount, ...] = (
             *self.registry.clients.values(),

@@ -193,7 +193,7 @@ def token_exchange(request: GrantRequest) -> Grant:
         raise OAuthError("invalid_request", "This server issues access tokens only")
     subject = _exchanged_token("subject_token", request)
     if subject.client_id != client.client_id and not set(client.introspects) & set(subject.audiences):
-        raise OAuthError("invalid_request", "The subject_token is neither for this client nor from it")
+        raise OAuthError("invalid_request", "The subject_token was issued neither to this client nor for it")
     user, scope = subject.claims.get("sub"), subject.claims.get("scope")
     if not isinstance(user, str):
         raise OAuthError("invalid_request", "The subject_token has no subject")

@@ -117,7 +117,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceAccount:
-    """A client that gets tokens for assertions that it signs (RFC 7523 section 2.1).
+    """A client that gets tokens in exchange for assertions that it signs (RFC 7523 section 2.1).
 
     * ``email``: the ``iss`` of its assertions, and the ``sub`` and ``client_id`` of its tokens.
     * ``public_key``: PEM text, or a JWK as a dict.

@@ -29,15 +29,15 @@ from scopeguard.spec.authzen import MalformedDecision, Outcome, Question
 from scopeguard.state.authzen import DecisionPoint
 
 # With these statuses, the decision point or its gateway is down or busy. The question is not the cause.
-_ABOUT_THE_POINT: Final = frozenset((408, 429, 502, 503, 504))
+_DOWN_OR_BUSY: Final = frozenset((408, 429, 502, 503, 504))
 _LARGEST_ANSWER: Final = 64 * 1024
 
 
 def evaluate(point: DecisionPoint, token: AccessToken, request: PolicyRequest, clock: Clock) -> Flow[bool]:
     """Return ``True`` if the decision point permits *request*, whose verified token is *token*.
 
-    Raises the denial otherwise, and :class:`PolicyUnavailable` if there is no decision: "Policy decision" and "failure
-    to get one" are never confused. A decision is kept only as ``ttl`` says, and not longer than *token* is valid.
+    Raises the denial otherwise, and :class:`PolicyUnavailable` if there is no decision: a failure to get one is never
+    a denial. A decision is kept for ``ttl`` seconds, but not longer than *token* is valid.
     """
     settings = point.settings
     question = authzen.build_question(settings, token, request)
@@ -46,7 +46,7 @@ def evaluate(point: DecisionPoint, token: AccessToken, request: PolicyRequest, c
         landed: list[Outcome] = []
 
         def fly() -> Flow[tuple[str, ...]]:
-            sentences, found = yield from fetch_decision(point, question, culprit_of(token, request), clock)
+            sentences, found = yield from fetch_decision(point, question, failure_key(token, request), clock)
             landed.append(found)
             return sentences
 
@@ -86,44 +86,44 @@ def longest_evaluation(settings: AuthZen) -> float:
     if settings.discover:
         seconds += exchange
     if settings.authentication is not None and not isinstance(settings.authentication, str):
-        seconds += exchange + 2 * HOOK_TIMEOUT  # after a refusal, the function and the question are repeated
+        seconds += exchange + 2 * HOOK_TIMEOUT  # after a 401, the function is called and the question sent once more
     return seconds
 
 
-def culprit_of(token: AccessToken, request: PolicyRequest) -> bytes:
-    """Return the key under which failures of questions pause that may have been caused by the question."""
+def failure_key(token: AccessToken, request: PolicyRequest) -> bytes:
+    """Return the key for failures that a question may have caused: a digest of issuer, subject and route."""
     parts = (token.issuer, authzen.subject_of(token) or "", request.route)
     return sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()
 
 
 def fetch_decision(
-    point: DecisionPoint, question: Question, culprit: bytes, clock: Clock
+    point: DecisionPoint, question: Question, key: bytes, clock: Clock
 ) -> Flow[tuple[tuple[str, ...], Outcome]]:
-    """Ask the decision point. Return sentences for the log, and the decision.
+    """Send *question* unless questions pause. Return sentences for the log, and the decision.
 
-    Nothing is asked while the decision point is down, or while it fails on questions like this one.
+    Questions pause while the decision point is down, and while it fails on questions with the same failure *key*.
     """
     settings, now = point.settings, clock.monotonic()
-    pause = point.failures.pause(culprit, now)
+    pause = point.failures.pause(key, now)
     pause = pause or point.suspicion.pause(now, accepted=True) or point.breaker.pause(now)
     if pause > 0:
         raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, settings.url, retry_after=pause)
     try:
         sentences, outcome = yield from ask_point(point, question, clock)
     except AuthorityUnavailable as error:
-        record_failure(error, point, culprit, clock.monotonic())
+        record_failure(error, point, key, clock.monotonic())
         raise
     point.breaker.succeed()
     point.suspicion.succeed(clock.monotonic())
-    point.failures.succeed(culprit)
+    point.failures.succeed(key)
     return sentences, outcome
 
 
-def record_failure(error: AuthorityUnavailable, point: DecisionPoint, culprit: bytes, now: float) -> None:
+def record_failure(error: AuthorityUnavailable, point: DecisionPoint, key: bytes, now: float) -> None:
     """Pause questions as *error* requires, and set its ``retry_after``.
 
     A question can cause a time-out, for example with a path that a policy handles badly. So such a failure pauses only
-    questions like it, unless those of several subjects fail without an answer in between.
+    questions with the same *key*, unless those of several keys fail without an answer in between.
     """
     if error.blame is Blame.AUTHORITY:
         point.breaker.fail(now, retry_after=error.retry_after)
@@ -132,8 +132,8 @@ def record_failure(error: AuthorityUnavailable, point: DecisionPoint, culprit: b
     point.breaker.succeed()
     if error.blame is Blame.TOKEN:
         timed_out = error.reason is Reason.AUTHORITY_TIMED_OUT
-        outage = point.suspicion.fail(culprit, now, accepted=True, timed_out=timed_out)
-        error.retry_after = max(point.failures.fail(culprit, now), outage, error.retry_after or 0.0)
+        outage = point.suspicion.fail(key, now, accepted=True, timed_out=timed_out)
+        error.retry_after = max(point.failures.fail(key, now), outage, error.retry_after or 0.0)
 
 
 def ask_point(point: DecisionPoint, question: Question, clock: Clock) -> Flow[tuple[tuple[str, ...], Outcome]]:
@@ -154,7 +154,7 @@ def ask_point(point: DecisionPoint, question: Question, clock: Clock) -> Flow[tu
     try:
         body = json_body(answer, endpoint, settings.url, clock)
     except AuthorityUnavailable as error:
-        if answer.status in _ABOUT_THE_POINT:
+        if answer.status in _DOWN_OR_BUSY:
             error.blame = Blame.AUTHORITY
         else:
             error.blame = Blame.TOKEN if answer.status >= 500 else Blame.KEYS
@@ -171,11 +171,11 @@ def ask_point(point: DecisionPoint, question: Question, clock: Clock) -> Flow[tu
 
 
 def compare_identifiers(point: DecisionPoint, answer: Answer, identifier: str, clock: Clock) -> tuple[str, ...]:
-    """Return a sentence for the log if *answer* has another request identifier than the question."""
+    """Return a sentence for the log if the request identifier in *answer* is not *identifier*, that of the question."""
     found = answer.headers.get(authzen.REQUEST_ID)
     if found is None or found == identifier or point.lines.spend(authzen.REQUEST_ID, clock.monotonic()) is None:
         return ()
-    return (f"{point.settings.url}: the answer has another X-Request-ID than the question {identifier}",)
+    return (f"{point.settings.url}: the X-Request-ID of the answer differs from that of the question, {identifier}",)
 
 
 def send_question(
@@ -183,7 +183,7 @@ def send_question(
 ) -> Flow[Answer]:
     """Send *question* to *endpoint* and return the response.
 
-    A failure to connect cannot be caused by the question. A response that is too large or too late can.
+    A question cannot cause a failure to connect. It can cause a response that is too large or too late.
     """
     settings = point.settings
     try:
@@ -240,8 +240,8 @@ def find_endpoint(point: DecisionPoint, clock: Clock) -> Flow[str]:
 def own_token(point: DecisionPoint) -> Flow[tuple[str, Any]]:
     """Return the token by which this API authenticates, ``""`` without authentication.
 
-    The second value is the token as its client returned it, ``None`` without a client. A failure to get a token is not
-    about the question, and pauses the questions of all requests.
+    The second value is the token as its client returned it, ``None`` without a client. The question cannot cause a
+    failure to get a token, so this failure pauses all questions.
     """
     source, url = point.settings.authentication, point.settings.url
     if source is None or isinstance(source, str):

@@ -1,4 +1,4 @@
-"""The decision about a request after its token: by functions of the app, and by policy decision points."""
+"""The decision about a request with a valid token: by functions of the app, and by policy decision points."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def decide(policies: Iterable[Policy], token: AccessToken, request: RequestView,
     """Return whether all *policies* allow *request*. *token* is verified and satisfies the requirement of the route.
 
     They are applied in order, and the first denial ends the decision. A function must return ``True`` or ``False``:
-    anything else raises :class:`TypeError`. Its exceptions pass, denials and outages among them. A policy decision
-    point that gives no decision raises :class:`~scopeguard.errors.PolicyUnavailable`.
+    anything else raises :class:`TypeError`. Exceptions of functions are not caught; they may be denials and outages.
+    Raises :class:`~scopeguard.errors.PolicyUnavailable` if there is no decision of a policy decision point.
     """
     for policy in policies:
-        asked = PolicyRequest(
+        policy_request = PolicyRequest(
             method=request.method,
             path=request.path,
             route=policy.route,
@@ -34,9 +34,10 @@ def decide(policies: Iterable[Policy], token: AccessToken, request: RequestView,
             is_websocket=request.is_websocket,
         )
         if isinstance(policy.decide, AuthZen):
-            answer = yield from evaluate(context.points[id(policy.decide)], token, asked, context.clock)
+            answer = yield from evaluate(context.points[id(policy.decide)], token, policy_request, context.clock)
         else:
-            answer = yield from ask(CallApp(function=partial(policy.decide, token, asked), is_async=policy.is_async))
+            function = partial(policy.decide, token, policy_request)
+            answer = yield from ask(CallApp(function=function, is_async=policy.is_async))
             check_answer(answer, policy)
         if answer is not True:
             return False

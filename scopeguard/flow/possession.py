@@ -1,6 +1,6 @@
-"""Proof of possession: is the sender of a request the holder of the key to which its token is bound?
+"""Proof of possession: check that the sender of a request holds the key to which its token is bound.
 
-A key of DPoP (RFC 9449 §7), or that of a client certificate (RFC 8705 §3).
+It is a DPoP key (RFC 9449 §7), or the key of a client certificate (RFC 8705 §3).
 
 The steps are those of RFC 9449 §4.3. The proof is remembered last, when everything else is right, so that a forged
 proof cannot use up the identifier of a real one.
@@ -59,7 +59,7 @@ class Possession:
     certificates: MutualTLS | None = None
 
     def for_issuers(self) -> Possession:
-        """Return this for issuers with modes of their own, which need the scheme ``DPoP`` even if ``mode`` is off."""
+        """Return a copy for issuers with modes of their own, which need the scheme ``DPoP`` even if ``mode`` is off."""
         return replace(self, mode=DPoPMode.ALLOWED) if self.mode is DPoPMode.OFF else self
 
 
@@ -74,11 +74,12 @@ def check_possession(
 ) -> Flow[None]:
     """Check that the sender of *request* holds the key to which *access* is bound.
 
-    A token that is bound to a key needs the scheme ``DPoP`` and a proof, and a token that is not cannot have one. The
-    modes of the issuer and of the rule decide whether an unbound token is accepted at all; *rule_mode* comes first.
+    A token that is bound to a DPoP key needs the scheme ``DPoP`` and a proof. Any other token with that scheme is
+    refused. The modes of the issuer and of the rule decide whether an unbound token is accepted at all; *rule_mode*
+    comes first.
 
-    Raises :class:`InvalidToken`, :class:`InvalidProof`, :class:`NonceRequired`, and :class:`AuthorityUnavailable` if it
-    cannot be told whether the proof was used before.
+    Raises :class:`InvalidToken`, :class:`InvalidProof`, :class:`NonceRequired`, and :class:`AuthorityUnavailable` if
+    the store of used proofs does not answer or their memory is full.
     """
     jkt, bound_certificate = thumbprint_of(access.claims), certificate_of(access.claims)
     if bound_certificate is not None and bound_certificate != find_certificate(request, possession.certificates):
@@ -170,7 +171,7 @@ def claim_once(proof: Proof, access: AccessToken, possession: Possession, clock:
     Raises :class:`InvalidProof` if it was used before.
     """
     policy = possession.policy
-    # The proof may be accepted until its iat, which may be in the future, is too old: one second more than that.
+    # A proof is remembered for one second longer than it could be accepted. Its iat may be in the future.
     window = policy.nonce_lifetime * 2 if policy.trust_nonce_time else policy.max_age + policy.max_skew
     seconds = window + 1.0
     if possession.shared:

@@ -17,11 +17,11 @@ def renew(
     """Validate *token*, which is to replace *held*, the token of *credential*, and return it.
 
     The new token is validated like that of a request. Its issuer, subject, client and sender constraint must be those
-    of *held*: the connection belongs to one caller, and the app decided about its earlier messages for that one. A
-    token that names neither a subject nor a client replaces none. Not checked here: whether the new token satisfies
-    the requirement of the route.
+    of *held*: the connection belongs to one caller, and the app decided about earlier messages for that caller. A token
+    that names neither a subject nor a client is refused. Not checked here: whether the new token satisfies the
+    requirement of the route.
 
-    *token* is what a client has sent in a message, perhaps no string at all: a denial, as for any malformed token.
+    *token* comes from a message of the client. Anything but a string is denied like a malformed token.
     """
     if not isinstance(token, str):
         raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source="renewal")

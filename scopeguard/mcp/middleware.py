@@ -44,11 +44,12 @@ class McpMiddleware(GuardMiddleware):
 
     *app* is any MCP server that is an ASGI app: of the official SDK (``streamable_http_app()``), of fastmcp
     (``http_app()``), or written by hand. Every request is treated as one to the MCP endpoint, unless *routes* or
-    *public* name its path, with any method. A path of which only one reading is named is denied.
+    *public* name its path, with any method. If a path can be read in two ways and they name only one of them, the
+    request is denied.
 
     * *rules*: :class:`Tool`, :class:`Prompt`, :class:`ResourceUri` and :class:`Method` rules. The first of a kind that
-      matches decides. An operation that none names is denied. Default: the policy of the guard
-      (``[mcp]`` in the file).
+      matches decides. An operation that no rule names is denied. Default: the policy of the guard (``[mcp]`` in the
+      file).
     * *allowed_origins*, *max_body_bytes*, *body_timeout*: see :class:`McpPolicy`. They belong to *rules*, and do not
       change the policy of the guard.
     * *routes*: :class:`~scopeguard.Rule` for other paths of *app*, such as an upload. Default: the rules of the guard.
@@ -192,7 +193,7 @@ class McpMiddleware(GuardMiddleware):
             return self._engine.authorize(token, None, closed=True, request=view)
         message = read_message(await body.read(self._policy.max_body_bytes), fields)
         if message.method is None:
-            return None  # an answer to a request that the server sent on a stream of this client
+            return None  # a response to a request that the server sent on a stream of this client
         access = self._find_access(message)
         if not isinstance(access, Requirement):
             return self._engine.authorize(token, None, closed=True, request=view)
@@ -246,7 +247,7 @@ def read_message(body: bytes, fields: Fields) -> Message:
 
 
 def check_routes(routes: Rules) -> None:
-    """Raise :class:`ConfigurationError` if one of *routes* matches every path, so that no request would be MCP."""
+    """Raise :class:`ConfigurationError` if one of *routes* matches every path, and so hides the MCP endpoint."""
     for rule in routes.all:
         if rule.matches("POST", "/-/any/-path/-below/"):
             raise ConfigurationError(
@@ -256,9 +257,9 @@ def check_routes(routes: Rules) -> None:
 
 
 class _Endpoint(Layer):
-    """Tells the paths of the MCP endpoint from those that *routes* name, with any method and in any reading.
+    """The paths of the MCP endpoint: those that *routes* name with no method and in no reading.
 
-    That no route decides about a request does not suffice: two readings of its path may lead to different routes.
+    It is not enough that no route decides about a request: two readings of its path may lead to different routes.
     """
 
     def __init__(self, middleware: McpMiddleware) -> None:

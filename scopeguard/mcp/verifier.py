@@ -1,12 +1,12 @@
-"""Token verifiers for servers that check tokens with the means of the official SDK or of fastmcp.
+"""Token verifiers for MCP servers that use the authentication of the official SDK or of fastmcp.
 
     from scopeguard.mcp.verifier import FastmcpVerifier, SdkVerifier
 
     server = MCPServer("files", token_verifier=SdkVerifier(guard), auth=AuthSettings(...))
     server = FastMCP("files", auth=FastmcpVerifier(guard))
 
-The guard validates the token. The library does the rest: which scopes are required, and what a client learns. For
-requirements by tool and challenges that name their scopes, use :class:`~scopeguard.mcp.McpMiddleware` instead.
+The guard validates the token. The library checks the scopes and writes the responses. For requirements by tool and
+challenges that name their scopes, use :class:`~scopeguard.mcp.McpMiddleware` instead.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["FastmcpVerifier", "SdkVerifier"]
 
 
 class SdkVerifier:
-    """A ``TokenVerifier`` of the official SDK (package ``mcp``) that asks *guard*.
+    """A ``TokenVerifier`` of the official SDK (package ``mcp``) that validates tokens with *guard*.
 
     Checked: everything about the token that the guard checks. Not checked: scopes, the origin of the request, and
-    proofs, because the library passes the token only. A token that is bound to a proof is refused.
+    proofs, because the library passes the token only. A token that is bound to a key is refused.
 
     ``verify_token`` returns ``None`` for a token that is not valid, which the library answers with 401. It raises
     :class:`~scopeguard.errors.AuthorityUnavailable` if the authorization server does not answer: a 401 would make the
@@ -50,7 +50,7 @@ class SdkVerifier:
 
 
 def FastmcpVerifier(guard: Guard, **settings: Any) -> Any:  # noqa: N802 - it stands for a class
-    """Return a ``TokenVerifier`` of fastmcp that asks *guard*, for ``FastMCP(auth=...)``.
+    """Return a ``TokenVerifier`` of fastmcp that validates tokens with *guard*, for ``FastMCP(auth=...)``.
 
     *settings*: those of fastmcp's class, such as ``base_url`` and ``required_scopes``. See :class:`SdkVerifier` for
     what is checked. Raises :class:`ModuleNotFoundError` if fastmcp is not installed.
@@ -76,8 +76,8 @@ def _missing(error: ModuleNotFoundError, extra: str) -> ModuleNotFoundError:
     return ModuleNotFoundError(f"scopeguard.mcp.verifier needs {extra}; {command}", name=extra)
 
 
-async def verify(guard: Guard, token: str, made: Any) -> Any:
-    """Return an object of the class *made* for a valid *token*, ``None`` for one that is not valid."""
+async def verify(guard: Guard, token: str, access_token: Any) -> Any:
+    """Return an object of the class *access_token* for a valid *token*, ``None`` for one that is not valid."""
     headers = HeaderList([(b"authorization", b"Bearer " + token.encode("utf-8", "replace"))])
     engine = engine_of(guard)
     report = engine.begin_report(Adapter.MCP, None, None, None) if engine.listens else None
@@ -91,7 +91,7 @@ async def verify(guard: Guard, token: str, made: Any) -> Any:
     if not isinstance(decision, Granted):
         return None
     access = decision.access_token
-    return made(
+    return access_token(
         token=token,
         client_id=access.client_id or access.subject or "",
         scopes=sorted(access.scopes),

@@ -35,7 +35,7 @@ _NO_INDEX: Final = 1 << 30
 _LONGEST_NAME: Final = 2048
 _ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#@\s]+")
 _URI: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):(?://([^/?#]*))?(.*)", re.DOTALL)
-# Characters that a decoded URI could not be told apart with: slash, backslash, question mark, number sign, percent.
+# Slash, backslash, question mark, number sign and percent sign: decoded, they would be delimiters of the URI.
 _ENCODED_DELIMITER: Final = re.compile(r"%(?:2[fF35]|5[cC]|3[fF])")
 _PLAIN_AUTHORITY: Final = re.compile(r"[a-z0-9_*.:\[\]\-]*")
 _DEFAULT_PORTS: Final = {"http": ":80", "ws": ":80", "https": ":443", "wss": ":443"}
@@ -108,9 +108,9 @@ class Tool(OperationRule):
         Tool("delete_*", all_of("files:write"))
         Tool("transfer", lambda arguments: all_of("pay:large") if arguments["amount"] > 1000 else all_of("pay"))
 
-    ``*`` stands for any printable text, in a name of at most 2048 characters. Names match in their own case only. A
-    name that differs from another pattern in case, or in compatible characters of Unicode, is denied by a pattern with
-    ``*``.
+    ``*`` stands for any printable text, in a name of at most 2048 characters. Names are compared with regard to case. A
+    name that a pattern with ``*`` matches is denied if an earlier rule matches it without regard to case and to
+    compatible characters of Unicode: the server may take both for one name.
     """
 
     __slots__ = ()
@@ -150,7 +150,7 @@ class ResourceUri(OperationRule):
         ):
             raise ConfigurationError(f"{where}: ** may only stand after the last slash, as in file:///reports/**")
         if self.pattern != "**" and canonical_uri(self.pattern) is None:
-            raise ConfigurationError(f"{where}: no unambiguous URI; write scheme, host and plain segments")
+            raise ConfigurationError(f"{where}: not an unambiguous URI; write scheme, host and plain segments")
 
     def matcher(self) -> _Glob:
         """Return what compares canonical URIs with the pattern."""
@@ -198,7 +198,7 @@ class McpPolicy:
     """What an MCP server requires of requests, and the bounds within which they are read.
 
     * *rules*: :class:`Tool`, :class:`Prompt`, :class:`ResourceUri` and :class:`Method` rules. The first of a kind that
-      matches decides. An operation that none names is denied.
+      matches decides. An operation that no rule names is denied.
     * *allowed_origins*: the origins of web pages that may send requests, as in ``"https://app.example.com"``, besides
       that of the resource. Requests without an ``Origin`` are not from a web page, and pass.
     * *max_body_bytes*: the greatest length of a message (413).
@@ -313,7 +313,7 @@ class _Glob:
         self._parts = pattern.split("*")
 
     def folded(self) -> _Glob:
-        """Return the same for folded texts (:func:`_fold`)."""
+        """Return the glob that compares folded texts (:func:`_fold`)."""
         return type(self)(_fold(self.pattern))
 
     def matches(self, given: str) -> bool:

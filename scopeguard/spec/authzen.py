@@ -91,7 +91,7 @@ def parse_metadata(document: bytes, settings: AuthZen, insecure: Collection[str]
         members = parse_object(document)
     except MalformedJSON as error:
         raise MalformedDecision(f"the metadata is {error}") from None
-    # Otherwise one policy decision point could answer for another, which shares its host.
+    # Otherwise one policy decision point could answer for another on the same host.
     if members.get("policy_decision_point") != settings.url:
         raise MalformedDecision(
             f"policy_decision_point in the metadata is not the configured URL {settings.url!r}; they must be equal"
@@ -115,8 +115,8 @@ def build_question(settings: AuthZen, token: AccessToken, request: PolicyRequest
     """Return the question about *request*, whose token is *token* (sections 6.1 and 7.1).
 
     Raises :class:`PolicyDenied` for a token without a subject and a client, unless ``subject`` is configured. Raises
-    :class:`TypeError` or :class:`ValueError` if a function of the configuration returns something else than it has to;
-    exceptions of the functions pass.
+    :class:`TypeError` or :class:`ValueError` if a function of *settings* returns a wrong value. Exceptions that the
+    functions raise are not caught.
     """
     parts: dict[str, Any] = {
         "subject": _default_subject(settings, token) if settings.subject is None else settings.subject(token, request),
@@ -172,7 +172,7 @@ def _encode(value: Mapping[str, Any]) -> bytes:
 def _thaw(value: object) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"authzen: a question consists of JSON values, and a {type(value).__name__} is none")
+    raise TypeError(f"authzen: a question must consist of JSON values, not of a {type(value).__name__}")
 
 
 def parse_answer(body: bytes, question: Question, settings: AuthZen) -> Outcome:
@@ -197,7 +197,7 @@ def parse_answer(body: bytes, question: Question, settings: AuthZen) -> Outcome:
 
 def _parse_decision(members: object) -> Outcome:
     decision = members.get("decision") if isinstance(members, dict) else None
-    # Section 5.5: the decision is a boolean. The string "true" and the number 1 are none.
+    # Section 5.5: the decision is a boolean. The string "true" and the number 1 are not.
     if not isinstance(members, dict) or not isinstance(decision, bool):
         raise MalformedDecision("the answer has no decision that is true or false")
     context = members.get("context")
@@ -229,8 +229,8 @@ def _combine(items: object, count: int, semantics: Semantics) -> Outcome:
 def denial_of(outcome: Outcome, settings: AuthZen) -> AccessDenied:
     """Return the refusal for *outcome*, which is a denial.
 
-    With ``step_up``, valid ``acr_values`` or ``max_age`` in the context make it an
-    :class:`InsufficientUserAuthentication` (RFC 9470), else it is a :class:`PolicyDenied`.
+    It is an :class:`InsufficientUserAuthentication` (RFC 9470) with ``step_up`` and valid ``acr_values`` or ``max_age``
+    in the context, otherwise a :class:`PolicyDenied`.
     """
     context = outcome.context
     admin = context.get("reason_admin")

@@ -1,8 +1,8 @@
 """Check a DPoP proof for a resource server: RFC 9449 §4.3 and §7.
 
-The checks are in the order of their cost, so that a proof that is no proof costs no signature verification. Whether the
-key is the one of the token, whether the nonce is known and whether the proof was used before is decided in
-:mod:`scopeguard.flow.possession`, in this order and last.
+The checks are in the order of their cost, so that a malformed proof costs no signature verification. The nonce and the
+earlier use of a proof are checked last, in :mod:`scopeguard.flow.possession`. "Item" in a comment is an item of the
+list in §4.3.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ _MAX_DEPTH: Final = 128
 _FIELDS: Final = frozenset(
     (b"origin", b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"content-type", b"content-encoding")
 )
-_OLDER: Final = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_DATE: Final = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ENCODED: Final = re.compile(r"=\?base64\?(.*)\?=")
 _CHARSET: Final = re.compile(rb'charset[ \t]*=[ \t]*"?utf-?8"?[ \t]*(?:;|\Z)', re.IGNORECASE)
 
@@ -119,7 +119,7 @@ def _requires_fields(version: bytes | None) -> bool:
     if version is None:
         return False
     version = version.strip(b" \t")
-    return _OLDER.fullmatch(version) is None or version >= FIELDS_SINCE.encode("ascii")
+    return _DATE.fullmatch(version) is None or version >= FIELDS_SINCE.encode("ascii")
 
 
 def decode_field(value: bytes | None) -> str | None:
@@ -168,10 +168,10 @@ def parse_message(body: bytes) -> Message:
     message_id = given if isinstance(given, str | int) and not isinstance(given, bool) else None
     _check_spelling(members, _MEMBERS, message_id)
     method = members.get("method")
-    is_answer = "result" in members or "error" in members
-    if "method" not in members and is_answer:
+    is_response = "result" in members or "error" in members
+    if "method" not in members and is_response:
         return Message(method=None, id=message_id)
-    if not isinstance(method, str) or not method or is_answer:
+    if not isinstance(method, str) or not method or is_response:
         raise _invalid("neither a request nor a response", message_id)
     params = members.get("params")
     if params is None:

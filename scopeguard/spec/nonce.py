@@ -1,7 +1,6 @@
 """Nonces that a server seals: they carry their time, and every process with the same secret recognises them.
 
-RFC 9449 §8 and §9. One secret serves several purposes, such as the nonces of DPoP and, later, the challenges of
-attestation-based client authentication: a nonce of one purpose is not valid for another.
+RFC 9449 §8 and §9. One secret can serve several purposes: a nonce of one purpose is not valid for another.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class NonceSealer:
     * *random*: returns the given number of unpredictable bytes.
 
     A nonce is ChaCha20-Poly1305 of the time of its issue, with a key derived from the secret for the purpose
-    (RFC 8439, RFC 5869). It says nothing to a client, and a client cannot make one.
+    (RFC 8439, RFC 5869). A client can neither read nor make one.
     """
 
     __slots__ = ("_ciphers", "_lifetime", "_random")

@@ -17,12 +17,12 @@ _THUMBPRINT: Final = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
 def check_confirmation(claims: Mapping[str, Any], issuer: Issuer) -> None:
     """Raise :class:`InvalidToken` if *claims* bind the token (``cnf``) in a way that is not enforced for *issuer*.
 
-    Raise it as well if they do not bind it, and *issuer* requires bound tokens (FAPI 2.0 Security Profile section
-    5.3.4).
+    Also raise it if *claims* do not bind the token and *issuer* requires bound tokens (FAPI 2.0 Security Profile
+    section 5.3.4).
 
-    *claims* are those of a JWT, or the members of an introspection response (RFC 9449 section 6.2). Enforced are
-    ``jkt``, the thumbprint of a DPoP key, and ``x5t#S256``, that of a certificate (RFC 8705 section 3.1), where the
-    policy checks them. NOT checked here: the proof itself, see :mod:`scopeguard.flow.possession`.
+    *claims* are those of a JWT, or the members of an introspection response (RFC 9449 section 6.2). If *issuer* says
+    so, ``jkt`` (the thumbprint of a DPoP key) and ``x5t#S256`` (that of a certificate, RFC 8705 section 3.1) are
+    enforced. NOT checked here: the proof itself, see :mod:`scopeguard.flow.possession`.
 
     RFC 7800 section 3.1 lets a recipient ignore a confirmation method that it does not support. A stolen token that is
     bound to a key would then be accepted as a bearer token, so every other method is refused.

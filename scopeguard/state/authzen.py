@@ -1,4 +1,4 @@
-"""The run-time state of a policy decision point: decisions that are kept, failures, and what is needed to ask.
+"""The run-time state of a policy decision point: cached decisions, failures, the endpoint and the token of this API.
 
 Decisions are kept under digests of their questions, and only if the settings say so.
 """
@@ -19,7 +19,7 @@ from scopeguard.state.introspection import IntrospectionBearer
 from scopeguard.state.line_budget import LineBudget
 from scopeguard.state.suspicion import Suspicion
 
-# Seconds without a question of one subject about one route after the decision point failed on it.
+# The pause after a failure, in seconds, before the next question of the same subject about the same route.
 _BACKOFF: Final = Backoff(first=1.0, longest=30.0)
 _MOST_FAILED: Final = 1000
 METADATA_LIFETIME: Final = 3600.0
@@ -52,9 +52,9 @@ class Decisions(Locked):
 
 
 class Failures(Locked):
-    """Which questions are paused because the decision point failed on them. Seconds are monotonic.
+    """The pauses of questions on which the decision point failed. Seconds are monotonic.
 
-    A question may be the cause of its failure, so that only questions of the same subject about the same route pause.
+    The question itself may be the cause, so only questions of the same subject about the same route pause.
     """
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class Endpoint(Locked):
         self._found = (url, now + METADATA_LIFETIME)
 
     def forget(self) -> None:
-        """Read the metadata again before the next question: the endpoint may have moved."""
+        """Forget the endpoint, so that the metadata is read again before the next question: it may have moved."""
         self._found = None
 
 

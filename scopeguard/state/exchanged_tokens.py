@@ -22,7 +22,7 @@ from scopeguard.state.suspicion import Suspicion
 
 FailureT = TypeVar("FailureT")
 
-# Seconds without an exchange of a token after it failed, doubled with each failure in a row.
+# The pause after a failure, in seconds, before a token is exchanged again. It doubles with each failure in a row.
 _BACKOFF: Final = Backoff(first=1.0, longest=30.0)
 # A token that an API refuses is replaced this many seconds after its arrival, or later.
 _LEAST_USE: Final = 1.0
@@ -81,7 +81,7 @@ class ExchangedTokens(Locked, Generic[FailureT]):
             return None
 
     def pause(self, now: float) -> float:
-        """Return 0 if an exchange may begin, whose result the caller records. Otherwise the seconds to wait."""
+        """Return 0 if an exchange may begin, else the seconds to wait. The caller must record the result."""
         return self._suspicion.pause(now, accepted=True) or self._breaker.pause(now)
 
     @property
@@ -122,8 +122,7 @@ class ExchangedTokens(Locked, Generic[FailureT]):
     ) -> None:
         """Record that an exchange failed without a decision of the server.
 
-        *by_server*: no token can be the cause. *retry_after*: the pause that the server asked for in seconds; at most
-        60 count.
+        *by_server*: no token can be the cause. *retry_after*: the pause that the server asked for in seconds, up to 60.
         """
         self._last_failure = failure
         if by_server:

@@ -22,8 +22,8 @@ class ProofMemory(Locked):
 
     A proof is forgotten when it has expired and never before, whatever the load: an evicted proof could be used again.
     At the limits, :attr:`Claim.FULL` is returned instead. *max_entries* bounds all proofs, *max_per_owner* those of one
-    key. A client can have any number of keys. So once half of the places are taken, each holder of tokens gets an
-    eighth of them at most, but no fewer than one key, and the others find a place. Safe to use from any thread.
+    key. A client can have any number of keys. So once half of the places are taken, the proofs of one subject or client
+    may take an eighth of all places, or *max_per_owner* if that is more. Safe to use from any thread.
     """
 
     def __init__(self, max_entries: int, max_per_owner: int) -> None:
@@ -60,7 +60,7 @@ class ProofMemory(Locked):
     def take_over(self, other: ProofMemory) -> None:
         """Remember what *other* remembers, from now on together with it. The limits are those of this memory.
 
-        Both are used while one guard replaces another, and a proof that either accepts is used for both.
+        While one guard replaces another, both accept proofs, and each refuses those that the other has accepted.
         """
         self._lock = other._lock
         self._expiries, self._order, self._counts = other._expiries, other._order, other._counts

@@ -1,4 +1,4 @@
-"""Pace introspection requests that failed, perhaps because of the token.
+"""Pace the requests to a server after failures that a token may have caused: introspection, exchange, decisions.
 
 Many authorization servers respond with 401, 404, 500 or a timeout to a question about a token that they cannot read.
 Such a failure says little: the next question may succeed. If it counted as an outage, as in

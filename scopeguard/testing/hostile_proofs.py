@@ -23,7 +23,7 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.rules.rule import METHODS
 from scopeguard.spec.dpop import token_hash
 from scopeguard.testing.fake import FakeAuthority
-from scopeguard.testing.proofs import ProofKey
+from scopeguard.testing.proofs import ProofKey, present
 
 __all__ = ["BadProof", "bad_proofs"]
 
@@ -64,10 +64,11 @@ class BadProof:
 def bad_proofs(
     authority: FakeAuthority, *, uri: str | None = None, method: str = "GET", scope: str = "read write admin"
 ) -> Mapping[str, BadProof]:
-    """Return requests by name that an API with DPoP must refuse, each with a valid token but for a few.
+    """Return requests by name that an API with DPoP must refuse.
 
     Each differs in one respect from a good request with *method* to *uri*, at the current time of the clock of
-    *authority*. *uri* is the audience of *authority* by default. The tokens have *scope*.
+    *authority*. In most, the proof is bad; in some, the token. *uri* is the audience of *authority* by default. The
+    tokens have *scope*.
 
     The guard must have the default limits of :class:`~scopeguard.DPoP`, and no nonces: with ``nonce_keys``, some are
     answered with ``use_dpop_nonce``.
@@ -114,7 +115,7 @@ class _Forge:
         )
 
     def header(self, **overrides: Any) -> dict[str, Any]:
-        return _present({"typ": "dpop+jwt", "alg": "ES256", "jwk": self.key.jwk, **overrides})
+        return present({"typ": "dpop+jwt", "alg": "ES256", "jwk": self.key.jwk, **overrides})
 
     def claims(self, **overrides: Any) -> dict[str, Any]:
         self._count += 1
@@ -125,7 +126,7 @@ class _Forge:
             "iat": self.now,
             "ath": token_hash(self.token),
         }
-        return _present({**good, **overrides})
+        return present({**good, **overrides})
 
     def good(self, **claims: Any) -> str:
         return self.sign(claims=self.claims(**claims))
@@ -150,10 +151,6 @@ class _Forge:
         self.add(name, self.sign(self.header(**overrides)), why, *rules)
 
 
-def _present(members: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in members.items() if value is not None}
-
-
 def _forms(forge: _Forge) -> None:
     good = forge.good()
     header, payload, signature = good.split(".")
@@ -165,16 +162,16 @@ def _forms(forge: _Forge) -> None:
     add("comma-behind", f"{forge.good()},", "a comma joins it with an empty field", "D-04", "D-71")
     add("comma-before", f",{forge.good()}", "a comma joins it with an empty field", "D-04", "D-71")
     add("empty", "", "the field is empty", "D-05")
-    add("word", "abc", "it is no JWT", "D-05")
+    add("word", "abc", "it is not a JWT", "D-05")
     add("two-segments", f"{header}.{payload}", "it has no signature segment", "D-05")
     add("four-segments", f"{good}.{signature}", "it has four segments", "D-05")
     add("five-segments", f"{header}.a.b.c.d", "it has five segments, as an encrypted JWT", "D-05")
-    add("dot-behind", f"{good}.", "it has an empty segment more", "D-05")
+    add("dot-behind", f"{good}.", "it ends with an empty segment", "D-05")
     add("in-quotes", f'"{good}"', "it is quoted", "D-04", "D-05")
     add("scheme-before", f"DPoP {good}", "it begins with a scheme", "D-04", "D-05")
-    add("space-inside", f"{header}. {payload}.{signature}", "white space is no base64url", "D-05")
+    add("space-inside", f"{header}. {payload}.{signature}", "base64url has no white space", "D-05")
     add("padded", f"{header}.{payload}=.{signature}", "a segment is padded", "D-05")
-    add("base64", f"{header}.{payload}+.{signature}", "+ is no base64url", "D-05")
+    add("base64", f"{header}.{payload}+.{signature}", "base64url has no +", "D-05")
     add("json", json.dumps({"protected": header, "payload": payload, "signature": signature}), "a JWS in JSON", "D-05")
     for name, raw in {
         "not-json": b"{",
@@ -183,8 +180,8 @@ def _forms(forge: _Forge) -> None:
         "empty": b"",
         "not-utf8": b'{"a":"\xff"}',
     }.items():
-        add(f"header-{name}", forge.sign(raw), "the header is no JSON object", "D-05")
-        add(f"claims-{name}", forge.sign(claims=raw), "the claims are no JSON object", "D-05")
+        add(f"header-{name}", forge.sign(raw), "the header is not a JSON object", "D-05")
+        add(f"claims-{name}", forge.sign(claims=raw), "the claims are not a JSON object", "D-05")
     for name in ("alg", "jwk", "typ"):
         raw = json_bytes(forge.header())[:-1] + b"," + json_bytes({name: forge.header()[name]})[1:]
         add(f"header-duplicate-{name}", forge.sign(raw), f"the header has {name} twice", "D-05")
@@ -218,14 +215,14 @@ def _keys(forge: _Forge) -> None:
     head, jwk = forge.head, forge.key.jwk
     head("jwk-missing", "there is no key", "D-13", jwk=None)
     for name, value in {"string": "key", "array": [jwk], "empty": {}, "number": 1}.items():
-        head(f"jwk-{name}", "jwk is no key", "D-13", jwk=value)
+        head(f"jwk-{name}", "jwk is not a key", "D-13", jwk=value)
     for name, other in {
         "kid": "k",
         "jku": "https://attacker.test/jwks",
         "x5u": "https://attacker.test/certificate",
         "x5c": ["AAAA"],
     }.items():
-        head(f"jwk-{name}-instead", f"{name} is no source of a proof's key", "D-13", jwk=None, **{name: other})
+        head(f"jwk-{name}-instead", f"the key must be in jwk, not in {name}", "D-13", jwk=None, **{name: other})
     for member in ("d", "k", "p", "dp"):
         head(f"jwk-private-{member}", "the key has a private member", "D-14", jwk={**jwk, member: "AAAA"})
     head("jwk-symmetric", "the key is symmetric", "D-15", jwk={"kty": "oct", "k": base64url(b"k" * 32)})
@@ -280,8 +277,18 @@ def _signatures(forge: _Forge) -> None:
         ),
     ):
         add(f"signature-{name}", f"{signed}.{base64url(value)}", why, "D-12")
-    add("signature-of-another-proof", f"{forge.good().rpartition('.')[0]}.{signature}", "it is another's", "D-12")
-    add("signature-of-another-key", forge.sign(key=forge.stranger.signing), "another key has signed", "D-12")
+    add(
+        "signature-of-another-proof",
+        f"{forge.good().rpartition('.')[0]}.{signature}",
+        "the signature is that of another proof",
+        "D-12",
+    )
+    add(
+        "signature-of-another-key",
+        forge.sign(key=forge.stranger.signing),
+        "the signature was made with another key",
+        "D-12",
+    )
     swapped = base64url(json_bytes(forge.claims()))
     add("claims-swapped", f"{signed.partition('.')[0]}.{swapped}.{signature}", "the claims are not signed", "D-12")
 
@@ -297,7 +304,7 @@ def _claims(forge: _Forge) -> None:
     other = "POST" if forge.method != "POST" else "GET"
     claim("htm-other", "it is for another method", "D-17", htm=other)
     claim("htm-lower-case", "methods are case-sensitive", "D-17", htm=forge.method.lower())
-    claim("htm-space", "htm has a space more", "D-17", htm=forge.method + " ")
+    claim("htm-space", "htm ends with a space", "D-17", htm=forge.method + " ")
     digest = hashlib.sha256(forge.token.encode()).digest()
     for name, value in {
         "other-token": token_hash("another.token"),
@@ -355,7 +362,7 @@ def _times(forge: _Forge) -> None:
     claim("iat-huge", "iat is far too large", "D-40", iat=10**30)
     for name, raw in {"nan": b"NaN", "infinity": b"1e400"}.items():
         payload = json_bytes(forge.claims(iat=None))[:-1] + b',"iat":' + raw + b"}"
-        forge.add(f"iat-{name}", forge.sign(claims=payload), "iat is no finite number", "D-40")
+        forge.add(f"iat-{name}", forge.sign(claims=payload), "iat is not a finite number", "D-40")
     claim("exp-past", "it has expired", "D-41", exp=now - 60)
     claim("exp-string", "exp is a string", "D-41", exp="later")
     claim("nbf-future", "it is not valid yet", "D-41", nbf=now + 3600)
@@ -390,7 +397,7 @@ def _bindings(forge: _Forge) -> None:
         "unknown-too": {"jkt": thumbprint, "jku": "https://attacker.test/jwks"},
     }.items():
         bad_token(f"confirmation-{name}", "cnf is not a thumbprint alone", "D-64", claims={"cnf": confirmation})
-    add("stolen-as-bearer", (), "a bound token is no bearer token", "D-44", scheme="Bearer", error=_TOKEN)
+    add("stolen-as-bearer", (), "a bound token is not a bearer token", "D-44", scheme="Bearer", error=_TOKEN)
     add(
         "stolen-with-proof", forge.good(), "a proof does not help a bearer token", "D-45", scheme="Bearer", error=_TOKEN
     )

@@ -55,7 +55,7 @@ class ProofKey:
             **(claims or {}),
         }
         header = {"typ": "dpop+jwt", "alg": self.signing.algorithm, "jwk": self.jwk, **(headers or {})}
-        return compact(_present(header), _present(content), self.signing)
+        return compact(present(header), present(content), self.signing)
 
     def headers(self, token: str, method: str, uri: str, *, at: float, **overrides: Any) -> dict[str, str]:
         """Return the two header fields of a request with *token* and its proof."""
@@ -65,5 +65,6 @@ class ProofKey:
         }
 
 
-def _present(members: dict[str, Any]) -> dict[str, Any]:
+def present(members: dict[str, Any]) -> dict[str, Any]:
+    """Return *members* without those that are ``None``."""
     return {name: value for name, value in members.items() if value is not None}

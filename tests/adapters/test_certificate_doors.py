@@ -42,7 +42,7 @@ class CertificateApi:
 
 @pytest.mark.rule("M-01", "M-03", "M-12", "M-13")
 @pytest.mark.parametrize("name", EVERY_DOOR)
-def test_the_certificate_in_the_field_of_a_proxy_opens_each_door(name: str):
+def test_each_adapter_accepts_the_certificate_in_the_field_of_a_proxy(name: str):
     door = EVERY_DOOR[name]
     api = CertificateApi(door)
     assert api.send(CERTIFICATE).status == 200
@@ -54,7 +54,7 @@ def test_the_certificate_in_the_field_of_a_proxy_opens_each_door(name: str):
 
 @pytest.mark.rule("M-15")
 @pytest.mark.parametrize("name", EVERY_DOOR)
-def test_a_response_that_a_certificate_chose_names_its_field_in_vary(name: str):
+def test_a_response_that_depends_on_a_certificate_names_its_field_in_vary(name: str):
     api = CertificateApi(EVERY_DOOR[name])
     for _ in range(2):  # from the token cache as well
         assert FIELD.decode() in [value.lower() for value in api.send(CERTIFICATE).all("vary")]

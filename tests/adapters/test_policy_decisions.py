@@ -143,7 +143,7 @@ def test_function_decides_about_tokens_from_the_cache_too(door: Any):
     assert api.get("/x", token).status == 403
 
 
-def test_function_is_not_asked_about_requests_that_are_refused_already(door: Any):
+def test_function_is_not_called_for_refused_requests(door: Any):
     def decide(token: AccessToken, request: PolicyRequest) -> bool:
         raise AssertionError("asked")
 
@@ -313,7 +313,7 @@ def test_rule_that_requires_no_token_cannot_decide(access: Any):
 
 
 @pytest.mark.parametrize("value", ["https://pdp.test", True, 1, [], {}, AuthZen], ids=repr)
-def test_rule_refuses_what_cannot_decide(value: Any):
+def test_rule_refuses_a_wrong_kind_of_decide(value: Any):
     with pytest.raises(ConfigurationError, match="rule '/x': decide: must be an"):
         Rule("/x", decide=value)
 
@@ -321,7 +321,7 @@ def test_rule_refuses_what_cannot_decide(value: Any):
 # -- no way around a decision
 
 
-def test_prefix_that_an_app_removes_does_not_lead_around_a_decision():
+def test_prefix_that_an_app_removes_does_not_bypass_a_decision():
     def refuse(token: AccessToken, request: PolicyRequest) -> bool:
         return False
 
@@ -340,7 +340,7 @@ def test_prefix_that_an_app_removes_does_not_lead_around_a_decision():
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_prefix_that_an_asgi_app_removes_does_not_lead_around_a_decision(backend: str):
+def test_prefix_that_an_asgi_app_removes_does_not_bypass_a_decision(backend: str):
     """The requirements are equal, so that only the decision tells the rules apart."""
     rules = [Rule("/admin", all_of("read"), decide=lambda *_: False), Rule("/{rest:path}", all_of("read"))]
 
@@ -356,7 +356,7 @@ def test_prefix_that_an_asgi_app_removes_does_not_lead_around_a_decision(backend
         assert send(Exchange(target="/api/admin", headers=headers)).status == 403
 
 
-def test_final_slash_does_not_lead_around_a_decision(door: Any):
+def test_final_slash_does_not_bypass_a_decision(door: Any):
     api = Api(door, Rule("/admin", decide=lambda token, request: False), Rule("/{rest:path}"))
     assert [api.get(path).status for path in ("/other", "/admin", "/admin/")] == [200, 403, 403]
 
@@ -385,7 +385,7 @@ def test_rules_that_are_joined_keep_all_decisions():
     assert asked == ["second /{rest:path}", "first /admin"]
 
 
-def test_middleware_around_a_flask_extension_does_not_lead_around_its_decision():
+def test_middleware_around_a_flask_extension_does_not_bypass_its_decision():
     authority = FakeAuthority()
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
     app = flask.Flask(__name__, static_folder=None)
@@ -405,7 +405,7 @@ def test_middleware_around_a_flask_extension_does_not_lead_around_its_decision()
 
 
 @pytest.mark.rule("Z-01")
-def test_decision_point_is_asked_one_question(door: Any):
+def test_decision_point_gets_one_question(door: Any):
     pdp = FakeDecisionPoint()
     api = Api(door, Rule("/tables/{table}", all_of("read"), decide=pdp.authzen()), pdp=pdp)
     token = api.authority.mint(scope="write read", subject="alice", client_id="app")
@@ -499,7 +499,7 @@ def test_any_other_status_is_an_outage(door: Any, status: int):
         '{"evaluations": [{"decision": true}]}',
     ],
 )
-def test_answer_that_is_no_decision_is_an_outage(door: Any, body: str):
+def test_answer_without_a_decision_is_an_outage(door: Any, body: str):
     pdp = FakeDecisionPoint()
     api = Api(door, Rule("/x", decide=pdp.authzen()), pdp=pdp)
     pdp.answer(200, body)
@@ -561,7 +561,7 @@ def test_request_id_is_sent_and_another_one_in_the_answer_is_logged(door: Any, c
         assert api.get("/x").status == 200
     identifiers = [dict(request.headers)["x-request-id"] for request in pdp.transport.sends]
     assert len(set(identifiers)) == 21
-    assert 1 <= caplog.text.count("another X-Request-ID") <= 5
+    assert 1 <= caplog.text.count("the X-Request-ID of the answer differs") <= 5
     assert identifiers[1] in caplog.text
 
 

@@ -44,7 +44,7 @@ def api(request: pytest.FixtureRequest) -> ProofApi:
 
 @pytest.mark.rule("D-01", "D-06", "D-17", "D-44", "D-45", "D-46", "D-48", "D-49", "D-51", "D-52", "S-11")
 @pytest.mark.parametrize("scenario", PROOF_SCENARIOS, ids=lambda scenario: scenario.name)
-def test_each_door_answers_alike(api: ProofApi, scenario: ProofScenario):
+def test_each_adapter_answers_alike(api: ProofApi, scenario: ProofScenario):
     if scenario.needs_modes and api.door.name in WITHOUT_MODES:
         assert api.send(scenario.make(api)).status == 200  # only a rule has a mode of its own
         return
@@ -60,7 +60,7 @@ def test_each_door_answers_alike(api: ProofApi, scenario: ProofScenario):
 
 
 @pytest.mark.rule("D-54", "D-58")
-def test_each_door_accepts_a_proof_once(api: ProofApi):
+def test_each_adapter_accepts_a_proof_once(api: ProofApi):
     once = api.good()
     assert [api.send(once).status for _ in range(3)] == [200, 401, 401]
     assert errors(api.send(once))["DPoP"] == "invalid_dpop_proof"

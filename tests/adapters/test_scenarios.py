@@ -125,7 +125,7 @@ def test_table_has_each_scenario_once():
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_each_door_answers_alike(api: Api, name: str):
+def test_each_adapter_answers_alike(api: Api, name: str):
     api.run(BY_NAME[name])
 
 

@@ -254,7 +254,7 @@ async def test_revocation_in_another_process_ends_the_connection(authority: Fake
         assert wire.reason == REVOKED
 
 
-async def test_watcher_looks_by_itself(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch):
+async def test_each_task_of_the_watcher_runs_after_its_pause(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch):
     """Expiry, the store and the checks again each have a pause of their own, which nothing here ends early."""
     monkeypatch.setattr(streams, "_PAUSE", 0.001)
     store = MemoryStore(authority.clock)
@@ -289,7 +289,7 @@ async def test_expiry_ends_the_connection_by_the_clock_of_the_guard(authority: F
             assert other.reason is None
 
 
-async def test_with_expiry_a_revocation_ends_nothing(authority: FakeAuthority):
+async def test_with_expiry_a_revocation_ends_no_connection(authority: FakeAuthority):
     guard = guard_of(authority)
     async with Stage(guard, close_streams="expiry") as stage:
         wire = await stage.connect(authority.mint(subject="ann", expires_in=60))
@@ -312,7 +312,7 @@ async def test_inactive_introspection_response_ends_the_connection(authority: Fa
         assert other.reason is None
 
 
-async def test_event_that_discards_answers_has_the_tokens_checked_at_once(authority: FakeAuthority):
+async def test_tokens_are_checked_at_once_after_an_event_that_discards_answers(authority: FakeAuthority):
     guard = introspecting(authority)
     async with Stage(guard, recheck_streams=A_DAY) as stage:
         token = authority.mint(token_format="opaque", subject="ann")
@@ -403,7 +403,7 @@ async def test_status_list_ends_the_connection(authority: FakeAuthority):
 # -- what does not
 
 
-async def test_outage_of_the_authorization_server_ends_nothing(authority: FakeAuthority):
+async def test_outage_of_the_authorization_server_ends_no_connection(authority: FakeAuthority):
     guard = introspecting(authority)
     token = authority.mint(token_format="opaque")
     async with Stage(guard, recheck_streams=20) as stage:
@@ -429,7 +429,7 @@ class Faulty(MemoryStore):
         return super().read(after)
 
 
-async def test_outage_of_the_store_ends_nothing_and_known_revocations_still_count(authority: FakeAuthority):
+async def test_outage_of_the_store_ends_no_connection_and_known_revocations_still_count(authority: FakeAuthority):
     store = Faulty(authority.clock)
     guard = guard_of(authority, store=store)
     async with Stage(guard) as stage:
@@ -444,7 +444,7 @@ async def test_outage_of_the_store_ends_nothing_and_known_revocations_still_coun
         assert other.reason is None
 
 
-async def test_error_in_a_transport_of_the_operator_ends_nothing(authority: FakeAuthority):
+async def test_error_in_a_transport_of_the_operator_ends_no_connection(authority: FakeAuthority):
     guard = introspecting(authority)
     engine = engine_of(guard)
     async with Stage(guard, recheck_streams=20) as stage:
@@ -495,7 +495,7 @@ async def test_no_task_starts_before_a_connection_is_open():
 # -- many
 
 
-async def test_one_revocation_among_thousand_connections_ends_exactly_its_own(authority: FakeAuthority):
+async def test_one_revocation_among_a_thousand_connections_ends_exactly_its_own(authority: FakeAuthority):
     guard = guard_of(authority)
     async with Stage(guard) as stage:
         subjects = [f"user-{number % 100}" for number in range(1000)]
@@ -680,7 +680,7 @@ Mint = Callable[[FakeAuthority], Any]
         "bound to a key", "a bad signature", "no token68", "not ascii", "empty", "no string", "too long",
     ],
 )  # fmt: skip
-async def test_refused_token_leaves_the_present_one_in_force(authority: FakeAuthority, mint: Mint, reason: Reason):
+async def test_refused_token_does_not_replace_the_present_one(authority: FakeAuthority, mint: Mint, reason: Reason):
     """The kind of fault: a message of a client that raises an exception in the app."""
     answers: Answers = []
     rules = [Rule("/ws", "live")]
@@ -697,7 +697,7 @@ async def test_refused_token_leaves_the_present_one_in_force(authority: FakeAuth
         assert wire.reason == EXPIRED
 
 
-async def test_revoked_token_renews_nothing(authority: FakeAuthority):
+async def test_revoked_token_does_not_replace_the_present_one(authority: FakeAuthority):
     answers: Answers = []
     guard = guard_of(authority)
     async with Stage(guard, renewing(answers)) as stage:
@@ -737,7 +737,7 @@ async def test_attempts_are_limited_for_each_connection(authority: FakeAuthority
         assert isinstance((await ask(wire, answers, token))[0], Granted)
 
 
-async def test_token_without_subject_and_client_renews_nothing(authority: FakeAuthority):
+async def test_token_without_subject_and_client_is_refused(authority: FakeAuthority):
     """Such tokens say nothing about their holders, so that two of them may have two."""
     answers: Answers = []
     issuer = replace(authority.issuer, required_claims=())

@@ -50,7 +50,7 @@ def test_corpus_is_large_and_each_entry_has_a_description():
 )
 @pytest.mark.rule("D-17", "D-24", "D-25", "D-37", "D-38", "D-40", "D-41", "D-42", "D-43", "D-44", "D-45", "D-46")
 @pytest.mark.rule("D-56", "D-61", "D-64", "D-66", "D-71", "D-73")
-def test_each_door_refuses_each_bad_proof(attacked: Attacked):
+def test_each_adapter_refuses_each_bad_proof(attacked: Attacked):
     api, wrong = attacked.api, []
     for name, bad in attacked.corpus.items():
         answer = api.send(exchange(bad))

@@ -86,7 +86,7 @@ async def status(app: Any, pairs: list[tuple[bytes, bytes]]) -> int:
 
 
 @pytest.mark.parametrize("mode", ["allowed", "required"])
-def test_an_issuer_of_a_resolver_brings_no_mode_that_nothing_checks(mode: str):
+def test_a_mode_of_a_resolved_issuer_needs_a_guard_that_checks_proofs(mode: str):
     def resolve(name: str) -> Issuer:
         return Issuer(name, dpop=mode)
 
@@ -119,7 +119,7 @@ def test_a_rule_of_an_adapter_needs_a_guard_that_checks_proofs(protect: Callable
 
 
 @pytest.mark.anyio
-async def test_the_quick_path_is_closed_where_the_guard_requires_proofs():
+async def test_cached_tokens_need_a_proof_if_the_guard_requires_proofs():
     """The token is known to the cache after requests with the other scheme, which are denied."""
     api = Api(dpop=DPoP(mode="required"), issuer={"dpop": "allowed"})
     app = GuardMiddleware(answer_all, guard=api.guard)
@@ -159,7 +159,7 @@ def test_a_mode_counts_as_a_difference_between_rules(path: str):
 
 
 @pytest.mark.parametrize("path", ["/admin/", "/admin"])
-def test_a_final_slash_does_not_lead_around_a_mode(path: str):
+def test_a_final_slash_does_not_bypass_a_mode(path: str):
     """Many frameworks serve both spellings, and only one of them has the rule."""
     rules = Rules([Rule("/admin", all_of("read"), dpop="required"), Rule("/{rest:path}", all_of("read"))])
     found = rules.find("GET", path, path.encode())
@@ -214,7 +214,7 @@ async def test_a_rule_with_a_mode_of_its_own_takes_proofs():
         (b"HTTP://[::1/other", URI, Reason.PROOF_MISMATCH),
     ],
 )
-def test_a_target_that_is_no_path_names_no_other_host(raw: bytes, proven: str, reason: Reason | None):
+def test_a_target_without_a_path_does_not_change_the_host(raw: bytes, proven: str, reason: Reason | None):
     api = Api(dpop=DPoP())
     decision = api.check(api.dpop(api.bound, proven), raw=raw)
     if reason is None:
@@ -225,7 +225,7 @@ def test_a_target_that_is_no_path_names_no_other_host(raw: bytes, proven: str, r
 
 
 @pytest.mark.parametrize("path", ["/\udcff", "/\ud800x"])
-def test_a_path_that_is_no_text_is_a_denial(path: str):
+def test_a_path_that_is_not_text_is_denied(path: str):
     api = Api(dpop=DPoP())
     assert isinstance(api.check(api.dpop(api.bound), path=path), Denied)
 

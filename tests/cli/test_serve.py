@@ -112,7 +112,7 @@ def test_mcp_rules_of_the_file_are_applied(start: Callable[..., Any], folder: Pa
     assert not [line for line in shown if "any valid token opens every route" in line]
 
 
-def test_mcp_server_is_no_wsgi_app(start: Callable[..., Any], folder: Path):
+def test_mcp_server_is_refused_as_a_wsgi_app(start: Callable[..., Any], folder: Path):
     (folder / "api.toml").write_text(
         '[[issuers]]\nurl = "https://as.test"\naudience = "https://api.test"\n[mcp]\nmax_body_bytes = 1000\n'
     )

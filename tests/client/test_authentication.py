@@ -201,7 +201,7 @@ def test_contradictory_settings_are_refused(settings, message):
 
 
 @pytest.mark.rule("C-28")
-def test_the_private_key_shows_nowhere(clock, caplog):
+def test_the_private_key_is_not_shown(clock, caplog):
     caplog.set_level("DEBUG")
     transport = OwnTransport()
     description = "unknown client"

@@ -269,7 +269,7 @@ def test_the_nonce_of_a_token_response_is_used_for_the_next_request():
 
 @pytest.mark.rule("C-34")
 @pytest.mark.parametrize("status", [400, 401])
-def test_a_token_endpoint_that_always_demands_another_nonce_is_asked_twice(status):
+def test_a_token_endpoint_that_always_demands_another_nonce_gets_two_requests(status):
     world = make_world()
     world.server.forgetful = True
     world.server.status_of_demand = status
@@ -291,7 +291,7 @@ def test_a_token_endpoint_that_always_demands_another_nonce_is_asked_twice(statu
         Answer(403, b'{"error": "use_dpop_nonce"}', {"dpop-nonce": "as-1"}),
     ],
 )
-def test_other_answers_of_a_token_endpoint_are_no_demand_for_a_nonce(credentials, endpoint, answer):
+def test_other_answers_of_a_token_endpoint_demand_no_nonce(credentials, endpoint, answer):
     endpoint.script = [answer] * 2
     with pytest.raises(TokenEndpointError):
         credentials(dpop=KEY).token()
@@ -302,7 +302,7 @@ DEMAND = ("www-authenticate", 'Bearer, DPoP algs="ES256", error="use_dpop_nonce"
 
 
 @pytest.mark.rule("C-34", "C-35")
-def test_an_api_that_always_demands_another_nonce_is_asked_twice(call, api):
+def test_an_api_that_always_demands_another_nonce_gets_two_requests(call, api):
     world = make_world()
     service = api((401, [DEMAND, ("dpop-nonce", "rs-1")]), (401, [DEMAND, ("dpop-nonce", "rs-2")]))
     auth = world.auth()
@@ -358,7 +358,7 @@ def call(library):
         (403, [DEMAND, ("dpop-nonce", "a")]),
     ],
 )
-def test_other_answers_of_an_api_are_no_demand_for_a_nonce(call, api, status, headers):
+def test_other_answers_of_an_api_demand_no_nonce(call, api, status, headers):
     service = api((status, headers), 200)
     assert call(make_world().auth(), service).status_code == status
     assert len(service.seen) == 1
@@ -468,7 +468,7 @@ CONTENT: dict[str, dict[str, Any]] = {"GET": {}, "POST": {"content": b"x"}}
 
 
 @pytest.mark.rule("C-41")
-def test_redirects_without_an_end_come_to_one(world):
+def test_endless_redirects_are_limited(world):
     auth = world.auth()
     with pytest.raises((httpx.TooManyRedirects, httpx2.TooManyRedirects)):
         world.call(auth, RES + "/loop")
@@ -590,7 +590,7 @@ WEAK: str = _weak_key()
 
 
 @pytest.mark.rule("C-28")
-def test_the_private_key_shows_nowhere(credentials, caplog):
+def test_the_private_key_is_not_shown(credentials, caplog):
     caplog.set_level("DEBUG")
     world = make_world()
     auth = world.auth()

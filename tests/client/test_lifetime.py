@@ -418,7 +418,7 @@ def test_a_failure_is_shared_by_all_waiting_callers(credentials, endpoint, kind,
 
 @pytest.mark.rule("C-24")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_task_that_is_cancelled_costs_the_others_nothing(credentials, endpoint, backend):
+def test_a_task_that_is_cancelled_does_not_affect_the_others(credentials, endpoint, backend):
     auth = credentials()
     endpoint.gate = threading.Event()
     outcome: list[Any] = []

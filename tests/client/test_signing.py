@@ -121,7 +121,7 @@ def test_other_errors_of_the_api_do_not_show_that_the_token_was_accepted(
     assert len(endpoint.seen) == 4
 
 
-def test_a_server_that_gives_out_the_same_token_again_ends_the_matter(call, credentials, endpoint, api):
+def test_an_equal_token_from_a_renewal_is_not_sent_again(call, credentials, endpoint, api):
     endpoint.script = [endpoint.answer(access_token="sg-opaque-same", token_type="Bearer")] * 2
     auth, service = credentials(), api(REFUSED)
     assert call(auth, service).status_code == 401
@@ -129,7 +129,7 @@ def test_a_server_that_gives_out_the_same_token_again_ends_the_matter(call, cred
 
 
 @pytest.mark.parametrize("challenge", [REFUSED[1], {}], ids=["invalid_token", "none"])
-def test_when_no_newer_token_can_be_fetched_the_refusal_is_the_answer_and_other_apis_go_on(
+def test_refusal_is_returned_if_no_newer_token_can_be_fetched_and_other_apis_are_not_affected(
     call, credentials, endpoint, api, challenge
 ):
     """One API that errs must not cut off the others while the token endpoint is down."""

@@ -456,7 +456,7 @@ def test_an_outage_always_says_when_to_try_again(make, server, status):
 
 
 @pytest.mark.parametrize("error", ["temporarily_unavailable", "server_error"])
-def test_an_outage_that_the_server_reports_with_status_400_is_no_refusal(make, server, error):
+def test_an_outage_that_the_server_reports_with_status_400_is_not_a_refusal(make, server, error):
     server.script = [refusal(error)]
     with pytest.raises(TokenEndpointUnavailable, match=error):
         make().for_token(ANN).token()
@@ -756,7 +756,7 @@ def test_entra_takes_the_callers_token_as_an_assertion(server, clock):
     ],
     ids=lambda wrong: next(iter(wrong)),
 )
-def test_entra_refuses_what_has_no_effect_there(wrong):
+def test_entra_refuses_settings_without_effect(wrong):
     settings: dict[str, Any] = {"tenant": "contoso", "scopes": ["x"], **wrong}
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         TokenExchange.entra(settings.pop("tenant"), "orders", SECRET, **settings)

@@ -257,9 +257,7 @@ def test_a_long_retry_after_is_handed_to_the_caller_and_kept_to(credentials, end
 
 @pytest.mark.rule("C-20")
 @pytest.mark.parametrize("status", [429, 503])
-def test_an_overloaded_server_that_names_no_time_is_left_alone_for_longer_and_longer(
-    call, credentials, endpoint, api, clock, status
-):
+def test_pauses_grow_for_an_overloaded_server_that_names_no_time(call, credentials, endpoint, api, clock, status):
     endpoint.script = [endpoint.answer(status)] * 99
     auth = credentials(retries=0)
     for asked, pause in enumerate([0, 1, 2, 4, 8, 16, 32, 60, 60]):

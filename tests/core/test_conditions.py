@@ -273,7 +273,7 @@ def test_malformed_details_make_the_token_invalid_where_they_matter(authority: F
     assert isinstance(decide(authority, all_of("read"), claims), Granted)
 
 
-def test_a_predicate_that_returns_no_boolean_is_an_error_and_no_permission(authority: FakeAuthority):
+def test_a_predicate_that_returns_no_boolean_is_an_error(authority: FakeAuthority):
     async def waits() -> bool:
         return False
 

@@ -237,7 +237,7 @@ def test_a_field_that_is_not_one_proof_is_refused(api: Api, proofs: Callable[[Ap
 
 
 @pytest.mark.rule("D-05")
-def test_a_proof_whose_claims_are_no_strict_json_is_refused(api: Api):
+def test_a_proof_whose_claims_are_not_strict_json_is_refused(api: Api):
     from base64 import urlsafe_b64encode
 
     head = api.proof().partition(".")[0]
@@ -333,7 +333,7 @@ def test_token_and_key_must_belong_together(api: Api):
 
 
 @pytest.mark.rule("D-44", "D-45", "D-49", "D-52")
-def test_a_bound_token_is_no_bearer_token(api: Api):
+def test_a_bound_token_is_not_accepted_as_a_bearer_token(api: Api):
     for _ in range(3):  # not from the token cache either
         for proofs in ((), (api.proof(),)):
             found = challenges(api.send(*proofs, scheme="Bearer"))
@@ -385,7 +385,7 @@ def test_without_credentials_both_schemes_are_offered(api: Api):
 
 
 @pytest.mark.rule("D-51", "D-68", "R-14")
-def test_where_proofs_are_required_there_is_no_bearer():
+def test_no_bearer_challenge_is_sent_if_proofs_are_required():
     api = Api(mode="required")
     for fields in ([], [(b"authorization", f"Bearer {api.authority.mint('read')}".encode())]):
         view = RequestView(method="GET", path="/v1/rows", headers=HeaderList(fields))
@@ -583,7 +583,7 @@ def test_a_policy_that_cannot_work_is_a_configuration_error(make: Callable[[], o
         make()
 
 
-def test_a_policy_that_is_off_is_none():
+def test_a_policy_that_is_off_counts_as_absent():
     authority = FakeAuthority(audience=RES)
     guard = Guard(
         authority.issuer, dpop=DPoP(mode="off"), transport=authority.transport, clock=authority.clock, audit="off"
@@ -628,7 +628,7 @@ def test_a_forged_proof_does_not_use_up_an_identifier(api: Api):
 
 
 @pytest.mark.rule("D-75")
-def test_the_same_request_checked_twice_is_no_replay(api: Api):
+def test_a_second_check_of_the_same_request_is_not_a_replay(api: Api):
     notes, proof = ProofNotes(), api.proof()
     assert isinstance(api.send(proof, proofs=notes), Granted)
     assert isinstance(api.send(proof, proofs=notes), Granted)
@@ -764,7 +764,7 @@ def test_a_nonce_of_another_purpose_or_server_is_not_accepted():
 
 
 @pytest.mark.rule("D-39")
-def test_the_nonce_may_tell_the_time():
+def test_the_nonce_may_replace_the_time_of_the_proof():
     api = Api(nonce_keys=[NONCE_KEY], trust_nonce_time=True)
     nonce = nonce_of(api.send(api.proof()))
     proof = api.proof(claims={"nonce": nonce, "iat": int(api.clock.wall()) - 3600})
@@ -827,7 +827,7 @@ def test_weak_keys_are_refused(api: Api):
 
 
 @pytest.mark.parametrize("answer", ["claimed", "NEW", None, True, 1, b"new", RuntimeError("x"), KeyError("x")])
-def test_a_store_of_others_that_is_faulty_accepts_no_proof(answer: Any):
+def test_a_faulty_custom_store_accepts_no_proof(answer: Any):
     """Kind: an answer that is none of the three, or an exception: a fault of the store's code, which stays visible."""
 
     class Faulty(MemoryStore):

@@ -234,7 +234,7 @@ def test_it_cannot_be_pickled_or_copied(spread):
         spread(_inbound(**KEEPS))
 
 
-def test_the_text_of_another_token_never_stands_for_the_current_one():
+def test_the_text_of_another_token_never_replaces_the_current_one():
     """The two are bound by identity: a text that was left behind is dropped."""
     mine, other = _inbound(**KEEPS), _inbound(**KEEPS)
     hand_over(other)

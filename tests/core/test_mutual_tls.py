@@ -97,7 +97,7 @@ def test_the_example_of_the_rfc_is_reproduced():
     assert from_pem(PEM + " " * MAX_BYTES) is None
 
 
-def test_escapes_of_octets_that_are_no_text_are_no_certificate():
+def test_escapes_of_octets_that_are_not_text_are_refused():
     assert from_field([b"%ff"], CertificateSource.NGINX) is None
     assert from_field([b'Cert="%ff"'], CertificateSource.ENVOY) is None
 
@@ -211,7 +211,7 @@ def test_a_token_that_is_bound_twice_needs_both():
 
 
 @pytest.mark.rule("M-22")
-def test_the_metadata_says_that_certificates_bind():
+def test_the_metadata_announces_certificate_bound_tokens():
     for mutual_tls, expected in ((MutualTLS(), True), (None, False)):
         guard = Guard(Issuer("https://as.test"), resource="https://api.test", mutual_tls=mutual_tls)
         metadata = engine_of(guard).metadata
@@ -223,7 +223,7 @@ def test_the_metadata_says_that_certificates_bind():
 
 @pytest.mark.rule("M-23")
 @given(st.binary(max_size=300), st.sampled_from(list(CertificateSource)[1:]))
-def test_no_field_is_an_error(value: bytes, source: CertificateSource):
+def test_any_field_is_a_thumbprint_or_none(value: bytes, source: CertificateSource):
     assert from_field([value], source) is None or isinstance(from_field([value], source), str)
     assert from_field([b"A" * (MAX_BYTES + 1)], source) is None
 
@@ -317,7 +317,7 @@ def _xfcc(der: bytes) -> str:
     ],
 )
 @pytest.mark.parametrize("lines", [1, 2])
-def test_no_element_of_the_client_hides_the_one_of_envoy(sent: Callable[[str], str], lines: int):
+def test_elements_of_the_client_do_not_hide_that_of_envoy(sent: Callable[[str], str], lines: int):
     """Kind: a proxy that appends, and a client whose element would swallow or replace the appended one."""
     api = Api("envoy")
     own, appended = sent(_xfcc(DER)), "By=spiffe://api;" + _xfcc(OTHER)

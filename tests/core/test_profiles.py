@@ -506,7 +506,7 @@ def test_fapi2_uses_introspection_answers_for_at_most_ten_seconds():
 
 
 @pytest.mark.rule("F-03")
-def test_fapi2_learns_of_revocations_in_one_way_at_least():
+def test_fapi2_requires_a_way_to_learn_of_revocations():
     listed = StatusListPolicy()
     assert tightened(revocable=False, experimental_status_list=listed).experimental_status_list == replace(
         listed, required=True

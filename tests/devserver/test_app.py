@@ -96,7 +96,7 @@ def test_a_body_is_read_up_to_a_limit(client):
     assert answer.status_code == 413
 
 
-def test_two_authorization_headers_are_none(bench, client):
+def test_two_authorization_headers_count_as_none(bench, client):
     headers = [("Authorization", bench.basic(bench.robot)), ("Authorization", bench.basic(bench.robot))]
     assert client.post("/token", data=GRANT, headers=headers).status_code == 401
 
@@ -117,7 +117,7 @@ def test_an_authority_needs_a_whole_issuer_to_become_an_app():
         create_app(Authority(audience="https://api.example", keys=KeyRing("ES256")))
 
 
-def test_the_endpoints_stand_below_the_path_of_the_issuer(bench):
+def test_the_endpoints_are_below_the_path_of_the_issuer(bench):
     authority = Authority(
         "https://as.example/t1", audience=bench.api, clients=[bench.robot], keys=KeyRing("ES256"), clock=bench.clock
     )
@@ -173,7 +173,7 @@ def test_no_other_page_may(bench, client, origin):
 
 
 @pytest.mark.parametrize("path", ["/introspect", "/revoke", "/control/rotate", "/jwks", "/"])
-def test_no_page_may_do_anything_else(client, path):
+def test_pages_may_only_request_tokens(client, path):
     headers = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
     assert "access-control-allow-origin" not in client.options(path, headers=headers).headers
 

@@ -132,7 +132,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 @pytest.mark.rule("T-03")
 @given(client_id=TEXT, secret=TEXT)
 @example(client_id=":", secret="%2B+")
-def test_every_id_and_every_secret_survive_basic(client_id, secret):
+def test_every_id_and_every_secret_can_be_sent_by_basic(client_id, secret):
     client = Client(client_id=client_id, secret=secret)
     authority = Authority("https://as.example", audience="a", clients=[client], keys=KEYS)
     pair = f"{quote_plus(client_id)}:{quote_plus(secret)}".encode()
@@ -336,13 +336,13 @@ def test_client_cannot_have_the_name_of_a_user(bench):
 
 
 @pytest.mark.rule("T-08")
-def test_no_user_is_called_like_a_client(bench):
+def test_user_cannot_have_the_name_of_a_client(bench):
     with pytest.raises(ConfigurationError, match="'robot'"):
         bench.authority.registry.add_subject("robot")
 
 
 @pytest.mark.rule("T-08")
-def test_no_service_account_is_called_like_a_user_or_a_client(bench):
+def test_service_account_cannot_have_the_name_of_a_user_or_a_client(bench):
     key = KeyRing("ES256").signing().public_jwk()
     for taken in ("alice", "robot"):
         with pytest.raises(ConfigurationError, match=f"'{taken}'"):

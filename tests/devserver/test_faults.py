@@ -66,13 +66,13 @@ def test_the_wrong_issuer_does_not_show_in_an_inactive_answer(bench):
     assert answer.body == b'{"active": false}'
 
 
-def test_an_answer_can_be_dictated(bench):
+def test_the_answer_of_an_endpoint_can_be_set(bench):
     answer = Answer(200, b'{"keys": [], "keys": []}', {"content-type": "application/json"})
     with bench.authority.faults.mode("jwks", answer):
         assert bench.authority.respond("GET", "/jwks") is answer
 
 
-def test_switches_return_to_what_was_before(bench):
+def test_switch_restores_the_previous_state(bench):
     faults = bench.authority.faults
     with faults.mode(Endpoint.JWKS, "empty"):
         with faults.mode("jwks", "garbage"):
@@ -107,7 +107,7 @@ def test_an_unknown_fault_is_refused(bench, wrong):
 @pytest.mark.rule("T-12")
 @pytest.mark.parametrize("endpoint", ["metadata", "jwks"])
 @pytest.mark.parametrize("mode", [mode for mode in Mode if mode not in (Mode.NORMAL, Mode.WRONG_ISSUER)])
-def test_a_guard_takes_each_fault_for_an_outage(endpoint, mode):
+def test_a_guard_treats_each_fault_as_an_outage(endpoint, mode):
     """A-08, A-12, A-13, A-19 observe it; here it is the fault itself that is tested, and that it ends."""
     authority = FakeAuthority()
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
@@ -140,7 +140,7 @@ def test_a_guard_sees_what_kind_of_outage_it_is(switch, reason):
     guard.warm()
 
 
-def test_a_delay_shorter_than_the_patience_is_given_to_sleep(bench):
+def test_a_delay_shorter_than_the_timeout_is_passed_to_sleep(bench):
     slept: list[float] = []
     transport = FakeTransport(bench.authority, sleep=slept.append)
     bench.authority.faults.slow(2)

@@ -49,7 +49,7 @@ def introspected(bench: Any, answer: Any) -> dict[str, Any]:
     return found
 
 
-def test_an_assertion_buys_a_token_for_the_account_itself(bench):
+def test_an_assertion_is_exchanged_for_a_token_of_its_account(bench):
     bench.authority.registry.add_service_account(account())
     claims = introspected(bench, ask(bench, assertion(bench)))
     assert (claims["sub"], claims["client_id"], claims["scope"]) == (EMAIL, EMAIL, "read")
@@ -153,7 +153,7 @@ def test_the_hostile_assertions_are_all_tried(bench):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_an_assertion_that_proves_nothing_is_an_invalid_grant(bench, name):
+def test_a_hostile_assertion_is_an_invalid_grant(bench, name):
     bench.authority.registry.add_service_account(account())
     other = ServiceAccount(email="other@x", public_key=OTHER_KEY.public_jwk(), scopes=["read"])
     bench.authority.registry.add_service_account(other)

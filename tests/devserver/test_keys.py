@@ -29,13 +29,13 @@ def test_published_key_verifies_signatures_of_its_private_key(algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_private_key_survives_being_written_down(algorithm):
+def test_a_private_key_is_the_same_after_export_and_import(algorithm):
     key = SigningKey.generate(algorithm)
     again = SigningKey.from_private_jwk(json.loads(json.dumps(key.private_jwk())))
     assert again.public_jwk() == key.public_jwk()
 
 
-def test_a_compact_token_carries_octets_as_they_are():
+def test_compact_does_not_encode_bytes():
     key = SigningKey.generate("ES256")
     assert compact(b"{}", b'{"a": 1}', key).startswith("e30.eyJhIjogMX0.")
 
@@ -95,7 +95,7 @@ def test_keys_are_ephemeral(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_key_file_keeps_the_keys_for_the_next_start_and_from_others(tmp_path):
+def test_a_key_file_keeps_the_keys_for_the_next_start_and_is_private(tmp_path):
     path = tmp_path / "keys.json"
     first = KeyRing("ES256", path=path)
     kid = first.signing().kid

@@ -98,7 +98,7 @@ def test_the_key_set_holds_public_members_only_and_its_age_can_be_set(bench):
     assert aged.respond("GET", "/jwks").headers["cache-control"] == "public, max-age=90"
 
 
-def test_an_issuer_that_is_a_path_waits_for_its_server():
+def test_an_issuer_that_is_a_path_is_completed_by_its_server():
     unsettled = authority("/t1", clients=[Client(client_id="c", secret="sg-secret-c")])
     assert not unsettled.is_settled
     with pytest.raises(ConfigurationError, match="only a path"):

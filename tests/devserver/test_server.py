@@ -31,7 +31,7 @@ def http() -> httpx.Client:
 
 @pytest.mark.rule("T-06", "T-07")
 @pytest.mark.parametrize("path", ["", "/t1"])
-def test_a_guard_and_a_client_need_nothing_but_its_address(path):
+def test_a_guard_and_a_client_need_only_its_address(path):
     with DevServer(authority(path)) as server, http() as client:
         assert server.url.startswith("http://127.0.0.1:")
         assert server.url.endswith(path)
@@ -120,7 +120,7 @@ def test_start_is_logged(caplog):
     assert server.url in record.getMessage()
 
 
-def test_entered_again_it_is_found_where_it_was():
+def test_second_block_serves_on_the_same_port():
     server = DevServer(authority())
     with server:
         url = server.url
@@ -162,7 +162,7 @@ def test_server_supports_ipv6_loopback():
         assert client.post(f"{server.url}/control/reset", json={}).status_code == 200
 
 
-def test_in_the_foreground_it_serves_until_it_is_interrupted(no_leaks):
+def test_serve_runs_until_it_is_interrupted(no_leaks):
     """In a process of its own, which gets the signal of Ctrl-C in a terminal."""
     script = """
         from scopeguard.devserver import Authority, Client, KeyRing, serve

@@ -25,12 +25,12 @@ def _named() -> set[str]:
     return named
 
 
-def test_each_rule_that_is_named_stands_on_the_page_and_no_other():
+def test_page_has_exactly_the_rules_that_are_named():
     assert len(LISTED) > 400
     assert set(LISTED) == _named()
 
 
-def test_no_rule_stands_on_the_page_twice():
+def test_no_rule_is_on_the_page_twice():
     assert len(LISTED) == len(set(LISTED))
 
 

@@ -117,7 +117,7 @@ def test_every_table_of_the_file_is_there_with_all_its_keys(table: str):
 @pytest.mark.parametrize(
     ("table", "key"), [pytest.param(table, key, id=f"{table} {key}") for table, keys in TABLES.items() for key in keys]
 )
-def test_every_key_that_the_file_may_have_stands_on_the_page(table: str, key: str):
+def test_every_key_of_the_file_is_on_the_page(table: str, key: str):
     elsewhere = {"url": "`Issuer(url, ...)`", "any_audience_dangerously": "`any_audience_dangerously = true`"}
     elsewhere |= {"uri": "`[[mcp.resources]]`, each with `uri`", "name": "each with `name`"}
     elsewhere["redis"] = "with the URL as `redis`"

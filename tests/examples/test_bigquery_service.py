@@ -161,7 +161,7 @@ NAMES = ['x"; DROP TABLE datasets; --', "a.b", "a`b", "a b", "1a", "a\x00b", "ä
 
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
-def test_a_name_that_is_none_is_refused_and_does_nothing(orders, name):
+def test_an_invalid_name_is_refused_and_does_nothing(orders, name):
     assert orders.error("POST", f"{P}/datasets", {"datasetReference": {"datasetId": name}}) == (400, "invalid")
     body = {"tableReference": {"tableId": name}, "schema": {"fields": FIELDS}}
     assert orders.error("POST", f"{P}/datasets/shop/tables", body) == (400, "invalid")

@@ -107,7 +107,7 @@ def test_permit_and_denial():
 
 
 @pytest.mark.rule("Z-04")
-def test_dead_decision_point_is_left_alone_after_a_few_failures():
+def test_dead_decision_point_gets_no_questions_after_a_few_failures():
     bench = Bench()
     bench.pdp.go_down()
     causes = [bench.outage(token(str(number))).detail["cause"] for number in range(5)]
@@ -280,7 +280,7 @@ class Client:
         return len(self.refused) < 2
 
 
-def test_client_is_asked_for_its_token_each_time():
+def test_token_of_a_client_is_requested_for_each_question():
     bench = Bench(authentication=Client("one", "two", RuntimeError("sg-secret"), 7))
     assert [bench.ask(), bench.ask()] == [True, True]
     assert bench.authorizations == ["Bearer one", "Bearer two"]
@@ -289,7 +289,7 @@ def test_client_is_asked_for_its_token_each_time():
     assert bench.outage().detail["problem"] == "authzen.authentication returned no token"
 
 
-def test_client_learns_that_its_token_was_refused():
+def test_client_is_told_that_its_token_was_refused():
     client = Client("old", "new", "newer")
     bench = Bench(authentication=client)
     respond = bench.player.respond
@@ -325,7 +325,7 @@ def test_failure_of_the_function_is_an_outage():
 
 
 @pytest.mark.rule("Z-07")
-def test_another_identifier_in_the_answer_is_one_sentence():
+def test_another_identifier_in_the_answer_is_logged():
     bench = Bench()
     bench.pdp.answer(200, '{"decision": true}')
     assert bench.ask() is True

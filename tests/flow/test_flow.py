@@ -854,7 +854,7 @@ def test_search_continues_after_a_document_without_the_endpoint(bench: Any, auth
     ],
     ids=["another issuer", "internal address", "unreachable", "timed out"],
 )
-def test_search_ends_at_an_answer_that_the_operator_must_know_of(bench: Any, authority: Any, first: Any, said: str):
+def test_search_ends_at_an_answer_that_is_reported(bench: Any, authority: Any, first: Any, said: str):
     good = bench.script._replies
     bench.script._replies = lambda url: first if url == OAUTH else good(url)
     with pytest.raises(AuthorityUnavailable, match=said):

@@ -57,7 +57,7 @@ def test_token_of_another_holder_is_denied(new_bench: Any, authority: FakeAuthor
     assert len(denial.value.detail["token"]) == 12
 
 
-def test_token_that_names_no_holder_replaces_none(new_bench: Any, authority: FakeAuthority):
+def test_token_that_names_no_holder_is_denied(new_bench: Any, authority: FakeAuthority):
     bench = new_bench(authority, replace(authority.issuer, required_claims=()))
     nameless = {"sub": None, "client_id": None}
     with pytest.raises(AccessDenied) as denial:

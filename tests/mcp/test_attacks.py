@@ -75,9 +75,7 @@ async def test_headers_that_differ_from_the_body_are_a_400(
 
 @pytest.mark.rule("MC-08")
 @pytest.mark.parametrize("version", [(), (OLD,), ((b"mcp-protocol-version", b"2025-11-25"),)], ids=len)
-async def test_headers_of_an_older_version_decide_nothing(
-    server: Server, app: McpMiddleware, version: tuple[Pair, ...]
-):
+async def test_headers_of_an_older_version_are_not_used(server: Server, app: McpMiddleware, version: tuple[Pair, ...]):
     headers = (*version, (b"mcp-method", b"tools/list"), (b"mcp-name", b"read"))
     answer = await call(app, tool_call("delete_all"), server.token("files:read"), *headers)
     assert (answer.status, 'scope="files:write"' in answer.challenge) == (403, True)
@@ -249,7 +247,7 @@ async def test_request_that_waits_for_its_body_can_be_cancelled(server: Server, 
     assert limit.cancelled_caught
 
 
-async def test_failure_of_the_server_while_the_body_arrives_is_its_own(server: Server, app: McpMiddleware):
+async def test_error_of_the_server_in_receive_is_not_caught(server: Server, app: McpMiddleware):
     class ServerError(Exception):
         pass
 
@@ -265,7 +263,7 @@ async def test_failure_of_the_server_while_the_body_arrives_is_its_own(server: S
         await app(scope, receive, cast("Any", None))
 
 
-async def test_client_that_leaves_reaches_no_app(server: Server, app: McpMiddleware):
+async def test_request_of_a_disconnected_client_does_not_reach_the_app(server: Server, app: McpMiddleware):
     answer = await Slow(app, server.token("files:read")).send_part(gone=True)
     assert answer.status == 400
 
@@ -391,7 +389,7 @@ async def test_another_spelling_of_a_route_is_not_the_mcp_endpoint(server: Serve
 
 
 @pytest.mark.parametrize("method", ["Tools/Call", "TOOLS/CALL", " tools/call", "tool\u017f/call", "resources/READ"])
-async def test_another_spelling_of_a_method_does_not_lead_around_tools(server: Server, method: str):
+async def test_another_spelling_of_a_method_does_not_bypass_tool_rules(server: Server, method: str):
     app = server.protect([Method("*", "read"), Tool("*", "write")])
     answer = await call(app, request(method, name="delete_all", uri="a:b"), server.token("read"))
     assert (answer.status, answer.received) == (403, None)

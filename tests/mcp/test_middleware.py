@@ -193,7 +193,7 @@ async def test_prompts_have_rules_of_their_own(server: Server, app: McpMiddlewar
 
 @pytest.mark.rule("N-07", "N-16")
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
-async def test_session_id_replaces_no_token(server: Server, app: McpMiddleware, method: str):
+async def test_session_id_does_not_replace_a_token(server: Server, app: McpMiddleware, method: str):
     session = (b"mcp-session-id", b"0123456789abcdef0123456789abcdef")
     body = request("ping") if method == "POST" else b""
     refused = await call(app, body, session, method=method)

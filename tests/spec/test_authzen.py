@@ -147,7 +147,7 @@ def test_evaluations_of_another_form_are_malformed(evaluations: Any):
     [b"", b"[]", b"{", b'{"decision": true, "decision": false}', b'{"decision": true, "context": []}', b"\xff\xfe{}"],
     ids=repr,
 )
-def test_an_answer_of_another_form_is_no_decision(answer: bytes):
+def test_an_answer_of_another_form_is_malformed(answer: bytes):
     with pytest.raises(MalformedDecision, match="the answer"):
         parse_answer(answer, ONE, SETTINGS)
 
@@ -233,7 +233,7 @@ def test_claims_of_a_token_may_be_sent():
         ("action", None, "must return a mapping"),
         ("resource", {"id": "x"}, "needs 'type', a string"),
         ("context", [], "must return a mapping, not list"),
-        ("context", {"a": {1}}, "a set is none"),
+        ("context", {"a": {1}}, "not of a set"),
         ("context", {"a": float("nan")}, "Out of range float"),
     ],
 )

@@ -166,7 +166,7 @@ def test_challenges_written_by_the_grammar_are_parsed_back(
 
 @pytest.mark.rule("C-39")
 @given(TEXTS)
-def test_any_text_survives_quoting(text: str) -> None:
+def test_any_text_is_the_same_after_quoting_and_parsing(text: str) -> None:
     assert as_tuples(written("Bearer", {"realm": text}, True) + ", Basic a=b") == [
         ("bearer", None, {"realm": text}),
         ("basic", None, {"a": "b"}),

@@ -247,7 +247,7 @@ def test_response_of_a_client_is_not_part_of_newer_versions():
         ([("mcp-method", "resources/subscribe"), ("mcp-name", "a")], None),
     ],
 )
-def test_fields_tell_the_message_if_they_suffice(pairs: list[tuple[str, str]], expected: Any):
+def test_message_is_read_from_fields_that_suffice(pairs: list[tuple[str, str]], expected: Any):
     found = message_in_fields(fields(*pairs))
     assert (found and (found.method, found.name)) == expected
 
@@ -272,7 +272,7 @@ def test_encoded_name_is_read_back(name: str):
 
 
 @given(st.binary(max_size=40))
-def test_field_is_a_text_or_nothing(value: bytes):
+def test_decoded_field_is_text_or_none(value: bytes):
     found = decode_field(value)
     assert found is None or found == value.strip(b" \t").decode("ascii") or value.strip(b" \t").startswith(b"=?base64?")
 

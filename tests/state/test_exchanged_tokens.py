@@ -34,7 +34,7 @@ def test_a_token_is_used_for_its_time_by_both_clocks():
     assert len(state) == 0, "a token that is over is dropped"
 
 
-def test_a_caller_that_waited_gets_the_result_even_if_it_is_over():
+def test_a_caller_that_waited_gets_the_result_even_if_it_has_expired():
     state = held()
     seen = state.number
     state.keep(A, token(), 0.0, 100.0, 1000.0)

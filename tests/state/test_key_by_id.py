@@ -98,7 +98,7 @@ def test_id_with_one_percent_of_the_requests_keeps_its_place():
     assert "new" in keys._counted
 
 
-def test_ids_that_are_no_longer_requested_lose_their_place():
+def test_ids_that_are_no_longer_requested_are_dropped():
     keys = KeysById(POLICY)
     for _ in range(2):
         assert keys.begin("x", 0.0)

@@ -27,7 +27,7 @@ def test_a_proof_is_used_until_it_has_expired():
     assert len(memory) == 1
 
 
-def test_a_key_has_a_number_of_places():
+def test_the_number_of_proofs_of_a_key_is_bounded():
     memory = Memory(100, 2)
     assert [memory.use() for _ in range(3)] == [Claim.NEW, Claim.NEW, Claim.FULL]
     memory.now = 5.0
@@ -50,7 +50,7 @@ def test_a_holder_with_many_keys_leaves_places_to_others():
     assert len(memory) == 1
 
 
-def test_two_memories_share_what_they_know_while_one_replaces_the_other():
+def test_two_memories_share_their_proofs_while_one_replaces_the_other():
     first, second = Memory(100, 10), Memory(100, 2)
     assert first.use(identity=b"1") is Claim.NEW
     second.take_over(first)

@@ -76,7 +76,7 @@ ONCE = {"granted": 1, Reason.PROOF_USED: COPIES - 1}
 
 
 @pytest.mark.rule("D-54", "D-58")
-def test_threads_with_one_proof_are_granted_once(fleet: Fleet):
+def test_one_proof_in_many_threads_is_accepted_once(fleet: Fleet):
     for _ in range(10):
         request, barrier = fleet.request(), threading.Barrier(COPIES)
 
@@ -90,7 +90,7 @@ def test_threads_with_one_proof_are_granted_once(fleet: Fleet):
 
 @pytest.mark.rule("D-54", "D-58")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_tasks_with_one_proof_are_granted_once(fleet: Fleet, backend: str):
+def test_one_proof_in_many_tasks_is_accepted_once(fleet: Fleet, backend: str):
     async def send_all() -> None:
         for _ in range(10):
             request = fleet.request()
@@ -124,7 +124,7 @@ def test_requests_beyond_those_that_wait_for_a_hanging_redis_are_answered(
 
 
 @pytest.mark.rule("D-54", "D-58")
-def test_threads_of_one_process_without_a_store_are_granted_once():
+def test_one_proof_in_many_threads_without_a_store_is_accepted_once():
     authority = FakeAuthority(audience="https://api.test")
     guard = Guard(
         authority.issuer,

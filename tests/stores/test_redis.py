@@ -293,7 +293,7 @@ def test_unreachable_redis_is_an_outage_until_it_is_back(
         assert store.get("k") == b"v"
 
 
-def test_with_appendonly_revocations_survive_a_crash(tmp_path: Path, stores: Stores):
+def test_with_appendonly_revocations_are_kept_after_a_crash(tmp_path: Path, stores: Stores):
     with RedisServer(tmp_path, append_only=True) as server:
         store = stores(server)
         store.append(b"1", seconds=60)

@@ -164,7 +164,7 @@ def test_minted_token_is_active_until_it_is_revoked(authority, token_format):
     assert introspect(authority, token) == {"active": False}
 
 
-def test_introspection_does_not_know_foreign_tokens(authority):
+def test_introspection_reports_foreign_tokens_as_inactive(authority):
     assert introspect(authority, authority.mint(key=SigningKey.generate("ES256"))) == {"active": False}
 
 
@@ -322,7 +322,7 @@ def test_use_is_reported_as_a_warning_of_scopeguard_testing(monkeypatch, caplog)
 
 
 @pytest.mark.rule("X-88")
-def test_the_public_package_leads_to_nothing_of_it():
+def test_the_public_package_does_not_import_it():
     loaded = run(
         """
         import sys

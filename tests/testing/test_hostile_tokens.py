@@ -208,7 +208,7 @@ def test_there_is_a_key_for_every_bad_line_about_keys():
 
 
 @pytest.mark.rule("T-10")
-def test_bad_keys_verify_nothing_and_cost_the_good_ones_nothing():
+def test_bad_keys_verify_nothing_and_do_not_affect_good_ones():
     authority = FakeAuthority()
     keys = bad_keys(authority)
     guard = guard_of(authority, authority.issuer)

@@ -173,7 +173,7 @@ async def test_a_network_serves_tasks_too(authority, anyio_backend):
 # -- the clock
 
 
-def test_time_stands_still_until_it_is_moved():
+def test_time_does_not_pass_until_it_is_advanced():
     clock = FakeClock(1_800_000_000, monotonic=5)
     assert (clock.wall(), clock.monotonic()) == (1_800_000_000, 5)
     clock.advance(1.5)
