@@ -15,11 +15,10 @@ import pytest
 
 from environment import plain_environment
 from peers import NODE, Peer, node_command, secret_of
-from scopeguard import Denied, DPoP, Guard, Introspection, Issuer, Reason
+from scopeguard import DecisionEvent, DPoP, Guard, Introspection, Issuer, Reason
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.devserver.serving import Serving
 from scopeguard.edge.listener import listen
-from scopeguard.guard import Decision
 from scopeguard.testing import ProofKey
 
 ALGORITHMS = ("ES256", "RS256", "PS256", "Ed25519")
@@ -73,8 +72,8 @@ def api(oidc_provider: Peer) -> Iterator[Api]:
     """The API, after all clients have called it from one process."""
     reasons: list[Reason | None] = []
 
-    def note(decision: Decision) -> None:
-        reasons.append(decision.error.reason if isinstance(decision, Denied) else None)
+    def note(event: DecisionEvent) -> None:
+        reasons.append(event.reason)
 
     issuer = f"{oidc_provider.url}/tenant"
     with listen("127.0.0.1", 0) as listener:
