@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -74,6 +74,11 @@ class HttpxTransport(Locked):
         self._deadline = Deadline()
         self._lookups = NameLookups()
         self._streams = Streams()
+        self.trace: Callable[[str, Mapping[str, Any]], None] | None = None
+        """Called with the events of each exchange, as the extension ``trace`` of httpcore describes them.
+
+        ``scopeguard doctor`` measures connections with it. The details of an event may contain credentials.
+        """
 
     @property
     def skips_tls_verification(self) -> bool:
@@ -124,6 +129,7 @@ class HttpxTransport(Locked):
                     content=request.content,
                     data=None if request.form is None else _form(request.form),
                     timeout=request.timeout,
+                    extensions=None if self.trace is None else {"trace": self.trace},
                 ) as response,
             ):
                 body = _bounded_body(response, request)

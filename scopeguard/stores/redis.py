@@ -15,6 +15,7 @@ import hmac
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -48,6 +49,27 @@ redis.call("ZADD", KEYS[1], now + ARGV[2], ARGV[1])
 if redis.call("PTTL", KEYS[1]) < tonumber(ARGV[2]) then redis.call("PEXPIRE", KEYS[1], ARGV[2]) end
 return 0
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """What a server says about itself: :meth:`RedisStore.facts`.
+
+    * ``product``: "Redis" or "Valkey". ``version``: that of the product.
+    * ``role``: "master" for a primary. ``is_cluster``: it is a node of a cluster.
+    * ``policy``: the ``maxmemory-policy``. ``max_memory``: the limit in bytes, 0 for none.
+    * ``is_append_only``: writes are logged on disk.
+    * ``time``: its clock, in seconds since the epoch.
+    """
+
+    product: str
+    version: str
+    role: str
+    is_cluster: bool
+    policy: str
+    max_memory: int
+    is_append_only: bool
+    time: float
 
 
 class RedisStore(Locked):
@@ -88,6 +110,37 @@ class RedisStore(Locked):
 
     def __repr__(self) -> str:
         return f"RedisStore(prefix={self._prefix!r})"
+
+    @property
+    def host(self) -> str | None:
+        """The host of the server, or ``None`` for a Unix socket."""
+        return None if self._url.startswith("unix:") else urlsplit(self._url).hostname or "localhost"
+
+    @property
+    def is_encrypted(self) -> bool:
+        """True if connections use TLS."""
+        return self._url.startswith("rediss:")
+
+    @property
+    def has_password(self) -> bool:
+        """True if the URL has a password."""
+        return bool(_library().connection.parse_url(self._url).get("password"))
+
+    def facts(self) -> ServerFacts:
+        """Return what the server says about itself (``INFO`` and ``TIME``), for ``scopeguard doctor``."""
+        info = self._run(lambda client: client.info())
+        seconds, microseconds = self._run(lambda client: client.time())
+        valkey = info.get("valkey_version")
+        return ServerFacts(
+            product="Redis" if valkey is None else "Valkey",
+            version=str(valkey or info.get("redis_version", "")),
+            role=str(info.get("role", "")),
+            is_cluster=bool(info.get("cluster_enabled")),
+            policy=str(info.get("maxmemory_policy", "")),
+            max_memory=int(info.get("maxmemory", 0)),
+            is_append_only=bool(info.get("aof_enabled")),
+            time=seconds + microseconds / 1_000_000,
+        )
 
     def get(self, key: str, /) -> bytes | None:
         """Return the value under *key*, ``None`` if there is none or its signature is invalid."""
