@@ -41,7 +41,7 @@ LAYERS = (
     ("",),
     ADAPTERS,
     ("security_events", "mcp"),
-    ("client", "testing", "devserver", "server", "cli", "__main__"),
+    ("client", "testing", "devserver", "server", "doctor", "cli", "__main__"),
 )
 CONVENIENCES = LAYERS[-1]
 VOCABULARY = (*LAYERS[0], *LAYERS[2])
@@ -93,7 +93,7 @@ PLACES = {
     "django": ("audit",),
     "mcp": ("mcp",),
     "fastmcp": ("mcp",),
-    "click": ("server", "cli"),
+    "click": ("server", "doctor", "cli"),
     "rich": ("cli",),
     "uvicorn": ("server", "cli", "devserver", "testing"),
     "waitress": (

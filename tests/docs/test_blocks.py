@@ -13,12 +13,13 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.applications import Starlette
@@ -33,6 +34,7 @@ from environment import ROOT, plain_environment
 from loopback import Certificates
 from scopeguard import Guard, Introspection, Issuer, RevocationPolicy, presets
 from scopeguard.asgi import GuardMiddleware
+from scopeguard.cli.commands import cli
 from scopeguard.client import ClientCredentials, DPoPKey, TokenEndpointError, TokenExchange
 from scopeguard.config.file import settings_from
 from scopeguard.devserver import Client
@@ -530,6 +532,27 @@ def _check_mcp_file(_: FakeAuthority) -> None:
     assert arguments["mcp"].rules[0] == Tool("delete_*", scopeguard.all_of("files:write"))
 
 
+def _check_doctor_json(authority: FakeAuthority) -> None:
+    """The command runs in this process, on a file that everyone can change."""
+
+    def run_here(command: list[str], **_: object) -> SimpleNamespace:
+        return SimpleNamespace(stdout=CliRunner().invoke(cli, command[1:]).stdout)
+
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(subprocess, "run", run_here)
+        file = Path("scopeguard.toml")
+        file.write_text(NAMED["file"].source, "utf-8")
+        file.chmod(0o666)
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            run("doctor_json")
+    assert printed.getvalue() == (
+        "scopeguard.toml\n  permissions\n  every user of this machine can change it (mode 0666)\n"
+        "  chmod o-w scopeguard.toml\n"
+    )
+
+
 CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "asgi": _check_asgi,
     "wsgi": _check_wsgi,
@@ -572,6 +595,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "salesforce": _check_salesforce,
     "security_events": _check_security_events,
     "rule_mark": _check_rule_mark,
+    "doctor_json": _check_doctor_json,
 }
 
 

@@ -1,0 +1,12 @@
+"""``scopeguard doctor``: examines a configuration, and everything that a guard with it depends on.
+
+Each check is a function that returns a :class:`~scopeguard.doctor.finding.Finding`. Checks of the network use the
+transport, the limits and the parsers of the guard itself, so that a finding is what the guard would experience.
+
+* ``finding``: findings, and the diagnosis that they make up. ``report`` writes it as text and as JSON.
+* ``watching``: a transport that notes what each exchange did.
+* ``files``, ``environment``, ``advisories``, ``proxies``: checks without a network.
+* ``issuers``, ``keys``, ``clocks``, ``outages``: checks of an authorization server.
+* ``store``, ``resource``, ``rules``: checks of Redis, of the metadata of the API, and of an app.
+* ``examination``: all checks in their order.
+"""

@@ -1,0 +1,226 @@
+"""Checks of an authorization server, by the flows that a guard performs for its requests."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from scopeguard.config.checks import is_loopback
+from scopeguard.config.introspection import Dialect, Validation
+from scopeguard.config.sources import TokenSource
+from scopeguard.core.engine import Engine
+from scopeguard.doctor.clocks import check_clock, server_offset
+from scopeguard.doctor.finding import Finding, error, ok, skipped, warning
+from scopeguard.doctor.keys import check_keys
+from scopeguard.doctor.outages import advise, describe
+from scopeguard.doctor.watching import Exchange, WatchedTransport
+from scopeguard.errors import AuthorityUnavailable, Blame
+from scopeguard.flow.credential import Credential
+from scopeguard.flow.introspection import ask_authority
+from scopeguard.flow.issuers import discover, has_keys
+from scopeguard.flow.keys import fetch_key, fetch_keys
+from scopeguard.spec.discovery import Metadata
+from scopeguard.spec.introspection import STATUS_HINTS, has_endpoint
+from scopeguard.state.issuers import IssuerRecord
+
+_SOON: Final = 14  # days until a certificate ends
+_SLOW: Final = 1.0  # seconds
+
+
+def check_issuer(record: IssuerRecord, engine: Engine, watch: WatchedTransport) -> list[Finding]:
+    """Return the findings about the issuer of *record*: connections, metadata, keys, introspection, clock."""
+    examination = _Examination(record, engine, watch, len(watch.exchanges))
+    found = [*examination.check_metadata(), *examination.check_key_sets(), *examination.check_introspection()]
+    connections = check_connections(record.issuer.url, examination.exchanges, engine.clock.wall())
+    return [*connections, *found, *_check_clock(record, examination.exchanges)]
+
+
+def static_findings(record: IssuerRecord) -> list[Finding]:
+    """Return the findings about an issuer that need no network."""
+    issuer, findings = record.issuer, [skipped(record.issuer.url, "network", "not checked (--offline)")]
+    held = record.ring.current
+    if held is not None:
+        findings += check_keys(issuer.url, held.keys, issuer.algorithms, "keys")
+    return findings
+
+
+def check_connections(subject: str, exchanges: Sequence[Exchange], now: float) -> list[Finding]:
+    """Return a finding for each server that *exchanges* reached. *now* is in seconds since the epoch."""
+    findings: list[Finding] = []
+    for origin in dict.fromkeys(exchange.origin for exchange in exchanges):
+        own = [exchange for exchange in exchanges if exchange.origin == origin]
+        if any(exchange.reached for exchange in own):
+            findings.append(_check_connection(subject, origin, own, now))
+        else:
+            failure = next(exchange.failure for exchange in own if exchange.failure is not None)
+            text = f"{origin} cannot be reached: {describe(failure)}"
+            findings.append(error(subject, "connection", text, fix=advise(failure)))
+    return findings
+
+
+def _check_connection(subject: str, origin: str, exchanges: Sequence[Exchange], now: float) -> Finding:
+    opened = next((exchange.connection for exchange in exchanges if exchange.connection is not None), None)
+    slowest = max(exchange.seconds for exchange in exchanges)
+    facts = [origin]
+    if opened is not None:
+        facts.append(f"{opened.address} in {_milliseconds(opened.connecting)}")
+        if opened.encryption is not None and opened.handshake is not None:
+            facts.append(f"{opened.encryption} in {_milliseconds(opened.handshake)}")
+        if opened.certificate_ends is not None:
+            facts.append(f"certificate until {opened.certificate_ends:%Y-%m-%d}")
+    facts.append(f"slowest answer in {_milliseconds(slowest)}")
+    text = ", ".join(facts)
+    if opened is not None and opened.certificate_ends is not None:
+        days = (opened.certificate_ends - datetime.fromtimestamp(now, UTC)).days
+        if days < _SOON:
+            fix = "renew the certificate of the server; after that day every request with a token gets 503"
+            return warning(subject, "connection", f"{text} ({days} days)", fix=fix)
+    host = origin.partition("://")[2].rpartition(":")[0].strip("[]")
+    if origin.startswith("http://") and not is_loopback(host):
+        fix = "use https; a machine on the way can replace the keys, and so forge tokens"
+        return warning(subject, "connection", f"{text}, in cleartext", fix=fix)
+    if slowest > _SLOW:
+        fix = "requests wait that long when keys are due; look into the network and the authorization server"
+        return warning(subject, "connection", text, fix=fix)
+    return ok(subject, "connection", text)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"
+
+
+def _check_clock(record: IssuerRecord, exchanges: Sequence[Exchange]) -> list[Finding]:
+    """Compare the clocks by the quickest answer, whose time is known best."""
+    for exchange in sorted(exchanges, key=lambda each: each.seconds):
+        offset = server_offset(exchange)
+        if offset is not None:
+            return [check_clock(record.issuer.url, offset, record.issuer.leeway)]
+    reached = any(exchange.reached for exchange in exchanges)
+    return [skipped(record.issuer.url, "clock", "no answer has a Date header")] if reached else []
+
+
+@dataclass(frozen=True, slots=True)
+class _Examination:
+    """The checks of one issuer. ``begun`` is the number of exchanges before them."""
+
+    record: IssuerRecord
+    engine: Engine
+    watch: WatchedTransport
+    begun: int
+
+    @property
+    def exchanges(self) -> Sequence[Exchange]:
+        return self.watch.exchanges[self.begun :]
+
+    @property
+    def subject(self) -> str:
+        return self.record.issuer.url
+
+    def report(self, check: str, outage: AuthorityUnavailable) -> Finding:
+        """Return the finding about *outage*. That a server cannot be reached is reported once, as its connection."""
+        origins = [exchange.origin for exchange in self.exchanges if exchange.failure is outage]
+        reached = {exchange.origin for exchange in self.exchanges if exchange.reached}
+        if origins and not reached.intersection(origins):
+            return skipped(self.subject, check, f"{origins[0]} cannot be reached")
+        return error(self.subject, check, describe(outage), fix=advise(outage))
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether tokens, or signed introspection answers, are verified with keys of the issuer."""
+        state = self.record.introspection
+        signed = state is not None and state.settings.signed
+        return signed or self.record.issuer.validate is not Validation.INTROSPECTION
+
+    def check_metadata(self) -> list[Finding]:
+        """Find the metadata as the guard does, if it needs them."""
+        issuer, state = self.record.issuer, self.record.introspection
+        located = issuer.keys or issuer.jwks_file or self.record.jwks_uri or issuer.key_url_template
+        wanted: Callable[[Metadata], bool]
+        if self.needs_keys and located is None:
+            wanted = has_keys
+        elif state is not None and state.settings.endpoint is None:
+            settings = state.settings
+            wanted = lambda found: has_endpoint(found, settings)  # noqa: E731 - a function of one expression
+        else:
+            return [ok(self.subject, "metadata", "not needed: the settings say where everything is")]
+        try:
+            self.engine.perform(discover(self.record, self.engine.clock, wanted, anew=True))
+        except AuthorityUnavailable as outage:
+            return [self.report("metadata", outage)]
+        return [ok(self.subject, "metadata", f"{self.exchanges[-1].url} names exactly this issuer")]
+
+    def check_key_sets(self) -> list[Finding]:
+        """Fetch the key sets, and compare their keys with the accepted algorithms."""
+        issuer, record = self.record.issuer, self.record
+        if not self.needs_keys:
+            return [ok(self.subject, "keys", "not needed: every token is introspected")]
+        if record.by_id is not None:
+            return [self.check_key_by_id()]
+        held = record.ring.current
+        if issuer.keys is not None and held is not None:
+            return check_keys(self.subject, held.keys, issuer.algorithms, "the setting keys")
+        findings: list[Finding] = []
+        for each in (record, *record.others):
+            try:
+                keys, _ = self.engine.perform(fetch_keys(each, self.engine.clock))
+            except AuthorityUnavailable as outage:
+                findings.append(self.report("keys", outage))
+            else:
+                place = issuer.jwks_file or self.exchanges[-1].url
+                findings += check_keys(self.subject, keys, issuer.algorithms, place)
+        return findings
+
+    def check_key_by_id(self) -> Finding:
+        """Fetch a key that does not exist: the server must answer that, because tokens may name such a key."""
+        name = str(uuid.uuid4())
+        template = self.record.issuer.key_url_template or ""
+        url = template.removesuffix("{kid}") + name
+        try:
+            self.engine.perform(fetch_key(name, url, self.record, self.engine.clock))
+        except AuthorityUnavailable as outage:
+            return self.report("keys", outage)
+        return ok(self.subject, "keys", f"fetched one by one from {template}")
+
+    def check_introspection(self) -> list[Finding]:
+        """Send an introspection request with a made-up token.
+
+        RFC 7662 section 2.2: "Note that to avoid disclosing too much of the authorization server's state to a third
+        party, the authorization server SHOULD NOT include any additional information about an inactive token". So a
+        server that accepts the credentials answers that the token is inactive, and nothing else.
+        """
+        issuer, state = self.record.issuer, self.record.introspection
+        if state is None:
+            return []
+        prefix = issuer.opaque_prefixes[0] if issuer.opaque_prefixes else ""
+        made_up = Credential(token=f"{prefix}scopeguard-doctor-{secrets.token_urlsafe(12)}", source=TokenSource.HEADER)
+        try:
+            members = self.engine.perform(ask_authority(made_up, self.record, state, self.engine.clock))
+        except AuthorityUnavailable as outage:
+            return [self.report_introspection(outage)]
+        if members is not None:
+            text = "the endpoint calls a made-up token active: it would accept any token"
+            fix = "correct introspection.endpoint"
+            return [error(self.subject, "introspection", text, fix=fix)]
+        how = state.settings.auth.value if state.settings.dialect is Dialect.RFC7662 else state.settings.dialect.value
+        return [ok(self.subject, "introspection", f"the credentials are accepted ({how})")]
+
+    def report_introspection(self, outage: AuthorityUnavailable) -> Finding:
+        """Return the finding about a failed introspection request.
+
+        RFC 7662 section 2.3: with wrong credentials of the API, "the authorization server responds with an HTTP 401".
+        A 400 without ``invalid_client`` may be about the made-up token.
+        """
+        status = outage.detail.get("status")
+        hint = STATUS_HINTS.get(int(status)) if status is not None and status.isdigit() else None
+        if hint is None:
+            return self.report("introspection", outage)
+        text, _, fix = hint.partition("; ")
+        if status == "400" and outage.blame is Blame.TOKEN:
+            text = "the server answers a made-up token with 400, so the credentials cannot be tested"
+            fix = "try a token of the authorization server: scopeguard explain"
+            return warning(self.subject, "introspection", text, fix=fix)
+        return error(self.subject, "introspection", f"{text} (status {status})", fix=fix)

@@ -1,0 +1,524 @@
+"""The whole examination: with a fake authorization server and its faults, and over real connections."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+from loopback import Certificates, Loopback, answering, json_response, response
+from redis_server import RedisServer
+from scopeguard import Guard
+from scopeguard.cli.commands import cli
+from scopeguard.devserver import Authority, Client, DevServer, KeyRing
+from scopeguard.doctor.examination import Request, examine
+from scopeguard.doctor.finding import Diagnosis, Finding, Level
+from scopeguard.doctor.report import as_json, as_text
+from scopeguard.doctor.store import check_facts, check_store, check_url
+from scopeguard.flow.effects import Answer
+from scopeguard.guard import engine_of
+from scopeguard.stores.memory import MemoryStore
+from scopeguard.stores.redis import RedisStore, ServerFacts
+from scopeguard.testing import FakeAuthority
+
+SECRET = "sg-secret-api"
+SETTINGS = """
+resource = "https://api.test"
+public = ["/healthz"]
+
+[[issuers]]
+url = "https://as.test"
+"""
+INTROSPECTION = """validate = "auto"
+[issuers.introspection]
+client_id = "api"
+client_secret = "{secret}"
+"""
+
+
+class Doctor:
+    """Examines a file in *folder* with the fake *authority*."""
+
+    def __init__(self, folder: Path) -> None:
+        self.authority = FakeAuthority()
+        self.file = folder / "scopeguard.toml"
+
+    def examine(self, settings: str = SETTINGS, **request: Any) -> Diagnosis:
+        self.file.write_text(settings, "utf-8")
+        self.file.chmod(0o600)
+        overrides = {"transport": self.authority.transport, "clock": self.authority.clock}
+        return examine(Request(file=str(self.file), overrides=overrides, **request))
+
+    def find(self, check: str, settings: str = SETTINGS, **request: Any) -> list[Finding]:
+        return [finding for finding in self.examine(settings, **request).findings if finding.check == check]
+
+    def one(self, check: str, settings: str = SETTINGS, **request: Any) -> Finding:
+        [finding] = self.find(check, settings, **request)
+        return finding
+
+    def date(self, offset: float = 0.0) -> Answer:
+        """The key set, with the date of a server whose clock is *offset* seconds ahead."""
+        keys = self.authority.authority.keys.key_set(self.authority.clock.wall())
+        date = format_datetime(datetime.fromtimestamp(self.authority.clock.wall() + offset, UTC), usegmt=True)
+        return Answer(200, json.dumps(keys).encode(), {"content-type": "application/json", "date": date})
+
+
+@pytest.fixture
+def doctor(tmp_path: Path) -> Doctor:
+    return Doctor(tmp_path)
+
+
+# -- the authorization server
+
+
+def test_healthy_server_has_no_problem(doctor: Doctor):
+    findings = [f for f in doctor.examine().findings if f.subject == "https://as.test"]
+    assert [(finding.check, finding.level) for finding in findings] == [
+        ("connection", Level.OK),
+        ("metadata", Level.OK),
+        ("keys", Level.OK),
+        ("clock", Level.SKIPPED),
+    ]
+    assert "https://as.test/.well-known/oauth-authorization-server names exactly this issuer" in findings[1].text
+    assert doctor.authority.key().kid in findings[2].text
+
+
+def test_unreachable_server_is_one_error(doctor: Doctor):
+    with doctor.authority.outage():
+        findings = [f for f in doctor.examine().findings if f.subject == "https://as.test"]
+    assert [(finding.check, finding.level) for finding in findings] == [
+        ("connection", Level.ERROR),
+        ("metadata", Level.SKIPPED),
+        ("keys", Level.SKIPPED),
+    ]
+
+
+def test_server_that_answers_503_is_reached_and_is_an_error(doctor: Doctor):
+    with doctor.authority.outage("unavailable"):
+        findings = [f for f in doctor.examine().findings if f.subject == "https://as.test"]
+    assert [finding.level for finding in findings if finding.check == "connection"] == [Level.OK]
+    errors = [finding for finding in findings if finding.level is Level.ERROR]
+    assert {finding.check for finding in errors} == {"metadata", "keys"}
+    assert all("status 503" in finding.text for finding in errors)
+
+
+def test_slow_server_is_an_error_beyond_the_timeout(doctor: Doctor):
+    with doctor.authority.slow(60):
+        finding = doctor.one("connection")
+    assert finding.level is Level.ERROR
+    assert "authority_timed_out" in finding.text
+    assert finding.fix is not None
+    assert "key_set.timeout" in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "mode", "words"),
+    [
+        ("metadata", "wrong_issuer", "must be exactly equal"),
+        ("metadata", "garbage", "authority_answer_invalid"),
+        ("metadata", "redirect", "no metadata at"),
+        ("metadata", "oversize", "larger than"),
+        ("jwks", "garbage", "content type"),
+        ("jwks", "truncated", "not a JWK Set"),
+        ("jwks", "empty", "not a JWK Set"),
+        ("jwks", "server_error", "status 500"),
+        ("jwks", "redirect", "status 302"),
+    ],
+)
+def test_each_fault_is_an_error_with_its_cause(doctor: Doctor, endpoint: str, mode: str, words: str):
+    with doctor.authority.mode(endpoint, mode):
+        findings = doctor.find("metadata" if endpoint == "metadata" else "keys")
+    finding = next(f for f in findings if f.subject == "https://as.test")
+    assert finding.level is Level.ERROR
+    assert words in finding.text
+
+
+def test_keys_for_no_accepted_algorithm_are_an_error(doctor: Doctor):
+    finding, _ = doctor.find("keys", SETTINGS + 'algorithms = ["RS512"]\n')
+    assert finding.level is Level.ERROR
+    assert "every token is refused" in finding.text
+
+
+@pytest.mark.parametrize(("offset", "level"), [(0, Level.OK), (15, Level.WARNING), (300, Level.ERROR)])
+def test_clock_is_compared_with_the_date_of_the_answers(doctor: Doctor, offset: float, level: Level):
+    with doctor.authority.mode("jwks", doctor.date(offset)):
+        assert doctor.one("clock").level is level
+
+
+def test_keys_and_urls_in_the_settings_need_no_metadata(doctor: Doctor):
+    assert doctor.find("metadata", SETTINGS + 'jwks_uri = "https://as.test/jwks"\n')[0].text.startswith("not needed")
+    keys = json.dumps(doctor.authority.authority.keys.key_set(0)["keys"][0]).replace(":", " =").replace('" =', '" = ')
+    settings = SETTINGS + f"keys = {{ keys = [{keys}] }}\n"
+    assert "the setting keys" in doctor.find("keys", settings)[0].text
+    assert "the setting keys" not in str(doctor.find("metadata", settings)[0])
+
+
+def test_file_of_keys_that_does_not_exist_is_an_error(doctor: Doctor):
+    finding = doctor.find("keys", SETTINGS + 'jwks_file = "keys.json"\n')[0]
+    assert finding.level is Level.ERROR
+    assert "keys.json: No such file" in finding.text
+
+
+def test_keys_that_are_fetched_one_by_one_are_tried_with_an_unknown_name(doctor: Doctor):
+    settings = SETTINGS + 'key_url_template = "https://as.test/keys/{kid}"\n'
+    assert doctor.find("keys", settings)[0].level is Level.OK
+    with doctor.authority.outage("unavailable"):
+        assert doctor.find("keys", settings)[0].level is Level.ERROR
+
+
+# -- introspection
+
+
+def test_introspection_credentials_are_tried_with_a_made_up_token(doctor: Doctor):
+    finding = doctor.one("introspection", SETTINGS + INTROSPECTION.format(secret=doctor.authority.api.secret))
+    assert (finding.level, finding.text) == (Level.OK, "the credentials are accepted (client_secret_basic)")
+    [sent] = [send for send in doctor.authority.transport.sends if send.form]
+    assert dict(sent.form or ())["token"].startswith("scopeguard-doctor-")
+
+
+def test_wrong_introspection_credentials_are_an_error(doctor: Doctor):
+    finding = doctor.one("introspection", SETTINGS + INTROSPECTION.format(secret="wrong"))
+    assert finding.level is Level.ERROR
+    assert "refuses the credentials" in finding.text
+    assert finding.fix == "check client_id, the secret or key, and auth"
+
+
+@pytest.mark.parametrize(
+    ("answer", "level", "words"),
+    [
+        (Answer(400, b"{}", {"content-type": "application/json"}), Level.WARNING, "made-up token with 400"),
+        (Answer(403, b"", {}), Level.ERROR, "not allowed to introspect"),
+        (Answer(200, b'{"active": true}', {"content-type": "application/json"}), Level.ERROR, "accept any token"),
+        (Answer(500, b"", {}), Level.ERROR, "status 500"),
+        (Answer(400, b'{"error": "invalid_client"}', {"content-type": "application/json"}), Level.ERROR, "status 400"),
+    ],
+)
+def test_each_introspection_answer_has_its_finding(doctor: Doctor, answer: Answer, level: Level, words: str):
+    with doctor.authority.mode("introspection", answer):
+        finding = doctor.one("introspection", SETTINGS + INTROSPECTION.format(secret=SECRET))
+    assert finding.level is level
+    assert words in finding.text
+
+
+def test_missing_introspection_endpoint_is_an_error(doctor: Doctor):
+    metadata = {"issuer": "https://as.test", "jwks_uri": "https://as.test/jwks"}
+    answer = Answer(200, json.dumps(metadata).encode(), {"content-type": "application/json"})
+    with doctor.authority.mode("metadata", answer):
+        finding = doctor.one("introspection", SETTINGS + INTROSPECTION.format(secret=SECRET))
+    assert finding.level is Level.ERROR
+    assert "introspection_endpoint" in finding.text
+
+
+def test_opaque_tokens_only_need_no_keys(doctor: Doctor):
+    settings = SETTINGS + INTROSPECTION.replace("auto", "introspection").format(secret=doctor.authority.api.secret)
+    findings = doctor.examine(settings).findings
+    assert [f.text for f in findings if f.check == "keys"] == ["not needed: every token is introspected"]
+    assert any("names exactly this issuer" in finding.text for finding in findings)
+
+
+# -- the file, the resource, the rules
+
+
+def test_mistake_in_the_file_is_an_error_and_ends_the_examination(doctor: Doctor):
+    diagnosis = doctor.examine(SETTINGS + 'audiense = "x"\n')
+    assert diagnosis.findings[-1].check == "settings"
+    assert diagnosis.findings[-1].level is Level.ERROR
+    assert "did you mean audience?" in diagnosis.findings[-1].text
+    assert diagnosis.status(strict=False) == 1
+
+
+def test_file_that_does_not_exist_is_an_error(tmp_path: Path):
+    diagnosis = examine(Request(file=str(tmp_path / "none.toml")))
+    assert "cannot be read" in diagnosis.findings[-1].text
+
+
+def test_dangerous_settings_are_warnings(doctor: Doctor):
+    finding = doctor.find("settings", "forward_token_dangerously = true\n" + SETTINGS)[-1]
+    assert finding.level is Level.WARNING
+    assert "forward_token_dangerously" in finding.text
+
+
+def test_metadata_of_the_api_are_compared_with_the_published_ones(doctor: Doctor):
+    url = "https://api.test/.well-known/oauth-protected-resource"
+    assert f"{url} names https://as.test" in next(
+        f.text for f in doctor.examine().findings if (f.subject, f.check) == ("resource", "metadata")
+    )
+    assert doctor.one("published").level is Level.WARNING  # the fake server is not at that URL
+
+
+@pytest.fixture(scope="module")
+def devserver() -> Iterator[DevServer]:
+    client = Client(client_id="api", secret=SECRET, introspects=("http://127.0.0.1:1",))
+    with DevServer(Authority(audience="http://127.0.0.1:1", clients=[client], keys=KeyRing("ES256"))) as server:
+        yield server
+
+
+def published(document: object, devserver: DevServer, tmp_path: Path) -> Finding:
+    """Return the finding about an API that publishes *document*, with the names of the configuration in it."""
+    with Loopback(lambda connection, request: None) as api:
+        resource = f"{api.url}/v1"
+        text = json.dumps(document).replace("API", resource).replace("AS", devserver.url)
+        api.respond = answering(
+            response(status="404 Not Found") if document is None else json_response(json.loads(text))
+        )
+        file = tmp_path / "scopeguard.toml"
+        file.write_text(f'resource = "{resource}"\n[[issuers]]\nurl = "{devserver.url}"\n', "utf-8")
+        return next(f for f in examine(Request(file=str(file))).findings if f.check == "published")
+
+
+@pytest.mark.parametrize(
+    ("document", "level", "words"),
+    [
+        ({"resource": "API", "authorization_servers": ["AS"]}, Level.OK, "is what this configuration serves"),
+        ({"resource": "https://other.test"}, Level.WARNING, "names the resource 'https://other.test'"),
+        (["not metadata"], Level.WARNING, "names the resource None"),
+        (None, Level.WARNING, "answers 404, without metadata"),
+        ({"resource": "API", "authorization_servers": []}, Level.WARNING, "other authorization servers"),
+    ],
+)
+def test_published_metadata_that_differ_are_a_warning(
+    devserver: DevServer, tmp_path: Path, document: object, level: Level, words: str
+):
+    finding = published(document, devserver, tmp_path)
+    assert (finding.level, words in finding.text) == (level, True), finding
+
+
+def test_file_without_rules_is_a_warning(doctor: Doctor):
+    assert doctor.one("rules").level is Level.WARNING
+    rules = SETTINGS + '[[rules]]\npath = "/tables"\nany_of = ["read"]\n'
+    assert doctor.one("rules", rules).text == "2 rules; everything else is denied"
+
+
+def test_app_is_audited(doctor: Doctor):
+    rules = SETTINGS + '[[rules]]\npath = "/tables"\nany_of = ["read"]\n'
+    app = Starlette(routes=[Route("/rows", lambda request: Response())])
+    finding = doctor.one("audit", rules, app=app, target="my:app")
+    assert finding.text.startswith("my:app: ")
+    assert finding.level is Level.ERROR
+    assert finding.fix == f"see scopeguard audit my:app --config {doctor.file}"
+    good = [Route(path, lambda request: Response()) for path in ("/tables", "/healthz")]
+    assert doctor.one("audit", rules, app=Starlette(routes=good), target="my:app").level is Level.OK
+    query = rules + 'token_sources = ["query"]\n'
+    assert doctor.one("audit", query, app=Starlette(routes=good), target="my:app").level is Level.WARNING
+
+
+def test_everyone_as_a_trusted_proxy_of_certificates_is_an_error(doctor: Doctor):
+    mutual_tls = 'mutual_tls = { source = "nginx", trusted_proxies = ["0.0.0.0/0"] }\n'
+    finding = doctor.find("proxies", mutual_tls + SETTINGS)[-1]
+    assert finding.level is Level.ERROR
+    assert finding.text.startswith("mutual_tls.trusted_proxies 0.0.0.0/0")
+
+
+def test_required_https_without_a_proxy_is_an_error(doctor: Doctor):
+    finding = doctor.one("proxies", "require_https = true\n" + SETTINGS, host="0.0.0.0")
+    assert finding.level is Level.ERROR
+
+
+def test_offline_sends_nothing_and_says_what_is_skipped(doctor: Doctor):
+    diagnosis = doctor.examine(SETTINGS + INTROSPECTION.format(secret=SECRET), offline=True)
+    assert doctor.authority.requests == []
+    assert {(f.subject, f.check) for f in diagnosis.findings if f.level is Level.SKIPPED} == {
+        ("https://as.test", "network"),
+        ("resource", "published"),
+    }
+
+
+# -- output
+
+
+def test_outputs_name_every_finding_and_no_secret(doctor: Doctor):
+    settings = SETTINGS + INTROSPECTION.format(secret="sg-secret-that-is-wrong")
+    diagnosis = doctor.examine(settings)
+    text, document = as_text(diagnosis), as_json(diagnosis)
+    for finding in diagnosis.findings:
+        assert finding.text in text
+        assert finding.fix is None or f"fix: {finding.fix}" in text
+    assert len(document["findings"]) == len(diagnosis.findings) == sum(document["summary"].values())
+    assert "sg-secret" not in text + json.dumps(document)
+
+
+def test_command_prints_json_and_exits_by_the_findings(devserver: DevServer, tmp_path: Path):
+    file = tmp_path / "scopeguard.toml"
+    issuer = f'[[issuers]]\nurl = "{devserver.url}"\naudience = "http://127.0.0.1:1"\n'
+    file.write_text(issuer + INTROSPECTION.format(secret=SECRET), "utf-8")
+    file.chmod(0o600)
+    run = CliRunner().invoke(cli, ["doctor", "--config", str(file), "--json"])
+    assert run.exit_code == 0, run.output
+    document = json.loads(run.stdout)
+    found = {(f["subject"], f["check"]): f for f in document["findings"]}
+    assert found[devserver.url, "clock"]["level"] == "ok"
+    assert found[devserver.url, "introspection"]["level"] == "ok"
+    assert "127.0.0.1 in " in found[devserver.url, "connection"]["text"]
+    assert CliRunner().invoke(cli, ["doctor", "--config", str(file), "--strict", "--offline"]).exit_code == 1
+    file.write_text(issuer + INTROSPECTION.format(secret="wrong"), "utf-8")
+    assert CliRunner().invoke(cli, ["doctor", "--config", str(file)]).exit_code == 1
+
+
+# -- TLS
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def connection(tls: ssl.SSLContext, tmp_path: Path, *, ca: Path | None, name: str = "localhost") -> Finding:
+    """Return the finding about the connection to a server with *tls*, whose key set is an empty document."""
+    with Loopback(answering(json_response({})), tls=tls, name=name) as server:
+        file = tmp_path / "scopeguard.toml"
+        issuer = f'[[issuers]]\nurl = "{server.url}"\naudience = "api"\njwks_uri = "{server.url}/jwks"\n'
+        file.write_text(issuer + (f'[transport]\nca_file = "{ca}"\n' if ca else ""), "utf-8")
+        found = examine(Request(file=str(file)))
+        return next(f for f in found.findings if f.check == "connection")
+
+
+def test_connection_names_tls_version_and_end_of_the_certificate(certificates: Certificates, tmp_path: Path):
+    finding = connection(certificates.server(), tmp_path, ca=certificates.bundle)
+    assert finding.level is Level.WARNING  # the certificate ends tomorrow
+    assert "TLSv1.3 in " in finding.text
+    assert "(0 days)" in finding.text
+    assert finding.fix is not None
+    assert finding.fix.startswith("renew the certificate")
+
+
+@pytest.mark.parametrize(
+    ("options", "trusted", "fix"),
+    [
+        ({"expired": True}, True, "renew the certificate"),
+        ({"name": "other.test"}, True, "use a host name"),
+        ({}, False, "set ca_file"),
+        ({"self_signed": True}, True, "set ca_file"),
+    ],
+)
+def test_wrong_certificate_is_an_error_with_its_fix(
+    certificates: Certificates, tmp_path: Path, options: dict[str, Any], trusted: bool, fix: str
+):
+    finding = connection(certificates.server(**options), tmp_path, ca=certificates.bundle if trusted else None)
+    assert finding.level is Level.ERROR
+    assert finding.fix is not None
+    assert finding.fix.startswith(fix), finding
+
+
+# -- Redis
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+def store_findings(doctor: Doctor, url: str, extra: str = "") -> dict[str, Finding]:
+    settings = f'{extra}\n{SETTINGS}\n[store]\nredis = "{url}"\ntimeout = 5\n'
+    return {f.check: f for f in doctor.examine(settings).findings if f.subject == "store"}
+
+
+def test_store_is_used_as_a_guard_would(doctor: Doctor, redis: RedisServer):
+    found = store_findings(doctor, redis.url, 'dpop = "required"')
+    assert [*found] == ["url", "connection", "version", "role", "memory", "clock"]
+    assert {finding.level for finding in found.values()} == {Level.OK}
+    assert found["version"].text.startswith(("Redis", "Valkey"))
+    assert "appendonly is off" in found["memory"].text
+    assert all(0 < left <= 1000 for _, left in redis.everything().values())
+
+
+@pytest.mark.parametrize("extra", ["", 'dpop = "required"'], ids=["without proofs", "with proofs"])
+def test_proof_is_remembered_only_where_proofs_are_checked(
+    doctor: Doctor, redis: RedisServer, monkeypatch: pytest.MonkeyPatch, extra: str
+):
+    claimed: list[float] = []
+
+    def claim(store: RedisStore, identity: bytes, owner: str, /, *, seconds: float, limit: int) -> str:
+        claimed.append(seconds)
+        return "new"
+
+    monkeypatch.setattr(RedisStore, "claim", claim)
+    store_findings(doctor, redis.url, extra)
+    assert claimed == ([1] if extra else [])
+
+
+def test_eviction_is_an_error_where_used_proofs_are_remembered(doctor: Doctor, redis: RedisServer):
+    with redis.client() as client:
+        client.config_set("maxmemory", "100mb")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        assert store_findings(doctor, redis.url)["memory"].level is Level.WARNING
+        finding = store_findings(doctor, redis.url, 'dpop = "required"')["memory"]
+    finally:
+        with redis.client() as client:
+            client.config_set("maxmemory", "0")
+            client.config_set("maxmemory-policy", "noeviction")
+    assert (finding.level, finding.fix) == (Level.ERROR, "set maxmemory-policy noeviction in Redis")
+
+
+def test_wrong_password_is_an_error_that_does_not_show_it(doctor: Doctor, redis: RedisServer):
+    with redis.client() as client:
+        client.config_set("requirepass", "right")  # this connection stays open, and needs no password
+        try:
+            found = store_findings(doctor, redis.url.replace("//", "//:sg-secret-wrong@"))["connection"]
+        finally:
+            client.config_set("requirepass", "")
+    assert found.level is Level.ERROR
+    assert found.fix == "correct the user and password in the URL of the store"
+    assert "sg-secret" not in repr(found)
+
+
+def test_store_that_is_down_is_an_error(doctor: Doctor):
+    finding = store_findings(doctor, "redis://127.0.0.1:1/0")["connection"]
+    assert (finding.level, finding.text) == (Level.ERROR, "the store cannot be used: ConnectionError")
+
+
+@pytest.mark.parametrize(
+    ("url", "level", "words"),
+    [
+        ("redis://redis.test:6379/0", Level.WARNING, "cleartext"),
+        ("rediss://redis.test:6379/0", Level.WARNING, "without a password"),
+        ("rediss://:password@redis.test:6379/0", Level.OK, "with TLS and a password"),
+        ("unix:///run/redis.sock", Level.OK, "on this machine"),
+    ],
+)
+def test_url_of_the_store_is_checked(doctor: Doctor, url: str, level: Level, words: str):
+    finding = check_url(RedisStore(url))
+    assert finding.level is level
+    assert words in finding.text
+
+
+FACTS: dict[str, Any] = {
+    "product": "Redis", "version": "7.0.15", "role": "master", "is_cluster": False, "policy": "noeviction",
+    "max_memory": 0, "is_append_only": True, "time": 1000.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("different", "check", "level"),
+    [
+        ({"version": "6.0.16"}, "version", Level.ERROR),
+        ({"role": "slave"}, "role", Level.ERROR),
+        ({"is_cluster": True}, "role", Level.ERROR),
+        ({"time": 1010.0}, "clock", Level.WARNING),
+        ({"time": 990.0}, "clock", Level.WARNING),
+        ({"policy": "volatile-ttl", "max_memory": 1}, "memory", Level.ERROR),
+    ],
+)
+def test_each_fact_has_its_finding(different: dict[str, Any], check: str, level: Level):
+    good = check_facts(ServerFacts(**FACTS), 1000.0, claims=True)
+    assert {finding.level for finding in good} == {Level.OK}
+    found = {f.check: f.level for f in check_facts(ServerFacts(**{**FACTS, **different}), 1000.0, claims=True)}
+    assert found == {**{f.check: Level.OK for f in good}, check: level}
+
+
+def test_other_store_is_not_checked(tmp_path: Path):
+    authority = FakeAuthority()
+    guard = Guard(authority.issuer, store=MemoryStore(authority.clock), transport=authority.transport)
+    [finding] = check_store(engine_of(guard), authority.clock.monotonic)
+    assert finding.level is Level.SKIPPED
