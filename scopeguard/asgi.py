@@ -349,7 +349,9 @@ class GuardMiddleware(Layer):
 
 
 async def renew(scope: Scope, token: str) -> Granted | Denied | Unavailable:
-    """Replace the access token of the websocket with *scope* by *token*, which its client has sent in a message.
+    """Make *token*, which the client of a websocket has sent in a message, the access token of the websocket.
+
+    *scope* is the ASGI scope of the websocket.
 
     ::
 

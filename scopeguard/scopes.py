@@ -25,7 +25,7 @@ from scopeguard.errors import AccessDenied, ConfigurationError, InsufficientScop
 # a line feed.
 _SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
 
-# A vocabulary caches the effective scopes of this many lists of granted scopes, and of lists of this length at most.
+# How many lists of granted scopes a vocabulary caches, and the greatest length of such a list.
 _MAX_CACHED: Final = 256
 _MAX_CACHED_LENGTH: Final = 1024
 

@@ -103,13 +103,13 @@ def test_every_rule_answered_for_has_a_test_or_a_reason():
     assert not silent, f"{len(silent)} rules have neither a test nor a reason: {' '.join(silent)}"
 
 
-def test_no_rule_has_both_a_test_and_an_excuse():
+def test_no_rule_has_both_a_test_and_a_reason():
     claimed, _ = _all_claims()
     both = sorted(claimed & NOT_HERE.keys())
     assert not both, f"take these out of [not_here] in tests/rules.toml, tests claim them: {' '.join(both)}"
 
 
-def test_every_excuse_names_a_rule_answered_for_and_says_why():
+def test_every_reason_is_a_sentence_about_an_answered_rule():
     unknown = sorted(NOT_HERE.keys() - ANSWERED)
     assert not unknown, f"[not_here] in tests/rules.toml names what is not answered for: {' '.join(unknown)}"
     for rule, reason in NOT_HERE.items():

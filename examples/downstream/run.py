@@ -113,7 +113,7 @@ def tell(authority: Authority, orders_url: str, stock_url: str) -> int:
         )
         with authority.faults.outage(Outage.UNAVAILABLE):
             story.step(
-                "The authorization server is away. Ann's token for the stock API is cached:",
+                "The authorization server is unavailable. Ann's token for the stock API is cached:",
                 client.get(f"{orders_url}/orders", headers=ann),
                 200,
                 '"asked for":"ann"',

@@ -137,7 +137,7 @@ class Connection:
     ) -> None:
         """Add what a layer inside the first one demands. Of two intervals between checks, the shorter one counts.
 
-        *token*: the object of that layer for the token.
+        *token*: the :class:`AccessToken` of that layer, which is the current one from now on.
         """
         self.token = token
         if requirement is not None:

@@ -242,7 +242,7 @@ class Exchanger:
     def _check(self, token: TokenResponse, subject: Subject) -> None:
         """Raise :class:`TokenEndpointError` if *token* is not what was requested.
 
-        A server that returns the subject token itself would have this API send it to the next one.
+        If the server returned the subject token itself, this API would forward it to the next one.
         """
         policy = self._policy
         refusal = check_issued_type(token, policy.requested_token_type, optional=policy.issued_token_type_optional)

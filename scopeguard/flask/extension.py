@@ -189,7 +189,7 @@ class _Hooks:
         route = self._route(rule, flask_request)
         known: AccessToken | None = None
         if environ.get(GUARD_KEY) is self._guard:
-            if route.sources is None and route.dpop is None:  # else the layer around the app has checked too little
+            if route.sources is None and route.dpop is None:  # the layer around the app does not know these two
                 known = environ.pop(ENVIRON_KEY, None)
         else:
             environ[GUARD_KEY] = self._guard

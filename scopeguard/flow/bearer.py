@@ -1,4 +1,4 @@
-"""The access token by which this API authenticates to another server, where a function of the operator returns it."""
+"""The access token by which this API authenticates to another server, if a function of the operator returns it."""
 
 from __future__ import annotations
 

@@ -272,7 +272,7 @@ def unusable_answer(record: IssuerRecord, endpoint: str, problem: str, *, status
 def exchange(question: Send) -> Flow[Answer]:
     """Send *question*, which contains a token that a stranger may have chosen, and return the response.
 
-    A failure to connect cannot be caused by the token. A response that is too large or too late can.
+    A token cannot cause a failure to connect. It can cause a response that is too large or too late.
     """
     try:
         return (yield from ask(question))

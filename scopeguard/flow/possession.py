@@ -108,7 +108,7 @@ def check_possession(
         now=now,
     )
     check_nonce(proof, request, possession, now)
-    # A second check of the same request is no replay. A guard that remembers proofs elsewhere makes a claim of its own.
+    # A second check of the same request is not a replay. A guard with another memory of proofs claims the proof there.
     claimed = (None if possession.shared else id(possession.memory), proof.identity)
     notes = request.proofs
     if notes is not None and claimed in notes.accepted:

@@ -40,9 +40,9 @@ def may_meet(one: Step, other: Step) -> bool:
 
 
 class Overlaps(Generic[T]):
-    """Values by template, so that a template finds those that may match one of its paths without trying all.
+    """Values by template. A template finds the values of those that may match one of its paths, without trying all.
 
-    From a step for several segments on, templates are not compared: such a template may meet every other one.
+    A parameter for several segments ends the comparison: whatever follows, some path may match both templates.
     """
 
     __slots__ = ("_ends", "_literals", "_open", "_others")

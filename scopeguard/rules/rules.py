@@ -199,7 +199,7 @@ def _find_slash_conflicts(rules: Sequence[Rule]) -> tuple[frozenset[int], frozen
     need a second look-up.
     """
     hiding: tuple[set[int], set[int]] = (set(), set())
-    needed: tuple[set[object], set[object]] = (set(), set())  # by bare rules, by slashed ones
+    needed: tuple[set[object], set[object]] = (set(), set())  # for paths without a final slash, and with one
     for index, rule in enumerate(rules):
         template, access = rule.template, rule.access
         wanted = (access, rule.dpop, tuple((id(policy.decide), policy.route) for policy in rule.policies))

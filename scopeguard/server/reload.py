@@ -1,7 +1,7 @@
 """Replaces the configuration of a running server.
 
 The new file is read and checked completely before anything changes. If it is wrong, the error is logged and the old
-configuration stays. Then the keys of new and changed issuers are fetched. While an authorization server is away,
+configuration stays. Then the keys of new and changed issuers are fetched. While an authorization server is unavailable,
 the old configuration stays as well: without its keys, accepted tokens would suddenly get 503. Unchanged issuers keep
 their keys and introspection answers. A request in progress keeps its guard.
 """

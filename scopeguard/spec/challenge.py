@@ -145,9 +145,9 @@ class ChallengeStyle:
     def challenges(self, denial: AccessDenied, scopes: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Return the values of ``WWW-Authenticate`` for *denial* on a route that requires *scopes*.
 
-        One for each scheme that the API accepts. RFC 9449 section 7.2: if the request used one of them, "the resource
-        server SHOULD [...] include the error parameter only in the challenge for the scheme" that was used. A 403 has
-        that challenge alone, because another scheme would not help.
+        There is one for each scheme that the API accepts. RFC 9449 section 7.2: if the request used one of them, "the
+        resource server SHOULD [...] include the error parameter only in the challenge for the scheme" that was used. A
+        403 has that challenge alone, because another scheme would not help.
         """
         found = []
         is_ambiguous = isinstance(denial, InvalidRequest)  # such as credentials of both schemes

@@ -62,7 +62,7 @@ def parse_challenges(values: Iterable[str]) -> tuple[ParsedChallenge, ...]:
 
 
 def _parse_line(value: str) -> list[ParsedChallenge]:
-    found: list[ParsedChallenge | None] = [None]  # the last item is current; None before the first, and if malformed
+    found: list[ParsedChallenge | None] = [None]  # None: before the first challenge, or a malformed one
     parameters: dict[str, str] = {}
     for element in (part.strip(" \t") for part in _ELEMENT.findall(value)):
         if parameter := _PARAMETER.fullmatch(element):

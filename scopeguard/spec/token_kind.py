@@ -106,7 +106,7 @@ def check_is_access_token(
         ]
         marked = marked or bool(named)
         if "cnf" not in claims and any(_is_bound(claims[name]) for name in named):
-            # It says that it needs a proof, and does not say of which key.
+            # The token type demands a proof, but there is no "cnf" that names the key.
             raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN)
         # Security event tokens have "events" (RFC 8417 section 2.2).
         if "events" in claims:

@@ -117,7 +117,7 @@ class IntrospectionCache(Locked):
 
 
 class IntrospectionBearer(Locked):
-    """The access token that authenticates this API to the introspection endpoint, where a function of the operator
+    """The access token that authenticates this API to the introspection endpoint, if a function of the operator
     returns it. Safe to use from any thread. Seconds are monotonic.
 
     The token is used until the authorization server refuses it. A refusal may be wrong: some authorization servers

@@ -110,7 +110,7 @@ class IssuerRecord:
     def take_over(self, other: IssuerRecord) -> None:
         """Take over the caches of *other*, whose issuer has equal settings. A key file is read again."""
         self.introspection, self.status_lists = other.introspection, other.status_lists
-        if self.backends != other.backends:  # cached keys are prepared for their backends
+        if self.backends != other.backends:  # a cached key works with the backends of its record only
             return
         self.by_id = other.by_id
         if self.issuer.jwks_file is None:

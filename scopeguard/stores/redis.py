@@ -38,7 +38,7 @@ _OPTIONS: Final = frozenset(
 
 _CLAIMS: Final = ("new", "used", "full")
 # The members of the set are proofs, their scores the times in milliseconds at which they expire, by the clock of Redis.
-# The expiry of the set is that of its last member: other APIs may remember proofs for longer or shorter.
+# The expiry of the set is that of its last member: other APIs may remember proofs for other times.
 _CLAIM: Final = """
 local clock = redis.call("TIME")
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -84,7 +84,7 @@ def test_metadata_that_must_not_be_used_is_not(call, credentials, endpoint, publ
     ],
     ids=["no issuer", "no token_endpoint", "error", "array", "401", "503"],
 )
-def test_the_search_goes_on_behind_a_document_that_does_not_name_it(credentials, endpoint, published, first):
+def test_the_search_continues_after_a_document_that_does_not_name_it(credentials, endpoint, published, first):
     published[OAUTH] = first
     published[APPENDED] = document(**GOOD)
     credentials(issuer=ISSUER).token()

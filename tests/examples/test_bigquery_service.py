@@ -115,7 +115,7 @@ def test_a_table_is_made_found_listed_and_removed(orders):
     assert orders.error("DELETE", TABLE) == (404, "notFound")
 
 
-def test_a_dataset_goes_with_its_contents_where_that_is_said(orders):
+def test_a_dataset_is_deleted_with_its_contents_on_request(orders):
     orders.call("DELETE", f"{P}/datasets/shop", deleteContents="true")
     assert orders.error("GET", TABLE) == (404, "notFound")
     orders.table()
@@ -150,7 +150,7 @@ def test_a_body_cannot_name_another_project_than_the_path(orders):
     ],
     ids=range(12),
 )
-def test_a_schema_that_cannot_be_is_invalid(api, fields):
+def test_an_impossible_schema_is_invalid(api, fields):
     api.call("POST", f"{P}/datasets", {"datasetReference": {"datasetId": "shop"}})
     body = {"tableReference": {"tableId": "t"}, "schema": {"fields": fields}}
     assert api.error("POST", f"{P}/datasets/shop/tables", body) == (400, "invalid")
@@ -237,7 +237,7 @@ def test_a_wrong_row_stops_the_others_unless_it_is_to_be_left_out(orders, wrong)
     assert values(orders.call("GET", f"{TABLE}/data", selectedFields="item")) == [["good"]]
 
 
-def test_unknown_fields_are_left_out_where_that_is_said(orders):
+def test_unknown_fields_are_left_out_on_request(orders):
     assert "insertErrors" not in orders.insert(row(item="a", other=1), ignoreUnknownValues=True)
     assert orders.select("SELECT item FROM `first-project.shop.orders`") == [["a"]]
 

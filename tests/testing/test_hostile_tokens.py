@@ -218,7 +218,7 @@ def test_bad_keys_verify_nothing_and_do_not_affect_good_ones():
     assert len(authority.authority.keys.key_set(0)["keys"]) == 1 + len(("RS256", "EdDSA"))
 
 
-def test_no_two_share_a_name():
+def test_names_of_bad_tokens_are_unique():
     corpus = Corpus()
     corpus.bad("a", "b.c.d", "why", "J-01")
     with pytest.raises(ValueError, match="name a"):

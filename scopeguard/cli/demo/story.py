@@ -300,7 +300,7 @@ def thief(story: Story) -> None:
             token=token, scheme=scheme, proof=proof, shown=bound + shown, base=base,
         )  # fmt: skip
     story.screen.explanation(
-        "A bound token is no bearer token, the thief cannot sign with the client's key, and a proof is accepted once."
+        "A bound token needs a proof, the thief cannot sign one with the client's key, and a proof is accepted once."
     )
 
 
