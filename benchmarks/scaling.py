@@ -35,7 +35,6 @@ from benchmarks import issuers, rules
 from benchmarks.material import AUDIENCE, SCOPES, Material
 from benchmarks.measuring import Measured, Turn, figure, in_turns, keep, machine, now, table
 from scopeguard import Granted, Guard, HeaderList, Issuer, RequestView, all_of
-from scopeguard.access_token import Unverified
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.devserver.keys import SigningKey
@@ -43,6 +42,7 @@ from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import engine_of
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.token_cache import TokenCache
+from scopeguard.tokens import Unverified
 
 # Bytes of the payload of a 1 KB token with RS256.
 PAYLOAD = 440

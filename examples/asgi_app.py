@@ -14,7 +14,7 @@ import json
 import os
 from typing import Any
 
-from scopeguard import Guard, Issuer, Rule, any_of, current_access_token
+from scopeguard import Guard, Issuer, Rule, access_token, any_of
 from scopeguard.asgi import GuardMiddleware
 
 rows: list[Any] = []
@@ -29,7 +29,7 @@ async def unprotected(scope: Any, receive: Any, send: Any) -> None:
     if scope["path"] == "/healthz":
         content = "ok"
     elif scope["path"] == "/me":
-        content = {"client": current_access_token().client_id}
+        content = {"client": access_token().client_id}
     elif scope["method"] == "POST":
         body, more = b"", True
         while more:

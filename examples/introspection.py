@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 from starlette.testclient import TestClient
 
-from scopeguard import Guard, current_access_token
+from scopeguard import Guard, access_token
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.devserver import Authority, Client, DevServer
 
@@ -29,7 +29,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] != "http":
         raise RuntimeError("this app speaks HTTP only")
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": f"hello {current_access_token().client_id}".encode()})
+    await send({"type": "http.response.body", "body": f"hello {access_token().client_id}".encode()})
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from scopeguard import Guard, Issuer, Rule, any_of, current_access_token
+from scopeguard import Guard, Issuer, Rule, access_token, any_of
 from scopeguard.wsgi import GuardMiddleware
 
 rows: list[Any] = []
@@ -28,7 +28,7 @@ def unprotected(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
     if environ["PATH_INFO"] == "/healthz":
         content = "ok"
     elif environ["PATH_INFO"] == "/me":
-        content = {"client": current_access_token().client_id}
+        content = {"client": access_token().client_id}
     elif environ["REQUEST_METHOD"] == "POST":
         rows.append(json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))))
         status, content = "201 Created", {"rows": len(rows)}

@@ -23,14 +23,6 @@ it is used. docs/architecture.md describes the design.
 
 from __future__ import annotations
 
-from scopeguard.access_token import (
-    ANONYMOUS,
-    AccessToken,
-    Actor,
-    Anonymous,
-    current_access_token,
-    current_access_token_or_none,
-)
 from scopeguard.conditions import (
     MACHINE,
     NOT_DELEGATED,
@@ -79,12 +71,20 @@ from scopeguard.errors import (
     RequestTooLarge,
 )
 from scopeguard.guard import Adapter, Decision, DecisionEvent, Denied, Granted, Guard, TokenCheck, Unavailable
-from scopeguard.inbound_token import InboundToken, current_inbound_token
+from scopeguard.inbound import InboundToken, inbound_token
 from scopeguard.request import HeaderList, PolicyRequest, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
 from scopeguard.spec.challenge import ChallengeStyle, Response
 from scopeguard.spec.error_body import ErrorBody, Problem
+from scopeguard.tokens import (
+    ANONYMOUS,
+    AccessToken,
+    Actor,
+    Anonymous,
+    access_token,
+    access_token_or_none,
+)
 
 __version__ = "0.1.0"
 
@@ -168,9 +168,9 @@ __all__ = [
     "Unavailable",
     "UserAuthentication",
     "Validation",
+    "access_token",
+    "access_token_or_none",
     "all_of",
     "any_of",
-    "current_access_token",
-    "current_access_token_or_none",
-    "current_inbound_token",
+    "inbound_token",
 ]

@@ -21,7 +21,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
 
-from scopeguard.access_token import ANONYMOUS, AccessToken, Serving, begin_serving, end_serving
 from scopeguard.adapter.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from scopeguard.adapter.client_certificates import certificate_in_scope
 from scopeguard.adapter.cors import ask_asgi_app, expose_headers_in_send
@@ -39,7 +38,7 @@ from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.errors import ConfigurationError, Forbidden, Reason
 from scopeguard.flow.credential import Credential
 from scopeguard.guard import Guard, engine_of
-from scopeguard.inbound_token import hand_over, to_serve
+from scopeguard.inbound import hand_over, to_serve
 from scopeguard.request import HeaderList, ProofNotes, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path, without_prefix
@@ -48,6 +47,7 @@ from scopeguard.spec.challenge import Response, add_proof_headers, private_heade
 from scopeguard.spec.credentials import has_access_token, without_access_token
 from scopeguard.spec.request_uri import PATH_CHARACTERS
 from scopeguard.spec.resource_metadata import WELL_KNOWN
+from scopeguard.tokens import ANONYMOUS, AccessToken, Serving, begin_serving, end_serving
 
 if TYPE_CHECKING:
     from scopeguard.adapter.asgi_messages import DisconnectDetector, FormBody
@@ -98,7 +98,7 @@ class GuardMiddleware(Layer):
 
     The app reads the token from ``scope["state"]["access_token"]``. In Starlette and FastAPI that is
     ``request.state.access_token``; ``request.user`` and ``request.auth`` are the token, too. Any code that runs for
-    the request, also in a worker thread, may call :func:`scopeguard.current_access_token`.
+    the request, also in a worker thread, may call :func:`scopeguard.access_token`.
 
     A refusal is a 4xx response, usually 401 or 403 with a challenge (RFC 6750 section 3), or 503 with ``Retry-After``
     when an authorization server cannot be reached. A websocket is refused before it is accepted.
@@ -364,7 +364,7 @@ async def renew(scope: Scope, token: str) -> Granted | Denied | Unavailable:
     The new token is checked like that of a request, with the requirement of the rule and of the decorators and
     dependencies of the endpoint. In addition, its issuer, subject, client and sender constraint must be those of the
     present token. The new token is then the one of ``scope["state"]["access_token"]``, ``scope["user"]`` and
-    :func:`scopeguard.current_access_token`. A connection has five attempts at once, then one in ten seconds. Refusals
+    :func:`scopeguard.access_token`. A connection has five attempts at once, then one in ten seconds. Refusals
     are logged like those of requests.
 
     Requirements that the app checks itself, in code of its own, are not known here: check them again.

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from scopeguard.access_token import AccessToken
 from scopeguard.config.checks import Converted, converted, function, strings, text, whole
 from scopeguard.errors import (
     AccessDenied,
@@ -29,6 +28,7 @@ from scopeguard.errors import (
     InvalidToken,
     Reason,
 )
+from scopeguard.tokens import AccessToken
 
 # RFC 9470 §3: acr_values is a space-separated list inside a quoted-string.
 _ACR_VALUE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")

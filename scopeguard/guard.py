@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, Self
 
-from scopeguard.access_token import AccessToken
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import insecure_hosts, member
@@ -51,6 +50,7 @@ from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle
 from scopeguard.spec.signatures import SignatureBackend
 from scopeguard.state.revocation import Revoked
+from scopeguard.tokens import AccessToken
 
 __all__ = [
     "Adapter", "AuditMode", "Decision", "DecisionEvent", "Denied", "Granted", "Guard", "TokenCheck", "Unavailable",
@@ -91,7 +91,7 @@ class Guard:
       :class:`~scopeguard.spec.signatures.SignatureBackend`.
     * *keep_token_for_exchange*: hold the text of each accepted token while its request is served, for
       :class:`scopeguard.client.TokenExchange`. Otherwise it is dropped.
-    * *forward_token_dangerously*: also let the app read it (``current_inbound_token().text``). Another API that gets it
+    * *forward_token_dangerously*: also let the app read it (``inbound_token().text``). Another API that gets it
       can act as the user here. A warning is logged at every start.
 
     * *dpop*, *mutual_tls*: which proofs of possession are accepted (:class:`DPoP`), and where client certificates are

@@ -17,9 +17,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from scopeguard.access_token import AccessToken
 from scopeguard.conditions import Condition, UserAuthentication
 from scopeguard.errors import AccessDenied, ConfigurationError, InsufficientScope, InsufficientUserAuthentication
+from scopeguard.tokens import AccessToken
 
 # RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). Use ``fullmatch``, because "$" also matches before
 # a line feed.

@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from scopeguard.access_token import Unverified
 from scopeguard.adapter.asgi_messages import FormBody
 from scopeguard.asgi import Receive, Scope, Send, request_view, send_response
 from scopeguard.config.checks import function, instance, mapping, strings
@@ -45,6 +44,7 @@ from scopeguard.spec.security_event import (
 )
 from scopeguard.state.revocation import Revoked
 from scopeguard.state.security_event import Before, Seen
+from scopeguard.tokens import Unverified
 from scopeguard.wsgi import Environ, StartResponse, read_form
 from scopeguard.wsgi import request_view as wsgi_view
 

@@ -26,9 +26,6 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
-from scopeguard.access_token import AccessToken
-from scopeguard.access_token import current_access_token as access_token
-from scopeguard.access_token import current_access_token_or_none as access_token_or_none
 from scopeguard.adapter.declarations import REQUIREMENT, mark
 from scopeguard.asgi import (
     GUARD_KEY,
@@ -48,6 +45,7 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 from scopeguard.scopes import Requirement, all_of, require
 from scopeguard.spec import challenge
+from scopeguard.tokens import AccessToken, access_token, access_token_or_none
 
 __all__ = [
     "REQUIREMENT", "CloseStreams", "GuardMiddleware", "Refusal", "access_token", "access_token_or_none", "renew",

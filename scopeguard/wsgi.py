@@ -19,7 +19,6 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
-from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
 from scopeguard.adapter.client_certificates import certificate_in_environ
 from scopeguard.adapter.cors import PREFLIGHT_KEY, Headers, ask_wsgi_app, expose_headers
 from scopeguard.adapter.declarations import Layer
@@ -32,7 +31,7 @@ from scopeguard.core.engine import Engine
 from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.errors import ConfigurationError, InvalidRequest, Reason, RequestTooLarge
 from scopeguard.guard import Guard, engine_of
-from scopeguard.inbound_token import to_serve
+from scopeguard.inbound import to_serve
 from scopeguard.request import ProofNotes, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path
@@ -41,6 +40,7 @@ from scopeguard.spec.challenge import Response, add_proof_headers, private_heade
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
 from scopeguard.spec.request_uri import PATH_CHARACTERS
 from scopeguard.spec.resource_metadata import WELL_KNOWN
+from scopeguard.tokens import AccessToken, Anonymous, begin_serving, end_serving
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -93,7 +93,7 @@ class GuardMiddleware(Layer):
       path. It is not ``SCRIPT_NAME``, which the server has removed from ``PATH_INFO`` already.
 
     The app reads the token from ``environ["scopeguard.access_token"]`` or, during the call of the app, from
-    :func:`scopeguard.current_access_token`. A generator that the app returns runs after the call, so it must read the
+    :func:`scopeguard.access_token`. A generator that the app returns runs after the call, so it must read the
     environ.
 
     A refusal is a 4xx response, usually 401 or 403 with a challenge (RFC 6750 section 3), or 503 with ``Retry-After``

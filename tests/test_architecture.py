@@ -28,7 +28,7 @@ PACKAGE = ROOT / "scopeguard"
 LAYERS = (
     ("extras", "errors"),
     ("config.checks",),
-    ("access_token", "conditions", "scopes", "request", "inbound_token"),
+    ("tokens", "conditions", "scopes", "request", "inbound"),
     ("config",),
     ("spec",),
     ("state",),

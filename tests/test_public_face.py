@@ -1,9 +1,15 @@
-"""The public attributes of a guard, and the internal access to its engine."""
+"""The public attributes of a guard, the internal access to its engine, and the public names of the modules."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
+from importlib.util import find_spec
+from types import ModuleType
 
+import pytest
+
+import scopeguard.tokens
 from scopeguard import Guard, Issuer
 from scopeguard.core.engine import Engine
 from scopeguard.guard import engine_of
@@ -32,3 +38,44 @@ def test_settings_and_engine_of_a_guard_are_read_only():
         assert isinstance(inspect.getattr_static(Guard, name), property)
     assert isinstance(engine_of(GUARD), Engine)
     assert engine_of(GUARD) is engine_of(GUARD)
+
+
+PUBLIC_MODULES = (
+    "scopeguard",
+    *(
+        f"scopeguard.{name}"
+        for name in ("asgi", "client", "contracts", "fastapi", "flask", "mcp", "presets", "starlette", "transport")
+    ),
+    *("scopeguard.mcp.verifier", "scopeguard.security_events", "scopeguard.testing", "scopeguard.wsgi"),
+)
+# Each adapter has a form of these for its framework.
+ONE_FOR_EACH_FRAMEWORK = {"GuardMiddleware", "ResourceMetadataMiddleware", "Send", "public", "renew", "requires"}
+
+
+def public_names(module: ModuleType) -> set[str]:
+    own = {name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__}
+    return set(getattr(module, "__all__", {name for name in own if not name.startswith("_")}))
+
+
+def test_a_public_name_has_the_same_meaning_in_each_module():
+    meanings: dict[str, set[int]] = {}
+    for module in map(importlib.import_module, PUBLIC_MODULES):
+        for name in public_names(module) - ONE_FOR_EACH_FRAMEWORK:
+            meanings.setdefault(name, set()).add(id(getattr(module, name)))
+    assert len(meanings) > 150
+    assert {name for name, objects in meanings.items() if len(objects) > 1} == set()
+
+
+@pytest.mark.parametrize("module", ["scopeguard", "scopeguard.fastapi", "scopeguard.flask", "scopeguard.starlette"])
+def test_the_accessor_of_the_token_is_one_function_and_not_a_module(module):
+    assert importlib.import_module(module).access_token is scopeguard.tokens.access_token
+    assert importlib.import_module(module).access_token_or_none is scopeguard.tokens.access_token_or_none
+
+
+@pytest.mark.parametrize(
+    "module", ["scopeguard", "scopeguard.client", "scopeguard.contracts", "scopeguard.presets", "scopeguard.testing"]
+)
+def test_no_public_name_is_also_that_of_a_submodule(module):
+    """``from package import name`` would give one or the other, depending on what has been imported before."""
+    names = public_names(importlib.import_module(module))
+    assert {name for name in names if find_spec(f"{module}.{name}") is not None} == set()

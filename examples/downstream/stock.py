@@ -5,14 +5,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from scopeguard import Guard, Issuer, Rule, current_access_token
+from scopeguard import Guard, Issuer, Rule, access_token
 from scopeguard.asgi import GuardMiddleware
 
 RESOURCE = "https://stock.example.com"
 
 
 async def levels(_: Request) -> JSONResponse:
-    token = current_access_token()
+    token = access_token()
     actor = None if token.actor is None else token.actor.subject
     return JSONResponse({"tea": 3, "asked for": token.subject, "asked by": actor})
 

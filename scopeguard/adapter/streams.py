@@ -27,7 +27,6 @@ from typing import Any, Final
 import anyio
 import anyio.lowlevel
 
-from scopeguard.access_token import AccessToken
 from scopeguard.config.policy import Policy
 from scopeguard.core.decision import Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
@@ -35,11 +34,12 @@ from scopeguard.edge.aio import loop_caller
 from scopeguard.errors import AccessDenied, AuthorityUnavailable, Forbidden, InvalidToken, Reason
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.revocation import bearer_of
-from scopeguard.inbound_token import InboundToken
+from scopeguard.inbound import InboundToken
 from scopeguard.request import RequestView
 from scopeguard.scopes import Requirement, all_of, scopes_in
 from scopeguard.state.budget import Budget
 from scopeguard.state.revocation import Revoked, keys_of
+from scopeguard.tokens import AccessToken
 
 log: Final = logging.getLogger("scopeguard")
 

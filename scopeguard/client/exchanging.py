@@ -12,7 +12,6 @@ from functools import partial
 from hashlib import sha256
 from typing import Final
 
-from scopeguard.access_token import fingerprint
 from scopeguard.client.endpoint import (
     CLOSURE_OF_A_REFUSED_CLIENT,
     TokenEndpoint,
@@ -37,6 +36,7 @@ from scopeguard.flow.effects import HOOK_TIMEOUT, QUEUE_TIMEOUT, CallHook, Flow,
 from scopeguard.spec.token_endpoint import TokenRefusal, TokenResponse, Tolerance
 from scopeguard.spec.token_exchange import assertion_form, check_issued_type, exchange_form
 from scopeguard.state.exchanged_tokens import ExchangedTokens
+from scopeguard.tokens import fingerprint
 
 # Statuses of a server, or of a gateway before it, that is busy or down, whatever the token.
 _BY_SERVER: Final = frozenset((429, 502, 503, 504))

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from scopeguard.access_token import current_access_token_or_none, fingerprint
 from scopeguard.client.errors import ForwardingRefused
+from scopeguard.tokens import access_token_or_none, fingerprint
 
 _SEPARATORS: Final = re.compile(r'[\s,;="]+')
 
@@ -26,7 +26,7 @@ def refuse_inbound_token(request: Any) -> None:
     Checked: the values of all header fields, and those of the query. Not checked: the body. MCP 2026-07-28 forbids
     passing on the token that a server received: the next API would then be called with a token that is not for it.
     """
-    token = current_access_token_or_none()
+    token = access_token_or_none()
     if token is not None and any(fingerprint(value) == token.fingerprint for value in _values(request)):
         raise ForwardingRefused(
             f"the request to {request.url.host} contains the access token of the caller, which is for this API only; "

@@ -6,7 +6,6 @@ import re
 from collections.abc import AsyncGenerator, Generator
 from typing import Any, Final, Self, Unpack
 
-from scopeguard.access_token import fingerprint
 from scopeguard.client.client_credentials import ClientCredentials, fetcher_of, proofs_of
 from scopeguard.client.errors import ForwardingRefused
 from scopeguard.client.exchanging import Exchanger, Subject
@@ -19,9 +18,10 @@ from scopeguard.config.checks import instance, strings, text
 from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.edge.runtime import warn_of_insecure_hosts
 from scopeguard.errors import ConfigurationError
-from scopeguard.inbound_token import InboundToken, current_inbound_token, text_for_exchange
+from scopeguard.inbound import InboundToken, inbound_token, text_for_exchange
 from scopeguard.spec.token_endpoint import TokenResponse
 from scopeguard.spec.token_exchange import ID_JAG
+from scopeguard.tokens import fingerprint
 
 # RFC 6749 appendix A.12: access-token = 1*VSCHAR
 _PRINTABLE: Final = re.compile(r"[\x20-\x7E]+")
@@ -217,7 +217,7 @@ class TokenExchange(Auth):
     def for_token(self, token: InboundToken | str) -> TokenOfSubject:
         """Return an auth object that exchanges *token*, for code that runs outside the request.
 
-        *token*: what :func:`scopeguard.current_inbound_token` returned in the request, or the text of a token. The
+        *token*: what :func:`scopeguard.inbound_token` returned in the request, or the text of a token. The
         object shares the cache. It keeps working after the request, until the token expires; a revocation in between is
         left to the authorization server, and takes effect when a cached token is no longer used.
 
@@ -229,7 +229,7 @@ class TokenExchange(Auth):
             subject = Subject(token, None)
         else:
             raise ConfigurationError(
-                "for_token: pass current_inbound_token(), called in the request, or the text of a token in printable "
+                "for_token: pass inbound_token(), called in the request, or the text of a token in printable "
                 f"ASCII, not {type(token).__name__}"
             )
         return TokenOfSubject(self._exchanger, self._origins, self._proofs, subject)
@@ -263,7 +263,7 @@ class TokenExchange(Auth):
         await self._exchanger.aclose()
 
     def _current(self) -> TokenOfSubject:
-        return self.for_token(current_inbound_token())
+        return self.for_token(inbound_token())
 
 
 class TokenOfSubject(SigningAuth):

@@ -7,7 +7,6 @@ from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
-from scopeguard.access_token import AccessToken
 from scopeguard.config.checks import (
     Converted,
     check_url,
@@ -23,6 +22,7 @@ from scopeguard.config.checks import (
 )
 from scopeguard.errors import ConfigurationError
 from scopeguard.request import PolicyRequest
+from scopeguard.tokens import AccessToken
 
 Part: TypeAlias = Callable[[AccessToken, PolicyRequest], Mapping[str, Any]]
 """A function that returns one member of the question: ``subject``, ``action``, ``resource`` or ``context``."""

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from scopeguard.access_token import AccessToken
 from scopeguard.config.authzen import AuthZen
 from scopeguard.request import PolicyRequest
+from scopeguard.tokens import AccessToken
 
 Decide: TypeAlias = Callable[[AccessToken, PolicyRequest], bool | Awaitable[bool]]
 """A function, sync or async, that returns ``True`` to allow the request and ``False`` to deny it."""

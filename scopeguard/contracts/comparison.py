@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from scopeguard.config.checks import items
 from scopeguard.contracts.contract import Contract, Undeclared
-from scopeguard.contracts.openapi import openapi
+from scopeguard.contracts.openapi_document import openapi
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules import DENIED, Access, Rule, Rules
 from scopeguard.rules.template import sample_path

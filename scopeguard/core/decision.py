@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final
 
-from scopeguard.access_token import AccessToken, Anonymous
 from scopeguard.config.refusal_log import RefusalLog
 from scopeguard.errors import AccessDenied, AuthorityUnavailable, Reason
 from scopeguard.flow.observation import Observation, TokenCheck
 from scopeguard.request import RequestView
 from scopeguard.spec.challenge import Response
 from scopeguard.state.line_budget import LineBudget
+from scopeguard.tokens import AccessToken, Anonymous
 
 log: Final = logging.getLogger("scopeguard")
 refusals: Final = logging.getLogger("scopeguard.decisions")

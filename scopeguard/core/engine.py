@@ -12,7 +12,6 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-from scopeguard.access_token import ANONYMOUS, AccessToken, Anonymous
 from scopeguard.config.authzen import AuthZen
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import is_loopback, member
@@ -52,7 +51,7 @@ from scopeguard.flow.observation import Observation, TokenCheck
 from scopeguard.flow.policy import decide
 from scopeguard.flow.renewal import renew
 from scopeguard.flow.revocation import stable_part, sync
-from scopeguard.inbound_token import InboundToken, hand_over
+from scopeguard.inbound import InboundToken, hand_over
 from scopeguard.request import RequestView
 from scopeguard.rules import Rules
 from scopeguard.scopes import Requirement
@@ -60,6 +59,7 @@ from scopeguard.spec.challenge import write_denial, write_outage
 from scopeguard.spec.sender_constraint import thumbprint_of
 from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.revocation import Revocation, Revoked, digest_of
+from scopeguard.tokens import ANONYMOUS, AccessToken, Anonymous
 
 T = TypeVar("T")
 

@@ -45,9 +45,6 @@ except ModuleNotFoundError as _missing:
 
 from starlette.requests import HTTPConnection, Request
 
-from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
-from scopeguard.access_token import current_access_token as access_token
-from scopeguard.access_token import current_access_token_or_none as access_token_or_none
 from scopeguard.adapter.cors import expose_headers
 from scopeguard.adapter.declarations import Declaration, DeclaringDependency, declare_access
 from scopeguard.adapter.token_places import remove_from_scope
@@ -68,13 +65,14 @@ from scopeguard.fastapi.document import make_dependencies, make_schemes
 from scopeguard.fastapi.overrides import call_override, find_override
 from scopeguard.fastapi.token_places import make_form_reader, strip_query_token
 from scopeguard.guard import Guard, engine_of
-from scopeguard.inbound_token import to_serve
+from scopeguard.inbound import to_serve
 from scopeguard.request import HeaderList
 from scopeguard.rules import OPTIONAL, PUBLIC
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, require
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import has_access_token
 from scopeguard.starlette import Refusal, renew
+from scopeguard.tokens import AccessToken, Anonymous, access_token, access_token_or_none, begin_serving, end_serving
 
 __all__ = ["AccessRefused", "GuardMiddleware", "Protected", "access_token", "access_token_or_none", "public", "renew"]
 

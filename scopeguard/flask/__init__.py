@@ -29,14 +29,13 @@ from typing import Any, Final, TypeVar
 from scopeguard.extras import explain_missing
 
 try:
-    from flask import Blueprint, current_app, has_request_context, request
+    from flask import Blueprint, current_app
 except ModuleNotFoundError as _missing:
     raise explain_missing(_missing, "flask") from None
 
 from flask.views import View
 from flask.wrappers import Response
 
-from scopeguard.access_token import AccessToken
 from scopeguard.adapter.cors import PREFLIGHT_KEY
 from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, declare_access, mark
 from scopeguard.conditions import Condition
@@ -44,10 +43,18 @@ from scopeguard.config.sources import TokenSource, check_sources
 from scopeguard.core.decision import Adapter, Granted
 from scopeguard.errors import ConfigurationError
 from scopeguard.flask.extension import ScopeGuard
-from scopeguard.flask.request_state import STATE_KEY, RequestState, get_request, is_answered_by_flask, to_flask_response
+from scopeguard.flask.request_state import (
+    STATE_KEY,
+    RequestState,
+    find_token,
+    get_request,
+    is_answered_by_flask,
+    to_flask_response,
+)
 from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import OPTIONAL, PUBLIC
 from scopeguard.scopes import Requirement, all_of, require
+from scopeguard.tokens import access_token, access_token_or_none, add_finder
 from scopeguard.wsgi import ENVIRON_KEY, GUARD_KEY, request_view
 
 __all__ = ["REQUIREMENT", "ScopeGuard", "access_token", "access_token_or_none", "optional", "public", "requires"]
@@ -189,23 +196,4 @@ def optional(view: T) -> T:
     return view
 
 
-def access_token() -> AccessToken:
-    """Return the access token of the current request.
-
-    Also works in a generator with ``stream_with_context`` and in a job with ``copy_current_request_context``, where
-    :func:`scopeguard.current_access_token` does not.
-
-    Raises :class:`ConfigurationError` outside a guarded request and for a request without a token.
-    """
-    token = access_token_or_none()
-    if token is None:
-        raise ConfigurationError(
-            "no access token here: the code runs outside a guarded request, or the view is public or lets anonymous "
-            "callers in; guard the view, or use access_token_or_none()"
-        )
-    return token
-
-
-def access_token_or_none() -> AccessToken | None:
-    """Return the access token of the current request, or ``None`` without a token and outside a guarded request."""
-    return request.environ.get(ENVIRON_KEY) if has_request_context() else None
+add_finder(find_token)

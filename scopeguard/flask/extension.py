@@ -11,7 +11,6 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
-from scopeguard.access_token import AccessToken, Anonymous
 from scopeguard.adapter.cors import PREFLIGHT_KEY, expose_headers
 from scopeguard.adapter.declarations import EXTENSION, Layer
 from scopeguard.adapter.token_places import remove_from_environ
@@ -33,11 +32,12 @@ from scopeguard.flask.request_state import (
     to_flask_response,
 )
 from scopeguard.guard import Guard, engine_of
-from scopeguard.inbound_token import to_serve
+from scopeguard.inbound import to_serve
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.spec.challenge import add_proof_headers, private_headers
 from scopeguard.spec.credentials import has_access_token
 from scopeguard.spec.resource_metadata import WELL_KNOWN
+from scopeguard.tokens import AccessToken, Anonymous
 from scopeguard.wsgi import (
     ENVIRON_KEY,
     GUARD_KEY,

@@ -12,7 +12,6 @@ from flask.wrappers import Request, Response
 from werkzeug.datastructures import Headers
 from werkzeug.local import LocalProxy
 
-from scopeguard.access_token import AccessToken, Serving, begin_serving, end_serving
 from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, access_of
 from scopeguard.audit.flask_routes import blueprint_names
 from scopeguard.config.dpop import DPoPMode
@@ -20,12 +19,14 @@ from scopeguard.config.policy import Policy
 from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.core.decision import Report
 from scopeguard.core.engine import Engine
-from scopeguard.inbound_token import InboundToken
+from scopeguard.inbound import InboundToken
 from scopeguard.request import ProofNotes
 from scopeguard.rules import DENIED, Access, Rule, Rules
 from scopeguard.rules.rule import strictest
 from scopeguard.scopes import Requirement, all_of
 from scopeguard.spec import challenge
+from scopeguard.tokens import AccessToken, Serving, begin_serving, end_serving
+from scopeguard.wsgi import ENVIRON_KEY
 
 STATE_KEY: Final = "scopeguard.flask"
 """The key of the :class:`RequestState` in the environ."""
@@ -126,7 +127,9 @@ class CurrentToken:
         self._before: Token[Serving] = begin_serving(self)
 
     def __call__(self) -> AccessToken | None:
-        return self._token if has_request_context() and get_request() is self._request else None
+        if has_request_context() and get_request() is self._request:
+            return self._token
+        return find_token()
 
     def inbound_token(self) -> InboundToken | None:
         """Return the token with its text if it is current and the guard holds the text."""
@@ -136,6 +139,15 @@ class CurrentToken:
         """Restore the token that was current before."""
         if not end_serving(self._before):
             self._token = self._serving = None
+
+
+def find_token() -> AccessToken | None:
+    """Return the token of Flask's current request.
+
+    The request may be current in a thread of its own (``copy_current_request_context``), or again after its end
+    (``stream_with_context``, the test client in a ``with`` statement).
+    """
+    return get_request().environ.get(ENVIRON_KEY) if has_request_context() else None
 
 
 def _decorables(view: Any, endpoint: str, method: str) -> list[Any]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from math import inf
 
-from scopeguard.access_token import AccessToken, Unverified, fingerprint
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.introspection import Validation
 from scopeguard.config.sources import TokenSource, TokenSources
@@ -26,6 +25,7 @@ from scopeguard.spec import jwt
 from scopeguard.spec.jwks import VerificationKey
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.token_cache import CachedToken, TokenCache
+from scopeguard.tokens import AccessToken, Unverified, fingerprint
 
 # Module constants: the look-up of an enumeration's member costs as much as the comparison.
 _HEADER, _INTROSPECTION = TokenSource.HEADER, Validation.INTROSPECTION

@@ -5,7 +5,6 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any, Final
 
-from scopeguard.access_token import AccessToken
 from scopeguard.config.authzen import AuthZen
 from scopeguard.errors import AuthorityUnavailable, Blame, PolicyUnavailable, Reason
 from scopeguard.flow.answers import json_body
@@ -27,6 +26,7 @@ from scopeguard.request import PolicyRequest
 from scopeguard.spec import authzen, credentials
 from scopeguard.spec.authzen import MalformedDecision, Outcome, Question
 from scopeguard.state.authzen import DecisionPoint
+from scopeguard.tokens import AccessToken
 
 # With these statuses, the decision point or its gateway is down or busy. The question is not the cause.
 _DOWN_OR_BUSY: Final = frozenset((408, 429, 502, 503, 504))

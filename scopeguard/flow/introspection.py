@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from scopeguard.access_token import AccessToken, fingerprint
 from scopeguard.config.introspection import Dialect, Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken, Reason
@@ -33,6 +32,7 @@ from scopeguard.spec import introspection, jwt, tokeninfo
 from scopeguard.state.introspection import IntrospectionAnswer, IntrospectionState
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.revocation import Revocations
+from scopeguard.tokens import AccessToken, fingerprint
 
 # With these statuses, the authorization server or its gateway is down or busy. The token is not the cause.
 _ABOUT_THE_AUTHORITY: Final = frozenset((429, 502, 503, 504))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from scopeguard.access_token import Unverified
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
@@ -27,6 +26,7 @@ from scopeguard.spec import jwt
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, NotMetadata, metadata_urls, parse_metadata
 from scopeguard.spec.http_caching import is_json
 from scopeguard.state.issuers import IssuerRecord, Issuers
+from scopeguard.tokens import Unverified
 
 
 def choose_issuer(credential: Credential, context: Context) -> Flow[IssuerRecord]:

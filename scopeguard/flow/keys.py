@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from scopeguard.access_token import Unverified
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
@@ -19,6 +18,7 @@ from scopeguard.spec.signatures import SignatureBackendError
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.key_by_id import KeysById
 from scopeguard.state.keyring import Absent, Due, Found
+from scopeguard.tokens import Unverified
 
 # The most signature checks that one hostile token can cause.
 MOST_VERIFICATIONS: Final = 8

@@ -7,7 +7,6 @@ from functools import partial
 from types import CoroutineType
 from typing import Any
 
-from scopeguard.access_token import AccessToken
 from scopeguard.config.authzen import AuthZen
 from scopeguard.config.policy import Policy
 from scopeguard.flow.authzen import evaluate
@@ -15,6 +14,7 @@ from scopeguard.flow.context import Context
 from scopeguard.flow.effects import CallApp, Flow, ask
 from scopeguard.request import PolicyRequest, RequestView
 from scopeguard.spec.credentials import without_access_token
+from scopeguard.tokens import AccessToken
 
 
 def decide(policies: Iterable[Policy], token: AccessToken, request: RequestView, context: Context) -> Flow[bool]:

@@ -16,7 +16,6 @@ from hashlib import sha256
 from typing import Final, cast
 from urllib.parse import quote
 
-from scopeguard.access_token import AccessToken
 from scopeguard.config.dpop import DPoP, DPoPMode
 from scopeguard.config.mutual_tls import CertificateSource, MutualTLS
 from scopeguard.errors import (
@@ -35,6 +34,7 @@ from scopeguard.spec.nonce import NonceSealer
 from scopeguard.spec.request_uri import PATH_CHARACTERS, normalise_path
 from scopeguard.spec.sender_constraint import certificate_of, thumbprint_of
 from scopeguard.state.proofs import Claim, ProofMemory
+from scopeguard.tokens import AccessToken
 
 _MEMORY: Final = "the memory of used proofs"
 _ORIGIN: Final = re.compile(r"\A[A-Za-z][A-Za-z0-9+.\-]*://[^/]*")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from scopeguard.access_token import AccessToken, fingerprint
 from scopeguard.errors import AuthorityUnavailable, Forbidden, InvalidRequest, InvalidToken, Reason
 from scopeguard.flow.authenticate import validate
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Flow
 from scopeguard.spec import credentials
+from scopeguard.tokens import AccessToken, fingerprint
 
 
 def renew(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from scopeguard.access_token import AccessToken
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Flow, Lane, SingleFlight, UseStore, ask
 from scopeguard.spec import jwt
 from scopeguard.state.revocation import Bearer, Revocation
+from scopeguard.tokens import AccessToken
 
 
 def check_not_revoked(access: AccessToken, credential: Credential, context: Context) -> Flow[None]:

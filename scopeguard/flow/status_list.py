@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from scopeguard.access_token import AccessToken
 from scopeguard.config.status_list import StatusListPolicy
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow.answers import check_status
@@ -12,6 +11,7 @@ from scopeguard.spec import status_list
 from scopeguard.spec.http_caching import lifetime
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.status_list import StatusLists
+from scopeguard.tokens import AccessToken
 
 
 def check_token_status(access: AccessToken, record: IssuerRecord, clock: Clock) -> Flow[None]:

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from scopeguard.access_token import AccessToken
 from scopeguard.adapter.asgi_types import ASGIApp, Receive, Scope, Send
 from scopeguard.adapter.declarations import Layer
 from scopeguard.adapter.token_places import remove_from_scope
@@ -31,6 +30,7 @@ from scopeguard.spec.mcp import (
     read_fields,
     write_json_rpc,
 )
+from scopeguard.tokens import AccessToken
 
 if TYPE_CHECKING:
     from scopeguard.adapter.asgi_messages import RequestBody

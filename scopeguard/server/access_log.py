@@ -24,10 +24,10 @@ from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import quote
 
-from scopeguard.access_token import AccessToken, Anonymous
 from scopeguard.asgi import ASGIApp, Message, Receive, Scope, Send
 from scopeguard.errors import InsufficientScope, printable
 from scopeguard.guard import Decision, DecisionEvent, Denied, Granted
+from scopeguard.tokens import AccessToken, Anonymous
 from scopeguard.wsgi import Environ, StartResponse, WSGIApp
 
 REQUEST_ID: Final = "scopeguard.request_id"

@@ -6,9 +6,9 @@ import re
 from collections.abc import Collection
 from typing import Final
 
-from scopeguard.access_token import Unverified
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken, Reason
+from scopeguard.tokens import Unverified
 
 # The scheme and the host of an https or http URL, without user information.
 _ORIGIN: Final = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://[A-Za-z0-9.:\[\]-]+(?=[/?#]|\Z)")

@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-from scopeguard.access_token import AccessToken
 from scopeguard.config.authzen import AuthZen, Semantics
 from scopeguard.errors import (
     AccessDenied,
@@ -24,6 +23,7 @@ from scopeguard.errors import (
 from scopeguard.request import PolicyRequest
 from scopeguard.spec.discovery import MalformedMetadata, check_endpoint
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
+from scopeguard.tokens import AccessToken
 
 EVALUATION: Final = "/access/v1/evaluation"
 EVALUATIONS: Final = "/access/v1/evaluations"

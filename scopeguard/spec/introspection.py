@@ -11,7 +11,6 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from scopeguard.access_token import Unverified
 from scopeguard.config.checks import media_type
 from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.config.introspection import Introspection
@@ -26,6 +25,7 @@ from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.sender_constraint import check_confirmation
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.spec.token_kind import check_is_access_token
+from scopeguard.tokens import Unverified
 
 JSON: Final = "application/json"
 SIGNED: Final = "application/token-introspection+jwt"

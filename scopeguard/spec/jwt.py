@@ -1,4 +1,4 @@
-"""Check a JWT and build an :class:`~scopeguard.access_token.AccessToken` from it: RFC 7519, RFC 9068.
+"""Check a JWT and build an :class:`~scopeguard.tokens.AccessToken` from it: RFC 7519, RFC 9068.
 
 An :class:`~scopeguard.config.issuer.Issuer` describes how an authorization server deviates from them.
 
@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from scopeguard.access_token import AccessToken, Unverified, fingerprint
 from scopeguard.config.checks import media_type
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.machines import is_machine
@@ -24,6 +23,7 @@ from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.sender_constraint import check_confirmation
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.spec.token_kind import check_is_access_token, is_other_kind
+from scopeguard.tokens import AccessToken, Unverified, fingerprint
 
 RFC9068_CLAIMS: Final = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
 """The claims that RFC 9068 section 2.2 requires of a JWT access token."""

@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from scopeguard.access_token import Unverified, freeze_json
 from scopeguard.config.checks import media_type
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken, Reason
 from scopeguard.spec.jws import check_header
+from scopeguard.tokens import Unverified, freeze_json
 
 MEDIA_TYPE: Final = "application/secevent+jwt"
 

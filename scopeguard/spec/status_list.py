@@ -11,13 +11,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from scopeguard.access_token import Unverified
 from scopeguard.config.checks import check_url, media_type
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.status_list import origin_of
 from scopeguard.errors import ConfigurationError, InvalidToken, Reason
 from scopeguard.spec import jwt
 from scopeguard.spec.jws import check_header, decode_base64url
+from scopeguard.tokens import Unverified
 
 MEDIA_TYPE: Final = "application/statuslist+jwt"
 VALID: Final = 0  # section 7.1

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from scopeguard.access_token import Unverified
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
@@ -27,6 +26,7 @@ from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.similar_names import SimilarNames
 from scopeguard.state.status_list import StatusLists
+from scopeguard.tokens import Unverified
 
 T = TypeVar("T")
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final, Generic, TypeVar
 
-from scopeguard.access_token import AccessToken, Unverified
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.spec import jwt
@@ -28,6 +27,7 @@ from scopeguard.spec.strict_json import parse_object
 from scopeguard.state.fork import renew_after_fork
 from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.keyring import Held
+from scopeguard.tokens import AccessToken, Unverified
 
 V = TypeVar("V")
 

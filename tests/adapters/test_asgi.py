@@ -27,10 +27,10 @@ from scopeguard import (
     Rule,
     Rules,
     TokenSources,
+    access_token,
+    access_token_or_none,
     all_of,
     any_of,
-    current_access_token,
-    current_access_token_or_none,
 )
 from scopeguard.asgi import GuardMiddleware, route_path
 from scopeguard.config.introspection import Introspection, Validation
@@ -57,7 +57,7 @@ class App:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.scopes.append(scope)
-        self.current.append(current_access_token_or_none())
+        self.current.append(access_token_or_none())
         if scope["type"] == "http":
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body", "body": b""})
@@ -91,13 +91,13 @@ async def test_no_state_of_a_request_remains_after_it(authority: FakeAuthority):
     app = App()
     guarded = GuardMiddleware(app, guard=guard_for(authority), public=["/public"])
     await call_asgi(guarded, Exchange(headers=bearer(authority.mint())))
-    assert current_access_token_or_none() is None
+    assert access_token_or_none() is None
     await call_asgi(guarded, Exchange(target="/public"))
     assert app.current[-1] is None
     assert app.scopes[-1]["state"]["access_token"] is None
     assert not app.scopes[-1]["user"].is_authenticated
     with pytest.raises(ConfigurationError, match="no access token here"):
-        current_access_token()
+        access_token()
 
 
 @pytest.mark.rule("H-14")
@@ -110,8 +110,8 @@ async def test_hundred_concurrent_requests_each_see_their_token(authority: FakeA
         if len(waiting) == 100:
             everybody.set()
         await everybody.wait()
-        seen[scope["path"]] = str(current_access_token().subject)
-        await anyio.to_thread.run_sync(lambda: seen.update({scope["path"] + "t": str(current_access_token().subject)}))
+        seen[scope["path"]] = str(access_token().subject)
+        await anyio.to_thread.run_sync(lambda: seen.update({scope["path"] + "t": str(access_token().subject)}))
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
@@ -153,7 +153,7 @@ async def test_request_can_be_closed_in_another_context(authority: FakeAuthority
     copy_context().run(request.send, None)
     request.close()
     assert closed == ["/"]
-    assert current_access_token_or_none() is None
+    assert access_token_or_none() is None
 
 
 @pytest.mark.rule("H-01")

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from doors import asgi_app, call_asgi, call_wsgi, guard_for, in_loop, wsgi_app
 from scenarios import Exchange
-from scopeguard import DENIED, PUBLIC, Rule, Rules, asgi, current_access_token_or_none, wsgi
+from scopeguard import DENIED, PUBLIC, Rule, Rules, access_token_or_none, asgi, wsgi
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard, optional, public
 from scopeguard.flask import requires as flask_requires
@@ -150,7 +150,7 @@ def test_without_the_end_of_a_request_from_fastapi_there_is_no_current_token(
 
     @app.get("/", dependencies=[fastapi.Depends(protected)])
     async def current() -> Any:
-        return current_access_token_or_none()
+        return access_token_or_none()
 
     client = TestClient(app, base_url="https://testserver")
     answer = client.get("/", headers=authority.bearer())

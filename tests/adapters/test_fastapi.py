@@ -34,7 +34,6 @@ from scopeguard import (
     Rule,
     all_of,
     any_of,
-    current_access_token_or_none,
 )
 from scopeguard.fastapi import AccessRefused, GuardMiddleware, Protected, access_token, access_token_or_none
 from scopeguard.guard import engine_of
@@ -803,10 +802,10 @@ async def test_no_state_of_a_request_remains_after_it(authority: FakeAuthority, 
     headers = ((b"authorization", authority.bearer("read write")["Authorization"].encode()),)
     for path in ("/async", "/sync"):
         assert (await call_asgi(app, Exchange(target=path, headers=headers))).status == 200
-        assert current_access_token_or_none() is None
+        assert access_token_or_none() is None
     with pytest.raises(ValueError, match="client"):
         await call_asgi(app, Exchange(target="/bug", headers=headers))
-    assert current_access_token_or_none() is None
+    assert access_token_or_none() is None
 
 
 def test_a_streamed_response_sees_its_token(authority: FakeAuthority, app: FastAPI, client: TestClient, guard: Guard):

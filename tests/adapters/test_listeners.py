@@ -34,13 +34,13 @@ from scopeguard import (
     TokenCheck,
     all_of,
 )
-from scopeguard.access_token import Anonymous
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard
 from scopeguard.flask import requires as flask_requires
 from scopeguard.starlette import requires
 from scopeguard.testing import FakeAuthority
+from scopeguard.tokens import Anonymous
 from scopeguard.wsgi import GuardMiddleware as WSGIGuard
 
 

@@ -18,8 +18,8 @@ from scopeguard import (
     PolicyRequest,
     Rule,
     Unavailable,
+    access_token,
     any_of,
-    current_access_token,
 )
 from scopeguard.fastapi import Protected
 from scopeguard.fastapi import renew as renew_in_fastapi
@@ -40,7 +40,7 @@ def guard(authority: FakeAuthority) -> Guard:
 def told(decision: Granted | Denied | Unavailable, websocket: Any) -> str:
     token = websocket.user
     assert token is websocket.state.access_token
-    assert token.fingerprint == current_access_token().fingerprint
+    assert token.fingerprint == access_token().fingerprint
     return "granted" if isinstance(decision, Granted) else str(decision.error.reason)
 
 

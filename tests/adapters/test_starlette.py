@@ -516,7 +516,7 @@ def test_decorated_method_called_at_the_handshake_refuses_it(authority: FakeAuth
 
 
 def test_token_in_background_tasks_is_that_of_their_request(authority: FakeAuthority):
-    """Documented at current_access_token(): the context of a request goes with the tasks that it has started."""
+    """Documented at access_token(): the context of a request goes with the tasks that it has started."""
     seen: list[tuple[str, str | None]] = []
     tasks: list[asyncio.Task[None]] = []
 

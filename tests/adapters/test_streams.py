@@ -31,8 +31,8 @@ from scopeguard import (
     StatusListPolicy,
     Unavailable,
     Validation,
+    access_token_or_none,
     all_of,
-    current_access_token_or_none,
 )
 from scopeguard.adapter import streams
 from scopeguard.adapter.streams import Watcher, watcher_of
@@ -41,7 +41,7 @@ from scopeguard.devserver.keys import base64url, compact
 from scopeguard.errors import ResponseAborted
 from scopeguard.flow.effects import Answer
 from scopeguard.guard import engine_of
-from scopeguard.inbound_token import current_inbound_token, text_for_exchange
+from scopeguard.inbound import inbound_token, text_for_exchange
 from scopeguard.state.revocation import Revoked
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority
@@ -564,7 +564,7 @@ def renewing(answers: Answers) -> Any:
         while True:
             message = await receive()
             decision = await renew(scope, message["text"])
-            token = current_access_token_or_none()
+            token = access_token_or_none()
             assert scope["state"]["access_token"] is scope["user"] is scope["auth"]
             assert token is None or token is scope["user"]
             answers.append((decision, None if token is None else token.fingerprint))
@@ -607,9 +607,9 @@ async def test_token_for_the_next_api_is_the_renewed_one(authority: FakeAuthorit
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept"})
-        texts.append(text_for_exchange(current_inbound_token()))
+        texts.append(text_for_exchange(inbound_token()))
         await renew(scope, (await receive())["text"])
-        texts.append(text_for_exchange(current_inbound_token()))
+        texts.append(text_for_exchange(inbound_token()))
 
     first, second = (authority.mint(subject="ann") for _ in range(2))
     async with Stage(guard_of(authority, keep_token_for_exchange=True), app) as stage:
@@ -624,7 +624,7 @@ async def test_guard_that_drops_the_text_of_tokens_gives_none(authority: FakeAut
         await receive()
         await send({"type": "websocket.accept"})
         with pytest.raises(ConfigurationError, match="drops the text"):
-            current_inbound_token()
+            inbound_token()
 
     async with Stage(guard_of(authority), app) as stage:
         await (await stage.connect(authority.mint())).has_ended.wait()

@@ -16,9 +16,9 @@ from scopeguard import (
     InvalidRequest,
     RequestTooLarge,
     Rule,
+    access_token,
+    access_token_or_none,
     all_of,
-    current_access_token,
-    current_access_token_or_none,
 )
 from scopeguard.testing import FakeAuthority
 from scopeguard.wsgi import ENVIRON_KEY, GuardMiddleware, read_form, request_view, strip_query_token
@@ -61,7 +61,7 @@ def test_app_finds_the_token_in_its_environ_and_through_the_accessor(authority: 
     seen = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
-        seen.append((environ[ENVIRON_KEY], current_access_token()))
+        seen.append((environ[ENVIRON_KEY], access_token()))
         start_response("200 OK", [])
         return []
 
@@ -69,7 +69,7 @@ def test_app_finds_the_token_in_its_environ_and_through_the_accessor(authority: 
     (pair,) = seen
     assert pair[0] is pair[1]
     assert pair[0].subject == "al"
-    assert current_access_token_or_none() is None
+    assert access_token_or_none() is None
 
 
 @pytest.mark.rule("H-18")

@@ -20,7 +20,6 @@ import pytest
 
 from loopback import Loopback, answering, response
 from scopeguard import Guard, Issuer
-from scopeguard.access_token import fingerprint
 from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.devserver.keys import SigningKey, base64url, compact
 from scopeguard.edge.http import HttpxTransport
@@ -33,6 +32,7 @@ from scopeguard.spec.introspection import request_form
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority
 from scopeguard.testing.transport import Network
+from scopeguard.tokens import fingerprint
 from storms import HERD, PATIENCE, Storm, Watched, request_with
 
 JSON = {"content-type": "application/json"}

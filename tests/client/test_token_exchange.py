@@ -17,7 +17,6 @@ import httpx
 import pytest
 
 from scopeguard import AccessToken, ConfigurationError, InboundToken
-from scopeguard.access_token import begin_serving, end_serving, fingerprint
 from scopeguard.client import (
     ClientCredentials,
     ForwardingRefused,
@@ -34,6 +33,7 @@ from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.spec.token_exchange import ACCESS_TOKEN, ID_JAG, JWT, JWT_BEARER, TOKEN_EXCHANGE
 from scopeguard.state.backoff import Backoff
+from scopeguard.tokens import begin_serving, end_serving, fingerprint
 
 TOKEN_URL = "https://as.example/token"
 NEXT = "https://api.example/"
@@ -594,7 +594,7 @@ def test_a_background_task_has_an_explicit_token_and_shares_the_cache(call, make
     ids=["none", "empty", "bytes", "number", "object", "half a character", "two lines"],
 )
 def test_another_kind_of_token_is_refused(make, wrong):
-    with pytest.raises(ConfigurationError, match="for_token: pass current_inbound_token"):
+    with pytest.raises(ConfigurationError, match="for_token: pass inbound_token"):
         make().for_token(wrong)
 
 

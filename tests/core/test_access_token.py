@@ -18,19 +18,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeguard.access_token import (
+from scopeguard.errors import ConfigurationError
+from scopeguard.tokens import (
     ANONYMOUS,
     AccessToken,
     Anonymous,
     Unverified,
+    access_token,
+    access_token_or_none,
     begin_serving,
-    current_access_token,
-    current_access_token_or_none,
     end_serving,
     fingerprint,
     freeze_json,
 )
-from scopeguard.errors import ConfigurationError
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def serving(token: AccessToken | None) -> Iterator[None]:
         end_serving(before)
 
 
-def access_token(**changes: Any) -> AccessToken:
+def make_token(**changes: Any) -> AccessToken:
     values: dict[str, Any] = {
         "issuer": "https://as.example",
         "subject": "user-1",
@@ -74,7 +74,7 @@ def test_fingerprint_is_the_start_of_a_digest_and_no_part_of_the_token():
 
 @pytest.mark.rule("B-50")
 def test_repr_and_str_show_no_claim():
-    shown = repr(access_token(claims=freeze_json({"email": "user@example.com", "secret": "x"})))
+    shown = repr(make_token(claims=freeze_json({"email": "user@example.com", "secret": "x"})))
     assert "user@example.com" not in shown
     assert "secret" not in shown
     assert repr(UNVERIFIED) == "Unverified(fingerprint='abc')"
@@ -82,7 +82,7 @@ def test_repr_and_str_show_no_claim():
 
 @pytest.mark.rule("X-78")
 def test_a_subject_with_control_characters_is_shown_on_one_line():
-    assert "a\\r\\nb\\x1b[31m" in repr(access_token(subject="a\r\nb\x1b[31m"))
+    assert "a\\r\\nb\\x1b[31m" in repr(make_token(subject="a\r\nb\x1b[31m"))
 
 
 # -- two types
@@ -96,17 +96,17 @@ def test_unverified_token_lacks_what_decisions_read():
 
 @pytest.mark.rule("G-31")
 def test_identity_is_issuer_and_subject():
-    here, there = access_token(), access_token(issuer="https://other.example")
+    here, there = make_token(), make_token(issuer="https://other.example")
     assert here.subject == there.subject
     assert here.identity != there.identity
     assert here.identity == ("https://as.example", "user-1")
 
 
 def test_access_token_has_the_attributes_of_a_starlette_user():
-    assert access_token().is_authenticated
-    assert access_token().display_name == "user-1"
-    assert access_token(subject=None).display_name == "client-1"
-    assert access_token(subject=None, client_id=None).display_name == ""
+    assert make_token().is_authenticated
+    assert make_token().display_name == "user-1"
+    assert make_token(subject=None).display_name == "client-1"
+    assert make_token(subject=None, client_id=None).display_name == ""
     assert (ANONYMOUS.is_authenticated, ANONYMOUS.scopes, ANONYMOUS.display_name) == (False, frozenset(), "")
     assert ANONYMOUS.identity is None
     assert AccessToken not in Anonymous.__mro__
@@ -157,7 +157,7 @@ def test_frozen_json_does_not_follow_its_source():
 
 @pytest.mark.rule("X-64")
 def test_access_token_is_read_only():
-    token = access_token()
+    token = make_token()
     for name in ("scopes", "subject", "claims", "anything"):
         with pytest.raises((dataclasses.FrozenInstanceError, AttributeError, TypeError)):
             setattr(token, name, frozenset(("admin",)))
@@ -171,22 +171,22 @@ def test_access_token_is_read_only():
 @pytest.mark.rule("X-64")
 @given(st.dictionaries(st.text(max_size=5), JSON, max_size=4))
 def test_claims_are_read_only_at_any_depth(claims):
-    token, looked_at = access_token(claims=claims), access_token(claims=claims)
+    token, looked_at = make_token(claims=claims), make_token(claims=claims)
     assert not find_writable(looked_at.claims)
     assert thaw(looked_at.claims) == claims
     assert looked_at.claims is looked_at.claims
-    assert token == looked_at == access_token(claims=freeze_json(claims))
+    assert token == looked_at == make_token(claims=freeze_json(claims))
     assert not find_writable(token.claims)
 
 
 def test_read_only_claims_are_not_copied():
     claims = freeze_json({"sub": "user-1"})
-    assert access_token(claims=claims).claims is claims
+    assert make_token(claims=claims).claims is claims
 
 
 def test_claims_that_were_read_do_not_follow_their_source():
     source: dict[str, Any] = {"groups": ["a"]}
-    token = access_token(claims=source)
+    token = make_token(claims=source)
     assert token.claims["groups"] == ("a",)
     source["groups"].append("admin")
     source["sub"] = "somebody"
@@ -194,14 +194,14 @@ def test_claims_that_were_read_do_not_follow_their_source():
 
 
 def test_tokens_with_different_claims_are_not_equal():
-    assert access_token(claims={"sub": "a"}) != access_token(claims={"sub": "b"})
-    assert access_token(claims={"sub": ["a"]}) == access_token(claims={"sub": ["a"]})
+    assert make_token(claims={"sub": "a"}) != make_token(claims={"sub": "b"})
+    assert make_token(claims={"sub": ["a"]}) == make_token(claims={"sub": ["a"]})
 
 
 @pytest.mark.parametrize("copied", [copy.copy, dataclasses.replace])
 @pytest.mark.parametrize("look", [True, False], ids=["claims read", "claims not read"])
 def test_copy_of_a_token_is_equal_and_read_only(copied: Callable[[AccessToken], AccessToken], look: bool):
-    token = access_token(claims={"sub": "user-1", "groups": ["a"]})
+    token = make_token(claims={"sub": "user-1", "groups": ["a"]})
     if look:
         assert token.claims["sub"] == "user-1"
     again = copied(token)
@@ -211,7 +211,7 @@ def test_copy_of_a_token_is_equal_and_read_only(copied: Callable[[AccessToken], 
 
 
 def test_dataclasses_replace_changes_claims():
-    token = access_token()
+    token = make_token()
     other = dataclasses.replace(token, subject="user-2", claims={"sub": "user-2", "groups": ["a"]})
     assert (other.subject, other.claims["groups"]) == ("user-2", ("a",))
     assert token.claims["sub"] == "user-1"
@@ -221,7 +221,7 @@ def test_dataclasses_replace_changes_claims():
 def test_hashing_and_pickling_raise_type_error(refused: Callable[[AccessToken], object]):
     """Claims are views of mappings, which have neither a hash nor a pickle. Python 3.12 names the mapping itself."""
     with pytest.raises(TypeError, match=r"mappingproxy|unhashable type: 'dict'"):
-        refused(access_token())
+        refused(make_token())
 
 
 def test_access_token_can_be_subclassed():
@@ -230,7 +230,7 @@ def test_access_token_can_be_subclassed():
         def is_admin(self) -> bool:
             return "admin" in self.scopes
 
-    token = Mine(**{field.name: getattr(access_token(), field.name) for field in dataclasses.fields(AccessToken)})
+    token = Mine(**{field.name: getattr(make_token(), field.name) for field in dataclasses.fields(AccessToken)})
     assert not token.is_admin
     assert token.claims["sub"] == "user-1"
     assert dataclasses.replace(token, scopes=frozenset(("admin",)), claims={"groups": ["a"]}).claims["groups"] == ("a",)
@@ -242,7 +242,7 @@ def test_access_token_can_be_subclassed():
 @pytest.mark.rule("X-64")
 def test_concurrent_threads_read_the_same_claims():
     for _ in range(100):
-        token = access_token(claims={"sub": "user-1", "groups": [{"name": str(number)} for number in range(20)]})
+        token = make_token(claims={"sub": "user-1", "groups": [{"name": str(number)} for number in range(20)]})
         together = threading.Barrier(4)
 
         def look(token: AccessToken = token, together: threading.Barrier = together) -> Any:
@@ -260,35 +260,35 @@ def test_concurrent_threads_read_the_same_claims():
 
 @pytest.mark.rule("H-14")
 def test_current_token_is_set_only_while_its_request_is_served():
-    outer, inner = access_token(), access_token(subject="user-2")
-    assert current_access_token_or_none() is None
+    outer, inner = make_token(), make_token(subject="user-2")
+    assert access_token_or_none() is None
     with serving(outer):
-        assert current_access_token() is outer
+        assert access_token() is outer
         with serving(inner):
-            assert current_access_token_or_none() is inner
-        assert current_access_token() is outer
+            assert access_token_or_none() is inner
+        assert access_token() is outer
         with serving(None):
-            assert current_access_token_or_none() is None
-        assert current_access_token() is outer
-    assert current_access_token_or_none() is None
+            assert access_token_or_none() is None
+        assert access_token() is outer
+    assert access_token_or_none() is None
 
 
 @pytest.mark.rule("H-14")
 def test_current_token_is_reset_if_the_app_raises():
-    with pytest.raises(ZeroDivisionError), serving(access_token()):
+    with pytest.raises(ZeroDivisionError), serving(make_token()):
         _ = 1 / 0
-    assert current_access_token_or_none() is None
+    assert access_token_or_none() is None
 
 
 @pytest.mark.rule("H-14")
 def test_current_token_reaches_a_thread_only_with_its_context():
-    with ThreadPoolExecutor(1) as pool, serving(token := access_token()):
-        assert pool.submit(copy_context().run, current_access_token).result() is token
-        assert pool.submit(current_access_token_or_none).result() is None
+    with ThreadPoolExecutor(1) as pool, serving(token := make_token()):
+        assert pool.submit(copy_context().run, access_token).result() is token
+        assert pool.submit(access_token_or_none).result() is None
 
 
 def test_current_token_without_a_request_raises_an_error_with_advice():
-    with pytest.raises(ConfigurationError, match=r"guard the route, or use current_access_token_or_none\(\)"):
-        current_access_token()
+    with pytest.raises(ConfigurationError, match=r"guard the route, or use access_token_or_none\(\)"):
+        access_token()
     with serving(None), pytest.raises(ConfigurationError, match="public"):
-        current_access_token()
+        access_token()

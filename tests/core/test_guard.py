@@ -19,7 +19,6 @@ from hypothesis import given, settings
 
 from forked import Child
 from scopeguard import Guard, Issuer
-from scopeguard.access_token import ANONYMOUS, fingerprint
 from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason, RequestTooLarge
@@ -30,6 +29,7 @@ from scopeguard.scopes import all_of
 from scopeguard.spec.challenge import ChallengeStyle
 from scopeguard.spec.error_body import Problem
 from scopeguard.testing import FakeAuthority, Network
+from scopeguard.tokens import ANONYMOUS, fingerprint
 
 
 @pytest.fixture

@@ -26,22 +26,22 @@ from scopeguard import (
     Introspection,
     Issuer,
     Rule,
+    access_token,
     asgi,
-    current_access_token,
-    current_inbound_token,
+    inbound_token,
     wsgi,
 )
-from scopeguard.access_token import begin_serving, end_serving
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard
 from scopeguard.guard import engine_of
-from scopeguard.inbound_token import (
-    current_inbound_token_or_none,
+from scopeguard.inbound import (
     hand_over,
+    inbound_token_or_none,
     text_for_exchange,
     to_serve,
 )
 from scopeguard.testing import FakeAuthority
+from scopeguard.tokens import begin_serving, end_serving
 
 API = "https://api.example.com"
 KEEPS: dict[str, Any] = {"keep_token_for_exchange": True}
@@ -60,7 +60,7 @@ def guard_of(authority: FakeAuthority, **settings: Any) -> Guard:
 def seen() -> str:
     """Return the text that the app reads, or the kind of error."""
     try:
-        return text_for_exchange(current_inbound_token())
+        return text_for_exchange(inbound_token())
     except ConfigurationError as error:
         return "dropped" if "keep_token_for_exchange" in str(error) else "no token"
 
@@ -183,7 +183,7 @@ def test_nothing_is_left_after_a_request(authority):
     send = _wsgi(guard_of(authority, rules=[Rule("/", "write")], **KEEPS))
     assert send(headers=authority.bearer("write")).status_code == 200
     assert to_serve(None) is None
-    assert current_inbound_token_or_none() is None
+    assert inbound_token_or_none() is None
     assert send(headers=authority.bearer("read")).status_code == 403
     token = AccessToken(
         issuer="https://as.example", subject=None, client_id=None, audience=(), scopes=frozenset(),
@@ -197,7 +197,7 @@ def _inbound(**settings: Any) -> InboundToken:
     found: list[InboundToken] = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
-        found.append(current_inbound_token())
+        found.append(inbound_token())
         start_response("200 OK", [])
         return []
 
@@ -242,17 +242,17 @@ def test_the_text_of_another_token_never_replaces_the_current_one():
     assert to_serve(other.access_token) is other.access_token, "it was dropped"
     before = begin_serving(mine)
     try:
-        assert current_inbound_token() is mine
+        assert inbound_token() is mine
         hand_over(other)
         assert to_serve(mine.access_token) is mine, "an outer layer serves the same token"
-        assert current_access_token() is mine.access_token
+        assert access_token() is mine.access_token
     finally:
         end_serving(before)
 
 
 def test_outside_a_request_and_for_anonymous_callers_there_is_none():
     with pytest.raises(ConfigurationError, match="no access token here"):
-        current_inbound_token()
+        inbound_token()
 
 
 def test_decisions_and_the_state_of_a_request_have_no_text(authority):

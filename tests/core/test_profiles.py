@@ -40,7 +40,6 @@ from scopeguard import (
     asgi,
     wsgi,
 )
-from scopeguard.access_token import Unverified
 from scopeguard.config.profiles import (
     DEMANDS,
     check_api,
@@ -56,6 +55,7 @@ from scopeguard.spec import introspection, jwt
 from scopeguard.spec.jwks import parse_key_set
 from scopeguard.testing import FakeAuthority, ProofKey
 from scopeguard.testing.forgeries.forge import Forge
+from scopeguard.tokens import Unverified
 
 ISS, RES = "https://as.example", "https://api.example/v1"
 NOW = 1_800_000_000

@@ -13,7 +13,6 @@ import pytest
 
 from lookalikes import refused_fields, rewritten_fields
 from scopeguard import Decision, DecisionEvent, Denied, Granted, Guard, Reason, TokenCheck, all_of
-from scopeguard.access_token import AccessToken
 from scopeguard.config.sources import TokenSources
 from scopeguard.guard import engine_of
 from scopeguard.request import HeaderList, RequestView
@@ -22,6 +21,7 @@ from scopeguard.state.keyring import Held
 from scopeguard.state.token_cache import CachedToken
 from scopeguard.stores.memory import MemoryStore
 from scopeguard.testing import FakeAuthority
+from scopeguard.tokens import AccessToken
 
 FAR_AWAY = ("192.0.2.7", 40000)
 

@@ -70,7 +70,7 @@ def devserver(monkeypatch: pytest.MonkeyPatch) -> FakeAuthority:
 
 def asgi_app() -> Starlette:
     async def answer(_: Any) -> PlainTextResponse:
-        token = scopeguard.current_access_token_or_none()
+        token = scopeguard.access_token_or_none()
         return PlainTextResponse("nobody" if token is None else str(token.client_id))
 
     return Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])

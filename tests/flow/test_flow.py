@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from scopeguard.access_token import AccessToken
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
@@ -25,6 +24,7 @@ from scopeguard.spec.jwks import VerificationKey, parse_configured_key_set
 from scopeguard.state.issuers import Issuers
 from scopeguard.state.revocation import Revocations
 from scopeguard.testing import FakeAuthority
+from scopeguard.tokens import AccessToken
 
 OAUTH = "https://as.test/.well-known/oauth-authorization-server"
 OPENID = "https://as.test/.well-known/openid-configuration"

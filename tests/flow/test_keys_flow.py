@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from scopeguard import Issuer, presets
-from scopeguard.access_token import AccessToken
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import SingleFlight
 from scopeguard.flow.keys import key_by_id
@@ -13,6 +12,7 @@ from scopeguard.flow.status_list import check_token_status
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.keyring import KeyRing
 from scopeguard.testing import FakeClock
+from scopeguard.tokens import AccessToken
 
 KID = "12345678-1234-1234-1234-1234567890ab"
 

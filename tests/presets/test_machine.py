@@ -8,10 +8,10 @@ import pytest
 
 from providers import JSON, World
 from scopeguard import ConfigurationError, Granted, Introspection, Issuer, MachineSign, presets
-from scopeguard.access_token import AccessToken, Unverified
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.presets import PRESETS
 from scopeguard.spec import jwt
+from scopeguard.tokens import AccessToken, Unverified
 
 API = "https://api.example.com"
 TENANT = "8eaef023-2b34-4da1-9baa-8bc8c9d6a490"

@@ -13,10 +13,10 @@ import pytest
 from preset_arguments import ARGUMENTS
 from providers import JSON, World, jwk, minted, sample, segment, signed
 from scopeguard import ConfigurationError, Denied, Granted, Guard, Introspection, Issuer, Reason, Unavailable, presets
-from scopeguard.access_token import AccessToken
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision
 from scopeguard.presets import PRESETS
+from scopeguard.tokens import AccessToken
 
 API = "https://api.example.com"
 TENANT, OTHER_TENANT = "8eaef023-2b34-4da1-9baa-8bc8c9d6a490", "00000000-2b34-4da1-9baa-8bc8c9d6a490"

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from scopeguard.access_token import Unverified
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer
 from scopeguard.errors import ConfigurationError, InvalidRequest, InvalidToken, Reason
 from scopeguard.spec import jwt
 from scopeguard.spec.credentials import token_from_field
+from scopeguard.tokens import Unverified
 
 ISS, API = "https://as.example", "https://api.example"
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeguard.access_token import Unverified, freeze_json
 from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer
@@ -23,6 +22,7 @@ from scopeguard.spec import introspection, jwt
 from scopeguard.spec.client_authentication import AssertionKey, Proof
 from scopeguard.spec.discovery import Metadata
 from scopeguard.spec.introspection import MalformedAnswer
+from scopeguard.tokens import Unverified, freeze_json
 
 NOW = 1_800_000_000.0
 URL = "https://as.test"

@@ -19,12 +19,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeguard.access_token import Unverified
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer, ScopeClaim, ScopeForm
 from scopeguard.errors import InvalidToken, Reason
 from scopeguard.scopes import all_of
 from scopeguard.spec.jwt import accept, check, peek, replicates_claims, unverified_issuer
 from scopeguard.spec.scope_claims import granted_scopes
+from scopeguard.tokens import Unverified
 
 NOW: Final = 1_800_000_000
 ISS: Final = "https://as.example"

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeguard.access_token import Unverified
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken, Reason
 from scopeguard.spec.security_event import (
@@ -23,6 +22,7 @@ from scopeguard.spec.security_event import (
     is_discarded,
     subject_of,
 )
+from scopeguard.tokens import Unverified
 
 NOW = 1_800_000_000.0
 URL = "https://as.test"

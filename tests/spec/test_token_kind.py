@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from scopeguard.access_token import Unverified
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer, ScopeClaim
 from scopeguard.errors import InvalidToken, Reason
 from scopeguard.spec import introspection, jwt, tokeninfo
+from scopeguard.tokens import Unverified
 
 NOW = 1_800_000_000
 URL, API = "https://as.test", "https://api.test"

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from scopeguard.access_token import Unverified
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.keys import KeySetPolicy
@@ -17,6 +16,7 @@ from scopeguard.spec.discovery import Metadata
 from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
+from scopeguard.tokens import Unverified
 
 NOW = 1000.0
 METADATA = Metadata(

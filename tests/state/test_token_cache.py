@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from forked import Child
 from scopeguard import Granted, Guard, Issuer, RequestView
-from scopeguard.access_token import AccessToken, Unverified
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.request import HeaderList
@@ -26,6 +25,7 @@ from scopeguard.state.revocation import Revocations
 from scopeguard.state.status_list import StatusLists
 from scopeguard.state.token_cache import CachedToken, TokenCache, _Generations
 from scopeguard.testing import FakeAuthority
+from scopeguard.tokens import AccessToken, Unverified
 
 WALL = 1_800_000_000.0
 KEY = SigningKey.generate("ES256", kid="k1")

@@ -27,10 +27,10 @@ from scopeguard import (
     Requirement,
     Rule,
     Rules,
+    access_token_or_none,
     all_of,
     any_of,
     asgi,
-    current_access_token_or_none,
     wsgi,
 )
 from scopeguard.adapter.asgi_messages import FormBody
@@ -97,7 +97,7 @@ async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
         message = await receive()
         body += message.get("body", b"")
         more = message.get("more_body", False)
-    assert current_access_token_or_none() is scope["state"]["access_token"]
+    assert access_token_or_none() is scope["state"]["access_token"]
     content = seen(scope["state"]["access_token"], scope["query_string"], body)
     headers = [(b"content-type", b"application/json"), (b"cache-control", b"public, max-age=60")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -151,7 +151,7 @@ async def call_asgi(app: Any, exchange: Exchange) -> Answered:
 def wsgi_app(environ: Any, start_response: Any) -> Iterable[bytes]:
     """The API as a plain WSGI app."""
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-    assert current_access_token_or_none() is environ.get("scopeguard.access_token")
+    assert access_token_or_none() is environ.get("scopeguard.access_token")
     content = seen(environ.get("scopeguard.access_token"), environ["QUERY_STRING"].encode("latin-1"), body)
     start_response("200 OK", [("Content-Type", "application/json"), ("Cache-Control", "public, max-age=60")])
     return [b"" if environ["REQUEST_METHOD"] == "HEAD" else content]

@@ -11,7 +11,7 @@ from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.file.kinds import Place, show
 from scopeguard.contracts import Contract, google_discovery, openapi
 from scopeguard.contracts.contract import check_base_path, undeclared_access
-from scopeguard.contracts.openapi import security_schemes
+from scopeguard.contracts.openapi_document import security_schemes
 
 
 def contracts_of(given: Mapping[str, Any], place: Place) -> tuple[Contract, ...]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Any, Final
 
-from scopeguard.access_token import AccessToken, Serving, current_access_token, current_serving
 from scopeguard.errors import ConfigurationError
+from scopeguard.tokens import AccessToken, Serving, access_token, current_serving
 
 
 class InboundToken:
@@ -85,31 +85,31 @@ def to_serve(token: AccessToken | None) -> Serving:
     if inbound is not None:
         _handed_over.set(None)
     if inbound is None or inbound.access_token is not token:
-        inbound = current_inbound_token_or_none()
+        inbound = inbound_token_or_none()
     return inbound if inbound is not None and inbound.access_token is token else token
 
 
-def current_inbound_token_or_none() -> InboundToken | None:
+def inbound_token_or_none() -> InboundToken | None:
     """Return the token of the current request with its text, or ``None`` if there is none or the guard drops it."""
     find = getattr(current_serving(), "inbound_token", None)
     inbound: InboundToken | None = None if find is None else find()
     return inbound
 
 
-def current_inbound_token() -> InboundToken:
+def inbound_token() -> InboundToken:
     """Return the token of the current request with its text, for a background task that outlives the request::
 
         exchange = TokenExchange(...)
 
         @app.post("/orders")
         async def order():
-            jobs.submit(deliver, exchange.for_token(current_inbound_token()))
+            jobs.submit(deliver, exchange.for_token(inbound_token()))
 
-    Raises :class:`ConfigurationError` where :func:`scopeguard.current_access_token` does, and if the guard drops the
+    Raises :class:`ConfigurationError` where :func:`scopeguard.access_token` does, and if the guard drops the
     text of tokens.
     """
-    token = current_access_token()
-    inbound = current_inbound_token_or_none()
+    token = access_token()
+    inbound = inbound_token_or_none()
     if inbound is None or inbound.access_token is not token:
         raise ConfigurationError(
             "the guard drops the text of access tokens, which a token exchange needs; set "

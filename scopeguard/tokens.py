@@ -284,34 +284,53 @@ class Unverified:
 Serving = AccessToken | Callable[[], AccessToken | None] | None
 """The current token of a context, or a function that returns it at each call."""
 
-_current: Final[ContextVar[Serving]] = ContextVar("scopeguard_access_token", default=None)
+_finders: Final[list[Callable[[], AccessToken | None]]] = []
 
 
-def current_access_token() -> AccessToken:
+def add_finder(find: Callable[[], AccessToken | None]) -> None:
+    """Look for the token with *find* in contexts in which no request is served.
+
+    An adapter calls this when it is imported, if its framework has a request context of its own that outlives the
+    call of the app.
+    """
+    _finders.append(find)
+
+
+def _find() -> AccessToken | None:
+    return next((token for find in _finders if (token := find()) is not None), None)
+
+
+_current: Final[ContextVar[Serving]] = ContextVar("scopeguard_access_token", default=_find)
+
+
+def access_token() -> AccessToken:
     """Return the access token of the request that is being served.
 
     Works in any function that the app calls, without passing the request on, and in threads that run in a copy of the
     request's context (``anyio.to_thread``, ``asyncio.to_thread``)::
 
         def audit(action: str) -> None:
-            log.info("%s by %s", action, current_access_token().display_name)
+            log.info("%s by %s", action, access_token().display_name)
+
+    In Flask it also works in a generator with ``stream_with_context`` and in a job with
+    ``copy_current_request_context``.
 
     The token is that of the context, also in code that runs after the response: background tasks of Starlette and
     FastAPI, and tasks that the app has started. It may have expired or been revoked by then, and is not checked again.
 
     Raises :class:`ConfigurationError` outside a guarded request, and for an anonymous caller: use
-    :func:`current_access_token_or_none` there.
+    :func:`access_token_or_none` there.
     """
-    token = current_access_token_or_none()
+    token = access_token_or_none()
     if token is None:
         raise ConfigurationError(
             "no access token here: the code runs outside a guarded request, or the route is public or allows "
-            "anonymous callers; guard the route, or use current_access_token_or_none()"
+            "anonymous callers; guard the route, or use access_token_or_none()"
         )
     return token
 
 
-def current_access_token_or_none() -> AccessToken | None:
+def access_token_or_none() -> AccessToken | None:
     """Return the access token of the request that is being served, or ``None``.
 
     It is ``None`` for an anonymous caller and outside a guarded request.
