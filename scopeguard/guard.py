@@ -8,7 +8,7 @@ Longer than 400 lines because each setting and each method is described here for
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.catalog import ScopeCatalog
@@ -48,6 +48,9 @@ from scopeguard.rules import Rule, Rules
 from scopeguard.rules.mcp import McpPolicy
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle
+
+if TYPE_CHECKING:
+    from scopeguard.explanation.result import Explanation
 from scopeguard.spec.signatures import SignatureBackend
 from scopeguard.state.revocation import Revoked
 from scopeguard.tokens import AccessToken
@@ -318,6 +321,43 @@ class Guard:
             read_form=read_form,
             client_gone=client_gone,
         )
+
+    def explain(
+        self, request: RequestView, requirement: Requirement | None = None, *, offline: bool = False
+    ) -> Explanation:
+        """Return every check of *request* and its token, passed or failed, with what was found and what is wanted.
+
+        It is for developers and support::
+
+            explanation = guard.explain(request, all_of("rows.read"))
+            print(explanation.verdict, explanation.reason)
+            for check in explanation.failed:
+                print(check.title, check.found, check.wanted)
+
+        The verdict is that of :meth:`check`. The checks go on after the first fault. The result has no token, and only
+        the claims that a check reads.
+
+        * *requirement*: the scopes and conditions of the route. Without it, the rules of the guard give it; those of an
+          adapter are not known here.
+        * *offline*: fetch nothing. The signature is then not checked, unless the keys are local.
+
+        Keys may be fetched and opaque tokens introspected, and policies of the rule are applied. Nothing is logged or
+        reported, and a DPoP proof does not count as used. Not checked: whether the proof was used before, and a token
+        in a form. May block; see :meth:`aexplain`. Raises :class:`ConfigurationError` for arguments of other kinds.
+        """
+        from scopeguard.explanation.explainer import Explainer
+
+        check_call(request, requirement)
+        rules = self.rules if requirement is None else None
+        return Explainer(self._engine, request, requirement, rules=rules, offline=offline).explain()
+
+    async def aexplain(
+        self, request: RequestView, requirement: Requirement | None = None, *, offline: bool = False
+    ) -> Explanation:
+        """:meth:`explain` for asyncio and trio. It runs in a worker thread."""
+        from scopeguard.edge import aio
+
+        return await aio.in_thread(lambda: self.explain(request, requirement, offline=offline))
 
     def _limit(self, sources: TokenSources | None) -> TokenSources | None:
         limit = self.sources.limit

@@ -18,8 +18,8 @@ LATER = {
 }  # fmt: skip
 OURS_LATER = {
     "adapter.asgi_messages", "audit.findings", "audit.report", "audit.startup", "cli", "client", "config.documents",
-    "config.file", "contracts", "devserver", "edge.aio", "presets", "security_events", "spec.challenge_parser",
-    "spec.security_event", "stores", "testing",
+    "config.file", "contracts", "devserver", "edge.aio", "explanation", "presets", "security_events",
+    "spec.challenge_parser", "spec.security_event", "stores", "testing",
 }  # fmt: skip
 LIBRARIES = "jwt.algorithms, cryptography.hazmat.primitives.asymmetric.padding"
 

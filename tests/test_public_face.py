@@ -21,13 +21,13 @@ def test_a_guard_has_these_public_names_and_no_others():
     """Adapters and endpoints use the engine: names that only they need do not belong here."""
     assert {name for name in dir(GUARD) if not name.startswith("_")} == {
         *("acheck", "aclose", "arevoke", "authorize", "awarm", "check", "close", "from_file", "revoke", "warm"),
-        "stop_waiting",
+        *("stop_waiting", "explain", "aexplain"),
         *("catalog", "issuers", "mcp", "profile", "resource", "rules", "sources", "style"),
     }
 
 
 def test_each_pair_of_sync_and_async_methods_takes_the_same_arguments():
-    for name in ("check", "revoke", "warm", "close"):
+    for name in ("check", "revoke", "warm", "close", "explain"):
         sync, other = (inspect.signature(getattr(Guard, each)) for each in (name, f"a{name}"))
         assert set(other.parameters) - set(sync.parameters) <= {"client_gone"}
         assert set(sync.parameters) <= set(other.parameters)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from copy import copy
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from scopeguard.config.authzen import AuthZen
@@ -58,6 +60,7 @@ from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import write_denial, write_outage
 from scopeguard.spec.sender_constraint import thumbprint_of
 from scopeguard.state.issuers import IssuerRecord, Issuers
+from scopeguard.state.proofs import ProofMemory
 from scopeguard.state.revocation import Revocation, Revoked, digest_of
 from scopeguard.tokens import ANONYMOUS, AccessToken, Anonymous
 
@@ -164,6 +167,7 @@ class Engine:
         sources: TokenSources | None = None,
         read_form: Callable[[int], bytes] | None = None,
         challenge_requirement: Callable[[], Requirement | None] | None = None,
+        on_credential: Callable[[Credential], None] | None = None,
         policies: tuple[Policy, ...] = (),
         dpop: DPoPMode | None = None,
     ) -> Decision:
@@ -173,14 +177,15 @@ class Engine:
 
         *challenge_requirement* returns the requirement that the challenge of a refusal names. Adapters give it if code
         inside the app requires more than *requirement*. *dpop*: whether this route needs a proof of possession, instead
-        of the mode of the policy.
+        of the mode of the policy. *on_credential* is called with the token when it is found, before it is validated.
         """
         chosen = sources or self.sources
         if chosen.in_form and read_form is None:
             chosen = _without_form(chosen)
         observation = Observation(self._monotonic()) if self.listens else None
+        flow = self._authenticate(request, chosen, dpop, observation, on_credential)
         try:
-            token = blocking.run(self._authenticate(request, chosen, dpop, observation), self.runtime, read_form)
+            token = blocking.run(flow, self.runtime, read_form)
         except (AccessDenied, AuthorityUnavailable) as error:
             if optional and _is_anonymous(error):
                 return self.admit_anonymous(request, observation)
@@ -530,6 +535,21 @@ class Engine:
         if self._watches_cleartext:
             self._watches_cleartext = False
             log.warning("a token was sent in cleartext http; put TLS in front, and set require_https")
+
+    def without_effects(self) -> Engine:
+        """Return an engine with the same issuers and caches, whose decisions leave no trace outside the caches.
+
+        It logs no refusal, reports no decision, holds no token for its request, and uses no proof of possession up.
+        """
+        engine = copy(self)
+        engine.reporter = Reporter(None, None)
+        engine.listens = engine.keeps_inbound = engine._watches_cleartext = False
+        possession = self.context.possession
+        if possession is not None:
+            policy = possession.policy
+            memory = ProofMemory(policy.max_proofs, policy.max_proofs_per_key)
+            engine.context = replace(self.context, possession=replace(possession, memory=memory, shared=False))
+        return engine
 
     # -- connections in progress
 

@@ -114,7 +114,7 @@ def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[byt
     rfc9068 = _check_header(token, issuer) if known is None else known
     check_issuer(claims, issuer)
     if known is None or issuer.has_member_rules:
-        _check_header_members(token, issuer)
+        check_header_members(token, issuer)
         check_members(token, issuer)
     audience = check_audience(token, issuer)
     check_times(claims, issuer, now)
@@ -191,10 +191,14 @@ def accept(
 
 
 def _check_header(token: Unverified, issuer: Issuer) -> bool:
-    """Check the header parameters, and return whether ``typ`` is ``at+jwt``, so that the rules of RFC 9068 apply."""
     check_header(token.header, algorithms=issuer.algorithms)
-    typ = token.header.get("typ")
-    if "typ" in token.header and not isinstance(typ, str):
+    return check_type(token.header, issuer)
+
+
+def check_type(header: Mapping[str, Any], issuer: Issuer) -> bool:
+    """Check the ``typ`` of *header*, and return whether it is ``at+jwt``, so that the rules of RFC 9068 apply."""
+    typ = header.get("typ")
+    if "typ" in header and not isinstance(typ, str):
         raise InvalidToken(Reason.TYPE_REFUSED)
     kind = None if typ is None else media_type(typ)
     # RFC 9068 section 4: "The resource server MUST verify that the "typ" header value is "at+jwt" or
@@ -225,7 +229,7 @@ def check_issuer(claims: Mapping[str, Any], issuer: Issuer) -> None:
             raise InvalidToken(Reason.UNEXPECTED_CLAIM, claim=claim)
 
 
-def _check_header_members(token: Unverified, issuer: Issuer) -> None:
+def check_header_members(token: Unverified, issuer: Issuer) -> None:
     """Check the header parameters that the policy expects or forbids."""
     header = token.header
     for name, values in issuer.expected_headers.items():

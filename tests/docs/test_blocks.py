@@ -553,6 +553,16 @@ def _check_doctor_json(authority: FakeAuthority) -> None:
     )
 
 
+def _check_explain(authority: FakeAuthority) -> None:
+    explain = run("explain")["explain"]
+    assert explain(authority.mint("rows.read")) == []
+    lacking = explain(authority.mint("rows.write", audience="https://other.example.com"))
+    assert lacking == [
+        f"Audience: aud=https://other.example.com, wanted {API}",
+        "Scopes: rows.write, wanted rows.read",
+    ]
+
+
 CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "asgi": _check_asgi,
     "wsgi": _check_wsgi,
@@ -596,6 +606,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "security_events": _check_security_events,
     "rule_mark": _check_rule_mark,
     "doctor_json": _check_doctor_json,
+    "explain": _check_explain,
 }
 
 

@@ -1,0 +1,236 @@
+"""``scopeguard explain``: every check of an access token, passed or failed, by the settings of a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from scopeguard.config.file import read_settings
+from scopeguard.config.file.kinds import Place, resolve
+from scopeguard.config.introspection import Validation
+from scopeguard.config.issuer import Issuer
+from scopeguard.config.sources import TokenSource
+from scopeguard.core.engine import Engine
+from scopeguard.errors import ConfigurationError, InvalidToken
+from scopeguard.explanation import Check, Explanation, Outcome, Verdict
+from scopeguard.explanation.explainer import Explainer
+from scopeguard.flow.credential import Credential
+from scopeguard.flow.issuers import parse
+from scopeguard.guard import Guard, engine_of
+from scopeguard.request import HeaderList, RequestView
+
+STATUS: Final = {Verdict.ACCEPTED: 0, Verdict.REFUSED: 1, Verdict.UNDECIDED: 3}
+"""The exit status of each verdict. 2 is a usage error."""
+
+_WIDTH: Final = 120
+_MOST_CHARACTERS: Final = 1_000_000
+_STYLES: Final = {
+    Outcome.PASSED: ("passed", "green"),
+    Outcome.FAILED: ("failed", "bold red"),
+    Outcome.UNDECIDED: ("undecided", "bold yellow"),
+    Outcome.NOT_CHECKED: ("not checked", "dim"),
+}
+_VERDICTS: Final = {
+    Verdict.ACCEPTED: ("Accepted", "bold green"),
+    Verdict.REFUSED: ("Refused", "bold red"),
+    Verdict.UNDECIDED: ("Not decided", "bold yellow"),
+}
+
+
+def run(
+    token: str | None,
+    *,
+    config: str,
+    method: str | None,
+    path: str | None,
+    proof: str | None,
+    jwks: str | None,
+    offline: bool,
+    as_json: bool,
+) -> int:
+    """Explain the token and return the exit status. Raises :class:`ConfigurationError`."""
+    if path is None and (method is not None or proof is not None):
+        name = "--method" if method is not None else "--proof"
+        raise ConfigurationError(f"{name}: needs --path, the path of the request, as in --path /rows/7")
+    if path is not None and not path.startswith("/"):
+        raise ConfigurationError(f"--path: must begin with a slash, as in /rows/7, not {path!r}")
+    guard = _guard(config, jwks)
+    engine = engine_of(guard)
+    text = _text_of(token)
+    proof = None if proof is None else resolve(proof, _place(), "--proof")
+    explainer = Explainer(
+        engine,
+        _request(engine, text, proof, (method or "GET").upper(), path or "/"),
+        rules=None if path is None else guard.rules,
+        sources=engine.sources.only([TokenSource.HEADER]),
+        offline=offline,
+    )
+    try:
+        explanation = explainer.explain()
+    finally:
+        guard.close()
+    if path is None:
+        explanation = replace(explanation, method=None, path=None)
+    if as_json:
+        click.echo(json.dumps(explanation.as_json(), indent=2))
+    else:
+        _print(explanation, offline=offline, has_proof=proof is not None)
+    return STATUS[explanation.verdict]
+
+
+def _place() -> Place:
+    return Place("scopeguard explain", "command line", Path(), os.environ)
+
+
+def _guard(config: str, jwks: str | None) -> Guard:
+    """Return the guard of the file *config*, whose issuers have their keys in the file *jwks* if it is given."""
+    issuers, arguments = read_settings(config)
+    if jwks is not None:
+        issuers = tuple(_with_keys(issuer, jwks) for issuer in issuers)
+    return Guard(*issuers, **{**arguments, "audit": "off"})
+
+
+def _with_keys(issuer: Issuer, jwks: str) -> Issuer:
+    if issuer.validate is Validation.INTROSPECTION:
+        return issuer
+    return replace(
+        issuer, jwks_file=jwks, keys=None, jwks_uri=None, key_url_template=None, metadata_url=None, jwks_ca_file=None,
+        jwks_bearer_file=None,
+    )  # fmt: skip
+
+
+def _text_of(token: str | None) -> str:
+    """Return the token in the argument *token*, from a prompt, or from standard input.
+
+    A header line and a scheme before the token are removed. Raises :class:`ConfigurationError` if nothing is left.
+    """
+    if token is None and sys.stdin.isatty():
+        token = str(click.prompt("Access token (not shown)", hide_input=True, err=True))
+    elif token in (None, "-"):
+        token = sys.stdin.read(_MOST_CHARACTERS)
+    text = (token or "").strip()
+    name, colon, rest = text.partition(":")
+    if colon and name.strip().lower() == "authorization":
+        text = rest.strip()
+    scheme, space, rest = text.partition(" ")
+    if space and scheme.lower() in ("bearer", "dpop"):
+        text = rest.strip()
+    if not text:
+        raise ConfigurationError("TOKEN: there is none; pipe a token in, or answer the prompt")
+    return text
+
+
+def _request(engine: Engine, token: str, proof: str | None, method: str, path: str) -> RequestView:
+    """Return a request with *token* in the field in which its issuer expects it."""
+    path = path.partition("?")[0]
+    field = next((header for header in engine.issuers.headers if _belongs(token, header, engine)), None)
+    if field is None and None not in engine.issuers.headers:
+        field = engine.issuers.headers[0]
+    scheme = "Bearer" if proof is None else "DPoP"
+    pairs = [("authorization", f"{scheme} {token}") if field is None else (field.lower(), token)]
+    pairs += [] if proof is None else [("dpop", proof.strip())]
+    encoded = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in pairs]
+    return RequestView(
+        method=method, path=unquote(path), raw_path=path.encode("utf-8", "surrogateescape"), headers=HeaderList(encoded)
+    )
+
+
+def _belongs(token: str, header: str | None, engine: Engine) -> bool:
+    """Return whether *token* is from a configured issuer whose tokens come in the field *header*."""
+    try:
+        record, _ = parse(Credential(token=token, source=TokenSource.HEADER, header=header), engine.issuers)
+    except InvalidToken:
+        return False
+    return record is not None
+
+
+def _print(explanation: Explanation, *, offline: bool, has_proof: bool) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
+    word, style = _VERDICTS[explanation.verdict]
+    head = Text(word, style=style)
+    if explanation.reason is not None:
+        head.append(f": {explanation.reason.value}")
+        head.append(f"   HTTP {explanation.status}", "dim")
+    console.print(head)
+    if explanation.verdict is Verdict.UNDECIDED and offline:
+        console.print("No fault decides, and what --offline does not fetch is not checked.", style="dim")
+    for name, value in _facts(explanation):
+        console.print(Text(f"  {name:9}", style="dim") + Text(value))
+    console.print()
+    console.print(_table(explanation, has_references=console.width >= _WIDTH))
+    for check in explanation.failed:
+        console.print()
+        _print_failure(console, check)
+        if check.name == "proof" and not has_proof:
+            console.print("  The token needs a proof of possession: pass it with --proof.")
+
+
+def _facts(explanation: Explanation) -> list[tuple[str, str]]:
+    kinds = {"jwt": "a JWT", "opaque": "an opaque token"}
+    facts = []
+    if explanation.fingerprint is not None:
+        kind = kinds.get(explanation.kind or "", "not readable")
+        facts.append(("token", f"{kind}, fingerprint {explanation.fingerprint}"))
+    if explanation.issuer is not None:
+        facts.append(("issuer", explanation.issuer))
+    elif explanation.nearest is not None:
+        facts.append(("issuer", f"not trusted; compared with the nearest one, {explanation.nearest}"))
+    if explanation.path is not None:
+        facts.append(("request", f"{explanation.method} {explanation.path}"))
+        facts.append(("rule", explanation.rule or "none"))
+        facts.append(("requires", explanation.requires or "a valid token"))
+    return facts
+
+
+def _table(explanation: Explanation, *, has_references: bool) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("", no_wrap=True)
+    table.add_column("check", no_wrap=True)
+    table.add_column("found", overflow="fold", ratio=1)
+    table.add_column("wanted", overflow="fold", ratio=1)
+    if has_references:
+        table.add_column("standard", no_wrap=True, style="dim")
+    for check in explanation.checks:
+        word, style = _STYLES[check.outcome]
+        rest = "dim" if check.outcome is Outcome.NOT_CHECKED else ""
+        found = check.found or (check.note if check.outcome is Outcome.NOT_CHECKED else "")
+        cells = [Text(word, style), Text(check.title, rest), Text(found, rest), Text(check.wanted, rest)]
+        table.add_row(*cells, *([_short(check.reference)] if has_references else []))
+    return table
+
+
+def _short(reference: str) -> str:
+    return reference.replace(" section ", " §") if _can_show("§") else reference
+
+
+def _can_show(text: str) -> bool:
+    """Return whether the encoding of standard output has *text*."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True
+
+
+def _print_failure(console: Console, check: Check) -> None:
+    line = Text(check.title, style="bold")
+    line.append(f"  {'' if check.reason is None else check.reason.value}", _STYLES[check.outcome][1])
+    if check.decides:
+        line.append("  decides", "dim")
+    if check.reference:
+        line.append(f"  {check.reference}", "dim")
+    console.print(line)
+    if check.note:
+        console.print(Text(f"  {check.note}"))

@@ -1,0 +1,217 @@
+"""``scopeguard explain``: every check of a token, and a token that is never printed."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from scopeguard.cli.commands import cli
+from scopeguard.devserver import Authority, Client, DevServer, KeyRing
+from scopeguard.testing import FakeAuthority, ProofKey
+
+SETTINGS = """
+resource = "https://api.test"
+
+[[issuers]]
+url = "{url}"
+
+[[rules]]
+path = "/rows/{{id}}"
+methods = ["POST"]
+any_of = ["write", "admin"]
+"""
+AUTHORITY = FakeAuthority()
+
+
+@dataclass(frozen=True)
+class Done:
+    """The result of a command."""
+
+    exit_code: object
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        parsed: dict[str, Any] = json.loads(self.stdout)
+        return parsed
+
+    def failed(self) -> list[str]:
+        return [check["name"] for check in self.json["checks"] if check["outcome"] in ("failed", "undecided")]
+
+
+class Terminal(io.StringIO):
+    """Standard input of a person."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A directory with the settings, as ``settings.toml``, and the keys of the authority, as ``keys.json``."""
+    (tmp_path / "settings.toml").write_text(SETTINGS.format(url=AUTHORITY.url), "utf-8")
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": [AUTHORITY.key().public_jwk()]}), "utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def explain(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """``explain(token, "--path", "/rows/7")`` runs the command offline, with the keys of the authority."""
+
+    def run(stdin: str | io.StringIO, *options: str, config: Path | None = None, keys: bool = True) -> Done:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin) if isinstance(stdin, str) else stdin)
+        local = ["--offline", "--jwks", str(files / "keys.json")] if keys else []
+        arguments = ["explain", "--config", str(config or files / "settings.toml"), *local, *options]
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments, prog_name="scopeguard")
+        return Done(ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+def test_accepted_token_exits_with_0_and_is_not_printed(explain: Callable[..., Done]):
+    token = AUTHORITY.mint("read write")
+    done = explain(token)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.startswith("Accepted\n")
+    assert "passed" in done.stdout
+    assert "failed" not in done.stdout
+    assert token not in done.stdout
+    assert token.split(".")[1] not in done.stdout
+
+
+def test_refused_token_exits_with_1_and_shows_all_faults(explain: Callable[..., Done]):
+    token = AUTHORITY.mint("read", expires_in=-3600, audience="https://other.test")
+    done = explain(token, "--path", "/rows/7?x=1", "--method", "post")
+    assert done.exit_code == 1
+    assert done.stdout.startswith("Refused: wrong_audience   HTTP 401\n")
+    for text in ("aud=https://other.test", "token_expired", "insufficient_scope", "POST /rows/7", "/rows/{id}"):
+        assert text in done.stdout
+    assert "§4.1.4" in done.stdout
+    rows = explain(token, "--path", "/rows/7", "--method", "POST", "--json")
+    assert rows.failed() == ["audience", "expiry", "scopes"]
+    assert rows.json["rule"] == "/rows/{id}"
+
+
+def test_json_without_a_path_has_no_route(explain: Callable[..., Done]):
+    document = explain(AUTHORITY.mint("read"), "--json").json
+    assert (document["verdict"], document["method"], document["path"], document["rule"]) == (
+        "accepted",
+        None,
+        None,
+        None,
+    )
+    assert "rule" not in [check["name"] for check in document["checks"]]
+
+
+@pytest.mark.parametrize("before", ["", "Bearer ", "Authorization: Bearer ", "  authorization:bearer ", "\n"])
+def test_token_may_have_its_header_line_before_it(explain: Callable[..., Done], before: str):
+    assert explain(f"{before}{AUTHORITY.mint('read')}\n").exit_code == 0
+
+
+def test_token_may_be_an_argument_and_a_dash_reads_standard_input(explain: Callable[..., Done]):
+    token = AUTHORITY.mint("read")
+    assert explain("", token).exit_code == 0
+    assert explain(Terminal(token), "-").exit_code == 0
+
+
+def test_prompt_of_a_terminal_does_not_show_the_token(explain: Callable[..., Done], monkeypatch: pytest.MonkeyPatch):
+    asked: list[dict[str, object]] = []
+
+    def prompt(text: str, **options: object) -> str:
+        asked.append({"text": text, **options})
+        return AUTHORITY.mint("read")
+
+    monkeypatch.setattr(click, "prompt", prompt)
+    assert explain(Terminal()).exit_code == 0
+    assert asked == [{"text": "Access token (not shown)", "hide_input": True, "err": True}]
+
+
+@pytest.mark.parametrize(
+    ("stdin", "options", "message"),
+    [
+        ("", (), "TOKEN: there is none"),
+        ("Bearer", ("--method", "GET"), "--method: needs --path"),
+        ("x", ("--proof", "y"), "--proof: needs --path"),
+        ("x", ("--path", "rows"), "--path: must begin with a slash"),
+        ("x", ("--path", "/", "--proof", "env:NO_SUCH_VARIABLE"), "NO_SUCH_VARIABLE is not set"),
+        ("x", ("--config", "no/such.toml"), "no/such.toml"),
+        ("x", ("--jwks", "no/such.json"), "--jwks"),
+    ],
+)
+def test_usage_errors_exit_with_2(explain: Callable[..., Done], stdin: str, options: tuple[str, ...], message: str):
+    done = explain(stdin, *options)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_offline_without_keys_exits_with_3(explain: Callable[..., Done]):
+    done = explain(AUTHORITY.mint("read"), "--offline", keys=False)
+    assert done.exit_code == 3
+    assert done.stdout.startswith("Not decided\n")
+    assert "not checked" in done.stdout
+    assert explain(AUTHORITY.mint("read", expires_in=-60), "--offline", keys=False).exit_code == 1
+
+
+def test_unknown_issuer_is_shown_with_the_nearest(explain: Callable[..., Done]):
+    done = explain(AUTHORITY.mint("read", claims={"iss": "https://as.test/"}))
+    assert done.exit_code == 1
+    assert "not trusted; compared with the nearest one, https://as.test" in done.stdout
+    assert "only in the slash at the end" in done.stdout
+
+
+def test_bound_token_needs_its_proof(explain: Callable[..., Done], files: Path):
+    key, config = ProofKey(), files / "proofs.toml"
+    config.write_text(SETTINGS.format(url=AUTHORITY.url) + '\n[dpop]\nmode = "allowed"\n', "utf-8")
+    token = AUTHORITY.mint("write", claims=key.confirmation)
+    bare = explain(token, "--path", "/rows/7", "--method", "POST", config=config)
+    assert bare.exit_code == 1
+    assert "pass it with --proof" in bare.stdout
+    uri = f"{AUTHORITY.audience}/rows/7"
+    (files / "proof").write_text(key.proof(token, "POST", uri, at=AUTHORITY.clock.wall()), "utf-8")
+    given = ("--path", "/rows/7", "--method", "POST", "--proof", f"file:{files / 'proof'}")
+    assert explain(token, *given, config=config).exit_code == 0
+    assert explain(token, "--path", "/rows/8", *given[2:], config=config).exit_code == 1
+
+
+def test_token_of_a_proxy_goes_into_its_field(explain: Callable[..., Done], files: Path):
+    config = files / "proxy.toml"
+    config.write_text(f"""
+        [[issuers]]
+        url = "{AUTHORITY.url}"
+        audience = "{AUTHORITY.audience}"
+        token_header = "x-proxy-token"
+        """)
+    done = explain(AUTHORITY.mint("read"), "--json", config=config)
+    assert done.json["verdict"] == "accepted"
+    assert done.json["checks"][0]["found"] == "the field x-proxy-token"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[DevServer]:
+    client = Client(client_id="robot", secret="the password of a test", scopes=["read"])
+    with DevServer(Authority(audience="https://api.test", clients=[client], keys=KeyRing("ES256"))) as running:
+        yield running
+
+
+def test_keys_are_fetched_and_an_outage_exits_with_3(explain: Callable[..., Done], server: DevServer, files: Path):
+    config = files / "live.toml"
+    config.write_text(SETTINGS.format(url=server.url), "utf-8")
+    authority = server.authority
+    token = FakeAuthority(server.url).mint("read", key=authority.keys.signing())
+    live = explain(token, "--json", config=config, keys=False)
+    assert (live.exit_code, live.json["issuer"]) == (0, server.url)
+    assert f"{server.url}/jwks" in live.stdout
+    with authority.faults.outage("unavailable"):
+        down = explain(token, config=config, keys=False)
+    assert down.exit_code == 3
+    assert "Not decided: authority_unreachable   HTTP 503" in down.stdout
