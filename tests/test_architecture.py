@@ -71,7 +71,7 @@ ON_ANOTHER_LEVEL = ("config.file", "config.documents", "config.catalog", "config
 # The layers that may import each library and each impure module of the standard library.
 PLACES = {
     "jwt": ("spec", *CONVENIENCES),
-    "cryptography": ("spec", "core", *CONVENIENCES),
+    "cryptography": ("config", "spec", "core", *CONVENIENCES),  # config/ only looks whether it has ML-DSA
     "awscrt": ("core",),
     "nacl": ("core",),
     "httpx": ("edge", *CONVENIENCES),

@@ -32,7 +32,8 @@ class ClientCredentials(SigningAuth):
     * *auth_method*: ``"client_secret_basic"`` sends them in the ``Authorization`` header, ``"client_secret_post"`` in
       the form. ``"private_key_jwt"`` signs an assertion with *private_key* instead (RFC 7523 section 2.2), and
       ``"tls_client_auth"`` uses the client certificate of the *transport* (RFC 8705 section 2); both need no secret.
-    * *private_key*: PEM text, or a private JWK as a mapping. *key_algorithm*: RS256, PS256, ES256, ES384 or EdDSA.
+    * *private_key*: PEM text, or a private JWK as a mapping. *key_algorithm*: RS256, PS256, ES256, ES384,
+      EdDSA or, with ``cryptography`` 48, ML-DSA-44, ML-DSA-65 or ML-DSA-87.
       *key_id*: the ``kid`` of assertions. *assertion_audience*: their ``aud``, which is the issuer identifier of the
       server; :meth:`from_issuer` knows it. *assertion_typ*: their ``typ``, ``None`` for none.
     * *dpop*: a :class:`DPoPKey` to which the tokens are bound (RFC 9449). Each request then has a proof.

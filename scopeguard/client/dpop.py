@@ -12,15 +12,18 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from scopeguard.config.checks import instance, path, text
+from scopeguard.config.ml_dsa import ML_DSA, check_available
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.dpop_client import make_proof
 from scopeguard.spec.jwks import parse_proof_key
+from scopeguard.spec.ml_dsa import MLDSAAlgorithm
 
 _GENERATORS: Final[Mapping[str, Callable[[], Any]]] = {
     "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate,
     "PS256": lambda: rsa.generate_private_key(public_exponent=65537, key_size=2048),
+    **{name: MLDSAAlgorithm(name).generate for name in ML_DSA},
 }
 
 
@@ -29,7 +32,8 @@ class DPoPKey:
 
     * *pem*: the private key as PEM text. *file*: the path of a file with it, which is read once. With neither, a key is
       generated, and lives as long as the object.
-    * *algorithm*: ``"ES256"``, ``"EdDSA"`` or ``"PS256"``. It must fit the key.
+    * *algorithm*: ``"ES256"``, ``"EdDSA"`` or ``"PS256"``; with ``cryptography`` 48 also ``"ML-DSA-44"``,
+      ``"ML-DSA-65"`` or ``"ML-DSA-87"``. It must fit the key.
 
     One key can serve several auth objects. ``repr`` shows the thumbprint only, and the object cannot be pickled.
 
@@ -43,6 +47,7 @@ class DPoPKey:
         text(algorithm, "dpop: algorithm", empty=False)
         if algorithm not in _GENERATORS:
             raise ConfigurationError(f"dpop: algorithm: {algorithm!r} is not one of {', '.join(sorted(_GENERATORS))}")
+        check_available((algorithm,), "dpop: algorithm")
         if pem is not None and file is not None:
             raise ConfigurationError("dpop: pem and file: set one of them")
         if file is not None:

@@ -8,14 +8,18 @@ from enum import StrEnum
 from typing import Final
 
 from scopeguard.config.checks import Converted, check_url, converted, flag, member, number, positive, strings, whole
+from scopeguard.config.ml_dsa import ML_DSA, check_available
 from scopeguard.errors import ConfigurationError
 
 DPOP_ALGORITHMS: Final = ("ES256", "PS256", "EdDSA", "Ed25519")
 """The algorithms of proofs that are accepted unless a setting says otherwise. All are asymmetric (RFC 9449 §4.3)."""
 
-SUPPORTED_DPOP_ALGORITHMS: Final = frozenset((*DPOP_ALGORITHMS, "ES384", "ES512", "PS384", "PS512", "RS256"))
+SUPPORTED_DPOP_ALGORITHMS: Final = frozenset((*DPOP_ALGORITHMS, "ES384", "ES512", "PS384", "PS512", "RS256", *ML_DSA))
 
 _MIN_KEY_BYTES: Final = 32
+# The members of the header of a proof beside the key, and the claims, in bytes.
+_OTHER_MEMBERS: Final = len('{"typ":"dpop+jwt","alg":"ML-DSA-65","jwk":{"kty":"AKP","alg":"ML-DSA-65","pub":""}}')
+_ROOM_FOR_CLAIMS: Final = 512
 
 
 class DPoPMode(StrEnum):
@@ -36,10 +40,12 @@ class DPoP:
     * *base_url*: scheme, host, port and, if a proxy removes a prefix from paths, that prefix, as clients see them. The
       ``htu`` of a proof is compared with it and with the path of the request. Default: the origin of the guard's
       resource. It is never taken from ``Host`` or a forwarded field.
-    * *algorithms*: the signature algorithms of proofs.
+    * *algorithms*: the signature algorithms of proofs. ``ML-DSA-44``, ``ML-DSA-65`` and ``ML-DSA-87`` (RFC 9964) need
+      ``cryptography`` 48.
     * *max_age*: for how many seconds after its ``iat`` a proof is accepted. *max_skew*: how many seconds an ``iat`` may
       be in the future.
-    * *max_proof_bytes*: the greatest length of a proof, in bytes.
+    * *max_proof_bytes*: the greatest length of a proof, in bytes. Proofs of ``ML-DSA-65`` and ``ML-DSA-87`` have more
+      than 8 KiB.
     * *strict_htu*: refuse an ``htu`` with a query or fragment instead of ignoring both.
     * *nonce_keys*: secrets of at least 32 bytes. With them, every proof needs a nonce of this API (RFC 9449 §9), which
       any process with the same secrets issues and recognises. The first secret seals new nonces; add a new secret in
@@ -83,6 +89,7 @@ class DPoP:
             if algorithm not in SUPPORTED_DPOP_ALGORITHMS:
                 known = ", ".join(sorted(SUPPORTED_DPOP_ALGORITHMS))
                 raise ConfigurationError(f"dpop: algorithms: {algorithm!r} is not supported; use one of {known}")
+        check_available(algorithms, "dpop: algorithms")
         object.__setattr__(self, "algorithms", algorithms)
         positive(self.max_age, "dpop: max_age")
         if number(self.max_skew, "dpop: max_skew") < 0:
@@ -90,6 +97,12 @@ class DPoP:
         positive(self.nonce_lifetime, "dpop: nonce_lifetime")
         for name in ("max_proof_bytes", "max_proofs", "max_proofs_per_key"):
             whole(getattr(self, name), f"dpop: {name}")
+        for algorithm in algorithms:
+            if self.max_proof_bytes < (needed := _usual_length(algorithm)):
+                raise ConfigurationError(
+                    f"dpop: max_proof_bytes: a proof of {algorithm} has about {needed} bytes, more than "
+                    f"{self.max_proof_bytes}; set 16384"
+                )
         for name in ("strict_htu", "trust_nonce_time", "replay_fail_open_dangerously"):
             flag(getattr(self, name), f"dpop: {name}")
         keys = strings(self.nonce_keys, "dpop: nonce_keys", empty=False)
@@ -98,3 +111,17 @@ class DPoP:
         object.__setattr__(self, "nonce_keys", keys)
         if self.trust_nonce_time and not keys:
             raise ConfigurationError("dpop: trust_nonce_time: has no effect without nonce_keys; set nonce_keys")
+
+
+def _usual_length(algorithm: str) -> int:
+    """Return the bytes of a proof of ML-DSA, 0 for another *algorithm*. The key in its header is encoded twice."""
+    sizes = ML_DSA.get(algorithm)
+    if sizes is None:
+        return 0
+    header = _encoded(_encoded(sizes.public_key) + _OTHER_MEMBERS)
+    return header + _ROOM_FOR_CLAIMS + _encoded(sizes.signature)
+
+
+def _encoded(octets: int) -> int:
+    """Return the length of *octets* in base64url without padding."""
+    return (octets * 8 + 5) // 6

@@ -55,7 +55,8 @@ class Introspection:
     * ``client_id``: the id of this API at the authorization server. Signed answers need it as well.
     * ``client_secret``: its secret.
     * ``private_key``: the key that signs assertions (RFC 7523 §2.2): PEM text, or a private JWK as a mapping.
-    * ``key_algorithm``: the algorithm of the assertions: RS256, PS256, ES256, ES384 or EdDSA. It must fit the key.
+    * ``key_algorithm``: the algorithm of the assertions: RS256, PS256, ES256, ES384, EdDSA or, with ``cryptography``
+      48, ML-DSA-44, ML-DSA-65 or ML-DSA-87. It must fit the key.
     * ``key_id``: the ``kid`` in the header of assertions. ``None`` sends none.
     * ``assertion_audience``: the ``aud`` of assertions. ``None`` uses the issuer's identifier.
     * ``assertion_typ``: the ``typ`` in the header of assertions. ``None`` sends none.

@@ -36,6 +36,7 @@ from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
+from scopeguard.config.ml_dsa import ML_DSA, check_available
 from scopeguard.config.status_list import StatusListPolicy, check_policy
 from scopeguard.errors import ConfigurationError, Reason
 from scopeguard.scopes import ScopeVocabulary
@@ -43,7 +44,9 @@ from scopeguard.scopes import ScopeVocabulary
 DEFAULT_ALGORITHMS: Final = ("RS256", "PS256", "ES256", "ES384", "EdDSA", "Ed25519")
 """Signature algorithms accepted unless an issuer says otherwise (RFC 9068 section 2.1 makes RS256 mandatory)."""
 
-SUPPORTED_ALGORITHMS: Final = frozenset((*DEFAULT_ALGORITHMS, "RS384", "RS512", "PS384", "PS512", "ES512", "ES256K"))
+SUPPORTED_ALGORITHMS: Final = frozenset(
+    (*DEFAULT_ALGORITHMS, "RS384", "RS512", "PS384", "PS512", "ES512", "ES256K", *ML_DSA)
+)
 """Every algorithm that can be configured. ``none`` and the symmetric ``HS*`` cannot."""
 
 MAX_LEEWAY: Final = 300.0  # RFC 7519 section 4.1.4: "no more than a few minutes"
@@ -157,7 +160,7 @@ class Issuer:
     * ``canonicalize_audience``: compare audiences that are URLs without the case of their scheme and host. Only with
       ``Guard(profile="mcp")``, because the other standards compare audiences exactly.
     * ``algorithms``: the signature algorithms that are accepted. ``none`` and symmetric algorithms cannot be
-      configured (RFC 8725 §3.1).
+      configured (RFC 8725 §3.1). ``ML-DSA-44``, ``ML-DSA-65`` and ``ML-DSA-87`` (RFC 9964) need ``cryptography`` 48.
     * ``typ``: the accepted ``typ`` header values. ``None`` among them stands for a token without ``typ``. ``at+jwt``
       applies all rules of RFC 9068. For other types, the claims must distinguish an access token from an ID token.
       ``typ="at+jwt"`` accepts RFC 9068 tokens only. The types of other kinds of tokens (``logout+jwt``,
@@ -447,6 +450,7 @@ class Issuer:
             if algorithm not in SUPPORTED_ALGORITHMS:
                 known = ", ".join(sorted(SUPPORTED_ALGORITHMS))
                 raise ConfigurationError(f"algorithms: {algorithm!r} is not supported; use one of {known}")
+        check_available(algorithms, "algorithms")
         return algorithms
 
     def _check_types(self) -> frozenset[str | None]:

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import check_form, instance, methods, text, whole
 from scopeguard.config.dpop import SUPPORTED_DPOP_ALGORITHMS, DPoP
+from scopeguard.config.ml_dsa import ML_DSA, is_available
 from scopeguard.devserver.faults import Endpoint, Faults
 from scopeguard.devserver.grants import GRANTS, Grant, GrantRequest, Parameters, UsedAssertions
 from scopeguard.devserver.keys import KeyRing, compact
@@ -55,7 +56,10 @@ _PATHS: Final[Mapping[Endpoint, str]] = {
     Endpoint.REVOCATION: "/revoke",
     Endpoint.JWKS: "/jwks",
 }
-_PROOFS: Final = DPoP(algorithms=sorted(SUPPORTED_DPOP_ALGORITHMS))
+_PROOFS: Final = DPoP(
+    algorithms=sorted(SUPPORTED_DPOP_ALGORITHMS if is_available() else SUPPORTED_DPOP_ALGORITHMS - set(ML_DSA)),
+    max_proof_bytes=16384,
+)
 _PROOF_ERROR: Final = "invalid_dpop_proof"
 MOST_REQUESTS: Final = 1000
 OPAQUE_PREFIX: Final = "sg-opaque-"

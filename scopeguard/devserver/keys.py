@@ -1,7 +1,7 @@
 """The signing keys of the development authorization server.
 
 Keys are in memory only, and new at every start, unless a path for a key file is given. ``cryptography`` generates the
-keys, and PyJWT signs with them and converts them to JWKs.
+keys, and PyJWT signs with them and converts them to JWKs, except for ML-DSA.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from jwt.exceptions import PyJWTError
 
 from scopeguard.config import checks
 from scopeguard.config.checks import methods, number, text
+from scopeguard.config.ml_dsa import ML_DSA, check_available
 from scopeguard.errors import ConfigurationError
+from scopeguard.spec.ml_dsa import MLDSAAlgorithm
 
 _RSA_BITS: Final = 2048
 
@@ -40,18 +42,21 @@ _GENERATORS: Final[Mapping[str, Callable[[], Any]]] = {
     "ES256K": lambda: ec.generate_private_key(ec.SECP256K1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate,
     "Ed25519": ed25519.Ed25519PrivateKey.generate,
+    **{name: MLDSAAlgorithm(name).generate for name in ML_DSA},
 }
 # RFC 9864 names EdDSA over Curve25519 "Ed25519". PyJWT has it under the older name; the signatures are the same.
 _ALGORITHMS: Final[Mapping[str, Any]] = {
-    name: get_default_algorithms()["EdDSA" if name == "Ed25519" else name] for name in _GENERATORS
+    name: MLDSAAlgorithm(name) if name in ML_DSA else get_default_algorithms()["EdDSA" if name == "Ed25519" else name]
+    for name in _GENERATORS
 }
-_JWK_MEMBERS: Final = ("kty", "crv", "x", "y", "n", "e")
+_JWK_MEMBERS: Final = ("kty", "crv", "x", "y", "n", "e", "pub")
 
 
-def _check_algorithm(algorithm: object) -> None:
+def _check_algorithm(algorithm: str) -> None:
     text(algorithm, "algorithm")
     if algorithm not in _GENERATORS:
         raise ConfigurationError(f"algorithm: must be one of {', '.join(_GENERATORS)}, not {algorithm!r}")
+    check_available((algorithm,), "algorithm")
 
 
 def base64url(data: bytes) -> str:
@@ -85,6 +90,9 @@ class SigningKey:
     def from_private_jwk(cls, jwk: Mapping[str, Any]) -> Self:
         """Return the key in *jwk*, which must have ``kid`` and ``alg``."""
         algorithm = jwk["alg"]
+        if algorithm in ML_DSA:
+            check_available((algorithm,), "algorithm")
+            return cls(kid=jwk["kid"], algorithm=algorithm, private_key=MLDSAAlgorithm(algorithm).from_jwk(jwk))
         name = "EdDSA" if algorithm == "Ed25519" else algorithm
         return cls(kid=jwk["kid"], algorithm=algorithm, private_key=PyJWK(dict(jwk), algorithm=name).key)
 

@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, E
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from scopeguard.config.ml_dsa import ML_DSA, check_available
 from scopeguard.errors import ConfigurationError
+from scopeguard.spec.ml_dsa import MLDSAAlgorithm
 from scopeguard.spec.token_endpoint import basic_authorization
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -31,7 +33,7 @@ _SIGNING: Final[Mapping[str, tuple[type, type[EllipticCurve] | None]]] = {
     "EdDSA": (Ed25519PrivateKey, None),
 }
 
-_PUBLIC_MEMBERS: Final = ("kty", "crv", "x", "y", "n", "e")
+_PUBLIC_MEMBERS: Final = ("kty", "crv", "x", "y", "n", "e", "alg", "pub")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +48,10 @@ class Proof:
 class AssertionKey:
     """A private key for ``private_key_jwt``, parsed once.
 
-    *material* is PEM text or a JWK as a dict. *algorithm* is one of RS256, PS256, ES256, ES384, EdDSA. *kid* goes into
-    the header, so that the server finds the public key. Raises :class:`ConfigurationError` if *material* is not a
-    private key for *algorithm*; *setting* is its name in the message.
+    *material* is PEM text or a JWK as a dict. *algorithm* is one of RS256, PS256, ES256, ES384, EdDSA and, with
+    ``cryptography`` 48, ML-DSA-44, ML-DSA-65, ML-DSA-87. *kid* goes into the header, so that the server finds the
+    public key. Raises :class:`ConfigurationError` if *material* is not a private key for *algorithm*; *setting* is its
+    name in the message.
     """
 
     material: str | Mapping[str, Any] = field(repr=False)
@@ -58,8 +61,10 @@ class AssertionKey:
     _key: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.algorithm not in _SIGNING:
-            raise ConfigurationError(f"{self.setting}: algorithm {self.algorithm!r} is not one of {sorted(_SIGNING)}")
+        if self.algorithm not in _SIGNING and self.algorithm not in ML_DSA:
+            known = sorted((*_SIGNING, *ML_DSA))
+            raise ConfigurationError(f"{self.setting}: algorithm {self.algorithm!r} is not one of {known}")
+        check_available((self.algorithm,), self.setting)
         implementation = _implementation(self.algorithm)
         try:
             if isinstance(self.material, str):
@@ -86,10 +91,12 @@ class AssertionKey:
 
 
 def _implementation(algorithm: str) -> Any:
-    """Return PyJWT's implementation of *algorithm*.
+    """Return PyJWT's implementation of *algorithm*, or that of :mod:`scopeguard.spec.ml_dsa`, which PyJWT lacks.
 
     PyJWT is imported here because the import takes 20 ms and only ``private_key_jwt`` needs it.
     """
+    if algorithm in ML_DSA:
+        return MLDSAAlgorithm(algorithm)
     from jwt.algorithms import get_default_algorithms  # noqa: PLC0415
 
     return get_default_algorithms()[algorithm]
@@ -97,6 +104,8 @@ def _implementation(algorithm: str) -> Any:
 
 def _fits(algorithm: str, key: object) -> bool:
     """Return whether *key* is a private key for *algorithm*. PyJWT before 2.11 does not check this for PEM text."""
+    if algorithm in ML_DSA:
+        return MLDSAAlgorithm(algorithm).fits(key)
     kind, curve = _SIGNING[algorithm]
     return isinstance(key, kind) and (curve is None or isinstance(getattr(key, "curve", None), curve))
 

@@ -1,4 +1,5 @@
-"""Parse JWK Sets and choose the keys that may verify a signature: RFC 7517, RFC 7518 section 6, RFC 8037.
+"""Parse JWK Sets and choose the keys that may verify a signature: RFC 7517, RFC 7518 section 6, RFC 8037,
+RFC 9964.
 
 A document becomes a :class:`KeySet`. A key that is broken, weak or unsupported is left out with the reason, and the
 other keys stay usable. Key objects are built once, here, so verifying a signature parses nothing.
@@ -30,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
+from scopeguard.config.ml_dsa import ML_DSA, load_class
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.jws import decode_base64url, strip_padding
 from scopeguard.spec.signatures import Backends, PublicKey, Verifier, prepare_verifier
@@ -51,9 +53,15 @@ _CURVES: Final[Mapping[str, tuple[EllipticCurve, int, str]]] = {
     "P-521": (SECP521R1(), 66, "ES512"),
     "secp256k1": (SECP256K1(), 32, "ES256K"),
 }
-_PRIVATE_MEMBERS: Final = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")
+_PRIVATE_MEMBERS: Final = ("d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv")
+_NUMBERS: Final = ("n", "e", "x", "y", "pub")
 _ENCRYPTION_OPERATIONS: Final = frozenset(("encrypt", "decrypt", "wrapKey", "unwrapKey", "deriveKey", "deriveBits"))
-_THUMBPRINT_MEMBERS: Final = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x"), "RSA": ("e", "kty", "n")}
+_THUMBPRINT_MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "AKP": ("alg", "kty", "pub"),
+    "EC": ("crv", "kty", "x", "y"),
+    "OKP": ("crv", "kty", "x"),
+    "RSA": ("e", "kty", "n"),
+}
 
 # RFC 7518 section 3.3: "A key of size 2048 bits or larger MUST be used with these algorithms." Section 3.5 agrees.
 _MIN_RSA_BITS: Final = 2048
@@ -191,6 +199,9 @@ def parse_key_set(
     * is weak or absurd: RSA below 2048 or above 8192 bits, an even modulus, an exponent that is even, below 3 or above
       2**32-1, a modulus of CVE-2017-15361, an EC point that is not on its curve, an Ed25519 point of small order.
 
+    A key of ``kty`` AKP (RFC 9964) must have ``alg``, and a ``pub`` of the length for it. It is not supported if the
+    installed ``cryptography`` lacks ML-DSA.
+
     NOT checked: the size of *document* in bytes, which the caller bounds. ``x5c`` and ``x5u`` are not read.
 
     *padded*: the numbers of a key may have base64 padding, which RFC 7518 section 2 forbids.
@@ -284,11 +295,11 @@ def _parse_key(jwk: object, backends: Backends) -> VerificationKey:
     _check_purpose(jwk)
     read = _READERS.get(kty) if isinstance(kty, str) else None
     if read is None:
-        raise _UnsupportedKey(f"kty {_printable(kty)} is not RSA, EC or OKP")
+        raise _UnsupportedKey(f"kty {_printable(kty)} is not RSA, EC, OKP or AKP")
     try:
         public_key, algorithms, signature_octets = read(jwk)
-    except UnsupportedAlgorithm:
-        raise _UnsupportedKey("the installed OpenSSL cannot use this kind of key") from None
+    except (UnsupportedAlgorithm, ImportError):
+        raise _UnsupportedKey("the installed cryptography or OpenSSL cannot use this kind of key") from None
     except ValueError:
         # Above all an EC point that is not on its curve. RFC 8725 section 3.4: "The JWS/JWE library itself must
         # validate these inputs before using them, or it must use underlying cryptographic libraries that do so (or
@@ -321,7 +332,7 @@ def _strip_number_padding(jwk: object) -> object:
     """Return *jwk* with its numbers unpadded, as its thumbprint needs them too."""
     if not isinstance(jwk, Mapping) or is_ambiguous(jwk):
         return jwk
-    return {k: strip_padding(v) if k in ("n", "e", "x", "y") and isinstance(v, str) else v for k, v in jwk.items()}
+    return {k: strip_padding(v) if k in _NUMBERS and isinstance(v, str) else v for k, v in jwk.items()}
 
 
 def _check_purpose(jwk: Mapping[str, Any]) -> None:
@@ -418,29 +429,52 @@ def _read_okp(jwk: Mapping[str, Any]) -> _ParsedKey:
     return Ed25519PublicKey.from_public_bytes(x), _ED25519_NAMES, 64
 
 
+def _read_akp(jwk: Mapping[str, Any]) -> _ParsedKey:
+    # RFC 9964 section 3: "The alg JSON Web Key Parameter [...] is REQUIRED for all AKP keys."
+    if "alg" not in jwk:
+        raise _InvalidKey("alg is missing, which a key of kty AKP needs")
+    alg = jwk["alg"]
+    sizes = ML_DSA.get(alg) if isinstance(alg, str) else None
+    if sizes is None:
+        raise _UnsupportedKey(f"alg {_printable(alg)} is not one of {', '.join(ML_DSA)}")
+    pub = _octets(jwk, "pub")
+    if len(pub) != sizes.public_key:
+        raise _InvalidKey(f"pub is not {sizes.public_key} octets")
+    return load_class(alg, "PublicKey").from_public_bytes(pub), frozenset((alg,)), sizes.signature
+
+
 _READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], _ParsedKey]]] = {
     "RSA": _read_rsa,
     "EC": _read_ec,
     "OKP": _read_okp,
+    "AKP": _read_akp,
 }
 
 
 def thumbprint(jwk: Mapping[str, Any]) -> str:
-    """Return the SHA-256 thumbprint of *jwk*, an RSA, EC or OKP key: RFC 7638 section 3, RFC 8037 section 2.
+    """Return the SHA-256 thumbprint of *jwk*: RFC 7638 section 3, RFC 8037 section 2, RFC 9964 section 6.
 
     The members are used as given. NOT checked: that they describe a valid key. Raises :class:`ValueError` for another
-    ``kty``, and for a member that is missing or not a string.
+    ``kty`` than RSA, EC, OKP and AKP, and for a member that is missing or not a string.
+    """
+    canonical = json.dumps(thumbprint_members(jwk), separators=(",", ":"), ensure_ascii=False)
+    return base64.urlsafe_b64encode(hashlib.sha256(canonical.encode()).digest()).rstrip(b"=").decode("ascii")
+
+
+def thumbprint_members(jwk: Mapping[str, Any]) -> dict[str, str]:
+    """Return the members of *jwk* that its thumbprint covers, which are those that a public key needs.
+
+    Raises :class:`ValueError` as :func:`thumbprint` does.
     """
     kty = jwk.get("kty")
     names = _THUMBPRINT_MEMBERS.get(kty) if isinstance(kty, str) else None
     if names is None:
-        raise ValueError("kty is not RSA, EC or OKP")
-    members = {name: jwk.get(name) for name in names}
-    if not all(isinstance(value, str) for value in members.values()):
-        raise ValueError(f"one of {', '.join(names)} is missing or not a string")
+        raise ValueError("kty is not RSA, EC, OKP or AKP")
     # RFC 7638 section 3 orders the members lexicographically by name; _THUMBPRINT_MEMBERS lists them in that order.
-    canonical = json.dumps(members, separators=(",", ":"), ensure_ascii=False)
-    return base64.urlsafe_b64encode(hashlib.sha256(canonical.encode()).digest()).rstrip(b"=").decode("ascii")
+    members = {name: value for name in names if isinstance(value := jwk.get(name), str)}
+    if len(members) != len(names):
+        raise ValueError(f"one of {', '.join(names)} is missing or not a string")
+    return members
 
 
 def _printable(value: object) -> str:

@@ -1,4 +1,6 @@
-"""Verify signatures with ``cryptography``, or with a faster library that the operator configures: RFC 7518, RFC 8037.
+"""Verify signatures with ``cryptography``, or with a faster library that the operator configures.
+
+The algorithms are those of RFC 7518, RFC 8037 and RFC 9964.
 
 A verifier is built once for a key and an algorithm and called for each token. The form and the length of a signature
 are checked before the call, by :meth:`~scopeguard.spec.jwks.VerificationKey.verify`.
@@ -29,7 +31,16 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 
-PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+
+class MLDSAPublicKey(Protocol):
+    """A public key of ML-DSA, from ``cryptography`` 48 or newer, which has a class for each parameter set."""
+
+    def verify(self, signature: bytes, data: bytes, /) -> None:
+        """Raise ``InvalidSignature`` unless *signature* is the one of *data*, with an empty context."""
+        ...
+
+
+PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | MLDSAPublicKey
 
 Verifier = Callable[[bytes, bytes], bool]
 """Takes the signed octets and a signature in the form and length of RFC 7518 section 3; returns whether it is valid."""
@@ -49,7 +60,7 @@ class SignatureBackend(Protocol):
         ...
 
     def prepare(self, algorithm: str, public_key: PublicKey, /) -> Verifier | None:
-        """Return a verifier for *algorithm*, a name of RFC 7518 section 3.1, with *public_key*, which fits it.
+        """Return a verifier for *algorithm*, such as ``"RS256"``, with *public_key*, which fits it.
 
         Return ``None`` if the library does not support this algorithm or this key. The next backend is then tried, and
         ``cryptography`` last. ``prepare`` is called once for a key and an algorithm, at the first token. The verifier
@@ -112,15 +123,15 @@ _HASHES: Final[Mapping[str, HashAlgorithm]] = {
 
 def _cryptography_verifier(algorithm: str, public_key: PublicKey) -> Verifier:
     match public_key:
-        case Ed25519PublicKey():
-            return _verifier(public_key.verify)
         case EllipticCurvePublicKey():
             return _ecdsa_verifier(public_key, _HASHES[algorithm])
-        case _:
+        case RSAPublicKey():
             digest = _HASHES[algorithm]
             # RFC 7518 section 3.5: "The size of the salt value is the same size as the hash function output."
             pss = PSS(MGF1(digest), digest.digest_size)
             return _verifier(public_key.verify, pss if algorithm.startswith("PS") else PKCS1v15(), digest)
+        case _:  # Ed25519 and ML-DSA. RFC 9964 section 5: "The ctx parameter MUST be the empty string", the default.
+            return _verifier(public_key.verify)
 
 
 def _verifier(check: Callable[..., None], *parameters: object) -> Verifier:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.config.checks import function, items, methods, strings, text, whole
-from scopeguard.config.issuer import Issuer
+from scopeguard.config.issuer import DEFAULT_ALGORITHMS, Issuer
 from scopeguard.devserver.authority import OPAQUE_PREFIX, Authority
 from scopeguard.devserver.faults import Endpoint, Mode, Outage, Switch
 from scopeguard.devserver.keys import KeyRing, SigningKey, compact
@@ -40,7 +40,7 @@ class FakeAuthority:
     """An :class:`~scopeguard.devserver.authority.Authority` in process, with a clock and a transport for guards.
 
     * ``url``: the issuer. ``audience``: the API under test, and the ``aud`` of its tokens.
-    * ``algorithm``: the algorithm of its signatures. ES256 keys are quick to generate.
+    * ``algorithm``: the algorithm of its signatures, ``"ML-DSA-65"`` among them. ES256 keys are quick to generate.
     * ``scopes``: the scopes that its client ``client`` may get.
     * ``clients``: further clients, besides ``client`` and ``api``. The client ``api`` may introspect tokens for
       *audience*.
@@ -115,8 +115,10 @@ class FakeAuthority:
 
     @property
     def issuer(self) -> Issuer:
-        """The settings with which a guard trusts this authority."""
-        return Issuer(self.url, audience=self.audience)
+        """The settings with which a guard trusts this authority: the default ones, and its algorithm."""
+        algorithm = self.authority.keys.algorithm
+        more = () if algorithm in DEFAULT_ALGORITHMS else (algorithm,)
+        return Issuer(self.url, audience=self.audience, algorithms=(*DEFAULT_ALGORITHMS, *more))
 
     @property
     def requests(self) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from scopeguard.config.checks import instance
+from scopeguard.config.ml_dsa import is_available
 from scopeguard.devserver.keys import SigningKey, base64url
 from scopeguard.testing.fake import FakeAuthority
 from scopeguard.testing.forgeries.forge import BadToken, Corpus, Forge
@@ -34,7 +35,7 @@ def bad_keys(authority: FakeAuthority) -> Mapping[str, BadToken]:
     instance(authority, FakeAuthority, "authority", "a FakeAuthority")
     forge = Forge(authority)
     corpus = Corpus()
-    for publish in (_purposes, _secrets, _weak_rsa, _odd_curves):
+    for publish in (_purposes, _secrets, _weak_rsa, _odd_curves, _ml_dsa):
         publish(forge, corpus)
     return MappingProxyType(corpus.tokens)
 
@@ -54,7 +55,8 @@ def _purposes(forge: Forge, corpus: Corpus) -> None:
         ("ops-empty", {"use": None, "key_ops": []}, "J-17"),
         ("alg-of-encryption", {"alg": "ECDH-ES"}, "J-15"),
         ("alg-of-another", {"alg": "ES384"}, "J-15"),
-        ("kty-unknown", {"kty": "AKP"}, "J-22"),
+        ("kty-unknown", {"kty": "PQC"}, "J-22"),
+        ("kty-akp", {"kty": "AKP"}, "PQ-01"),
     ):
         key = SigningKey.generate("ES256", kid=f"key-{name}")
         jwk = {member: value for member, value in {**key.public_jwk(), **members}.items() if value is not None}
@@ -150,6 +152,31 @@ def _odd_curves(forge: Forge, corpus: Corpus) -> None:
     text = forge.text(forge.header(key))
     forged = base64url(b"\x01" + bytes(63))
     corpus.bad(key.kid, f"{text}.{forged}", "for a point of small order, anyone can make a signature", "J-35")
+
+
+def _ml_dsa(forge: Forge, corpus: Corpus) -> None:
+    """Add keys of ML-DSA (RFC 9964), unless ``cryptography`` lacks it."""
+    if not is_available():
+        return
+    pub = SigningKey.generate("ML-DSA-65").public_jwk()["pub"]
+    for name, members, why in (
+        ("without-alg", {"alg": None}, "an AKP key needs alg (RFC 9964 section 3)"),
+        ("alg-of-another-set", {"alg": "ML-DSA-44"}, "pub has another length than alg requires"),
+        ("alg-es256", {"alg": "ES256"}, "ES256 does not use keys of kty AKP"),
+        ("alg-list", {"alg": ["ML-DSA-65"]}, "alg is not a string"),
+        ("without-pub", {"pub": None}, "there is no public key"),
+        ("pub-short", {"pub": pub[:-4]}, "pub is too short"),
+        ("pub-long", {"pub": pub + "AAAA"}, "pub is too long"),
+        ("pub-empty", {"pub": ""}, "pub is empty"),
+        ("pub-of-another", {"pub": pub}, "another key has signed the token"),
+        ("kty-okp", {"kty": "OKP", "crv": "Ed25519"}, "kty is not AKP"),
+        ("use-enc", {"use": "enc"}, "the key is not for signatures"),
+    ):
+        key = SigningKey.generate("ML-DSA-65", kid=f"key-ml-dsa-{name}")
+        jwk = {member: value for member, value in {**key.public_jwk(), **members}.items() if value is not None}
+        _add(forge, corpus, key, jwk, why, "PQ-01", "J-22")
+    key = SigningKey.generate("ML-DSA-65", kid="key-leaked-ml-dsa")
+    _add(forge, corpus, key, {**key.private_jwk(), "use": "sig"}, "the key set contains the seed", "PQ-01", "J-23")
 
 
 def _with_short_coordinate() -> SigningKey:

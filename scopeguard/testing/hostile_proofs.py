@@ -4,11 +4,14 @@
 def test_a_bad_proof_is_refused(name, client, authority):
     bad = bad_proofs(authority, uri="https://api.test/rows")[name]
     assert client.get("/rows", headers=bad.headers).status_code == bad.status, bad.why
+
+Longer than 400 lines because each bad proof stands beside those of its kind, with its reason.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +21,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric import rsa, utils
 
 from scopeguard.config.checks import check_url, instance, text
+from scopeguard.config.ml_dsa import is_available
 from scopeguard.devserver.keys import SigningKey, base64url, compact, json_bytes
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules.rule import METHODS
@@ -90,7 +94,7 @@ def bad_proofs(
         raise ConfigurationError("method: must be one that the IANA registry lists, in capitals, as in 'POST'")
     text(scope, "scope")
     forge = _Forge(authority, target, method, scope)
-    for add in (_forms, _headers, _keys, _signatures, _claims, _uris, _times, _bindings):
+    for add in (_forms, _headers, _keys, _signatures, _claims, _uris, _times, _bindings, _ml_dsa):
         add(forge)
     return MappingProxyType(forge.proofs)
 
@@ -395,3 +399,53 @@ def _bindings(forge: _Forge) -> None:
     add(
         "stolen-with-proof", forge.good(), "a proof does not help a bearer token", "D-45", scheme="Bearer", error=_TOKEN
     )
+
+
+def _ml_dsa(forge: _Forge) -> None:
+    """Add proofs with keys of ML-DSA (RFC 9964), unless ``cryptography`` lacks it. The token is bound to such a key."""
+    if not is_available():
+        return
+    key, wider = ProofKey("ML-DSA-44"), ProofKey("ML-DSA-65")
+    token = forge.authority.mint(forge.scope, claims=key.confirmation)
+    jwk, ath = key.jwk, token_hash(token)
+
+    def add(name: str, why: str, *rules: str, signer: SigningKey = key.signing, **header: Any) -> None:
+        proof = forge.sign(forge.header(**{"alg": "ML-DSA-44", "jwk": jwk, **header}), forge.claims(ath=ath), signer)
+        forge.add(f"ml-dsa-{name}", proof, why, *rules, token=token)
+
+    private = key.signing.private_jwk()["priv"]
+    add("alg-of-another-set", "the key is for another parameter set", "PQ-02", "D-16", alg="ML-DSA-65")
+    add("alg-es256", "the key is for ML-DSA", "PQ-02", "D-16", alg="ES256")
+    add("alg-lower-case", "names of algorithms are compared exactly", "PQ-03", "D-11", alg="ml-dsa-44")
+    add("key-for-es256", "the key is for ES256", "PQ-02", "D-16", jwk=forge.key.jwk)
+    add("key-of-another-set", "the key is for another parameter set", "PQ-02", "D-16", jwk=wider.jwk)
+    add("key-without-alg", "an AKP key needs alg", "PQ-01", "D-16", jwk={k: v for k, v in jwk.items() if k != "alg"})
+    add(
+        "key-with-wrong-alg",
+        "pub has another length",
+        "PQ-01",
+        "D-16",
+        alg="ML-DSA-65",
+        jwk={**jwk, "alg": "ML-DSA-65"},
+    )
+    add("key-without-pub", "there is no key", "PQ-01", "D-16", jwk={k: v for k, v in jwk.items() if k != "pub"})
+    add("key-private", "the key has its seed", "PQ-01", "D-14", jwk={**jwk, "priv": private})
+    add("key-short", "pub is too short", "PQ-01", "D-16", jwk={**jwk, "pub": jwk["pub"][:-4]})
+    add("key-kty-okp", "kty is not AKP", "PQ-01", "D-16", jwk={**jwk, "kty": "OKP", "crv": "Ed25519", "x": jwk["pub"]})
+    add("signature-of-another-key", "another key has signed", "D-12", signer=ProofKey("ML-DSA-44").signing)
+    add("signature-of-another-set", "another parameter set has signed", "PQ-04", "D-12", signer=wider.signing)
+    signed = forge.sign(forge.header(alg="ML-DSA-44", jwk=jwk), forge.claims(ath=ath), key.signing).rpartition(".")[0]
+    raw = key.signing.sign(signed.encode("ascii"))
+    for name, signature, why in (
+        ("truncated", raw[:-1], "the signature is too short"),
+        ("lengthened", raw + b"\0", "the signature is too long"),
+        ("zero", bytes(len(raw)), "the signature is zero"),
+        ("flipped", bytes([raw[0] ^ 1]) + raw[1:], "a bit of the signature is flipped"),
+        ("context", key.signing.private_key.sign(signed.encode("ascii"), b"dpop"), "the context must be empty"),
+    ):
+        proof = f"{signed}.{base64url(signature)}"
+        forge.add(f"ml-dsa-signature-{name}", proof, why, "PQ-04", "D-12", token=token)
+    unsigned = base64url(json_bytes(forge.header(alg="HS256", jwk=jwk))) + "." + signed.partition(".")[2]
+    tag = hmac.new(key.signing.private_key.public_key().public_bytes_raw(), unsigned.encode("ascii"), hashlib.sha256)
+    symmetric = f"{unsigned}.{base64url(tag.digest())}"
+    forge.add("ml-dsa-hs256", symmetric, "the secret of the HMAC is the public key", "D-11", "D-15", token=token)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from scopeguard.config.checks import flag, instance, number
 from scopeguard.testing.fake import FakeAuthority
-from scopeguard.testing.forgeries import algorithms, claims, confusion, encryption, headers, structure
+from scopeguard.testing.forgeries import algorithms, claims, confusion, encryption, headers, ml_dsa, structure
 from scopeguard.testing.forgeries.forge import BadToken, Corpus, Forge
 
 __all__ = ["BadToken", "bad_tokens"]
@@ -28,8 +28,9 @@ def bad_tokens(authority: FakeAuthority, *, leeway: float = 30.0, strict: bool =
     * *leeway*: the leeway of the guard, in seconds.
     * *strict*: include the tokens that only ``Issuer(..., typ="at+jwt")`` refuses.
 
-    Most tokens are signed with keys of the authority for RS256, PS256, ES256, ES384 and EdDSA, which it publishes from
-    then on. A guard that fetched the key set before needs to fetch it again.
+    Most tokens are signed with keys of the authority for RS256, PS256, ES256, ES384 and EdDSA, and for ML-DSA if
+    ``cryptography`` has it. The authority publishes these keys from then on. A guard that fetched the key set before
+    needs to fetch it again.
 
     Not included: header values that are not tokens (control characters, non-ASCII), tokens for bad key sets
     (:func:`~scopeguard.testing.bad_keys`), proofs of possession (RFC 9449), and bad introspection answers.
@@ -44,6 +45,6 @@ def bad_tokens(authority: FakeAuthority, *, leeway: float = 30.0, strict: bool =
     flag(strict, "strict")
     forge = Forge(authority, leeway=leeway)
     corpus = Corpus()
-    for kind in (structure, algorithms, headers, claims, confusion, encryption):
+    for kind in (structure, algorithms, headers, claims, confusion, encryption, ml_dsa):
         kind.add_all(forge, corpus)
     return MappingProxyType({name: bad for name, bad in corpus.tokens.items() if strict or not bad.strict})

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from scopeguard.devserver.keys import SigningKey, compact
 from scopeguard.spec.dpop import token_hash
-from scopeguard.spec.jwks import thumbprint
-
-_MEMBERS: Final = ("kty", "crv", "x", "y", "n", "e")
+from scopeguard.spec.jwks import thumbprint, thumbprint_members
 
 
 class ProofKey:
-    """The key of a client that sends DPoP proofs (RFC 9449).
+    """The key of a client that sends DPoP proofs (RFC 9449). *algorithm* is that of its signatures.
 
     >>> key = ProofKey()
     >>> token = authority.mint("read", bound_to=key)
@@ -23,7 +21,7 @@ class ProofKey:
 
     def __init__(self, algorithm: str = "ES256") -> None:
         self.signing: SigningKey = SigningKey.generate(algorithm, kid="proof")
-        self.jwk: dict[str, Any] = {k: v for k, v in self.signing.public_jwk().items() if k in _MEMBERS}
+        self.jwk: dict[str, Any] = dict(thumbprint_members(self.signing.public_jwk()))
         self.thumbprint: str = thumbprint(self.jwk)
 
     @property

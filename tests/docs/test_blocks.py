@@ -29,6 +29,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 import scopeguard
+from algorithms import ML_DSA_HERE
 from documentation import BLOCKS, NAMED, README, run
 from environment import ROOT, plain_environment
 from loopback import Certificates
@@ -506,6 +507,18 @@ def _check_dpop(authority: FakeAuthority) -> None:
     assert client.get("/rows", headers=headers).status_code == 401
 
 
+def _check_post_quantum(authority: FakeAuthority) -> None:
+    if not ML_DSA_HERE:
+        with pytest.raises(scopeguard.ConfigurationError, match="cryptography 48"):
+            run("post_quantum")
+        return
+    client = TestClient(GuardMiddleware(asgi_app(), guard=run("post_quantum")["guard"]))
+    key = ProofKey("ML-DSA-65")
+    token = authority.mint("read", claims=key.confirmation, algorithm="ML-DSA-65")
+    headers = key.headers(token, "GET", f"{API}/rows", at=authority.clock.wall())
+    assert client.get("/rows", headers=headers).status_code == 200
+
+
 def _check_mcp_verifier(_: FakeAuthority) -> None:
     provider = ModuleType("mcp.server.auth.provider")
     vars(provider)["AccessToken"] = dict
@@ -572,6 +585,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "flask": _check_flask,
     "rules": _check_rules,
     "dpop": _check_dpop,
+    "post_quantum": _check_post_quantum,
     "mutual_tls": _check_mutual_tls,
     "resource_metadata": _check_resource_metadata,
     "profiles": _check_profiles,

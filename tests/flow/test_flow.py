@@ -735,7 +735,7 @@ def test_key_set_is_accepted_with_its_two_content_types(bench: Any, authority: A
 def test_bad_key_affects_neither_the_set_nor_a_good_key_of_its_id(bench: Any, authority: Any):
     good = authority.key().public_jwk()
     leaked = SigningKey.generate("ES256", kid="leaked").private_jwk()
-    document = {"keys": [{**good, "x": "AA"}, {"kty": "AKP", "kid": good["kid"]}, leaked, good]}
+    document = {"keys": [{**good, "x": "AA"}, {"kty": "PQC", "kid": good["kid"]}, leaked, good]}
     with authority.mode("jwks", json_answer(document)):
         bench.judge(authority.mint())
         told = list(bench.script.sentences)

@@ -1,4 +1,4 @@
-"""Published vectors: Wycheproof, RFC 7520, RFC 7797, RFC 8037, ML-DSA, and the keys of PyJWT's tests.
+"""Published vectors: Wycheproof, RFC 7520, RFC 7797, RFC 8037, RFC 9964, and the keys of PyJWT's tests.
 
 Each one takes the path of a real token: :func:`parse_compact`, :func:`check_header` with every algorithm that could be
 configured, :func:`parse_key_set`, ``candidates``, ``verify``. ``DEVIATIONS`` lists each vector whose result differs
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import pytest
 
+from algorithms import ML_DSA_HERE
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.jwks import MalformedKeySet, VerificationKey, parse_configured_key_set, parse_key_set, thumbprint
 from scopeguard.spec.jws import decode_base64url
@@ -57,7 +58,7 @@ RAW: Final = {
     "rsa_signature_2048_sha256_test": ("RS256", 259),
     "rsa_pss_2048_sha256_mgf1_32_test": ("PS256", 108),
 }
-PRIVATE: Final = {"d", "p", "q", "dp", "dq", "qi", "oth"}
+PRIVATE: Final = {"d", "p", "q", "dp", "dq", "qi", "oth", "priv"}
 
 
 def b64(data: bytes) -> str:
@@ -211,8 +212,9 @@ def test_published_signatures_verify_for_supported_algorithms_only(vectors, judg
             if form in vector["output"]:
                 assert judge(json.dumps(vector["output"][form]), jwks) == "malformed_token"
     assert {answer: sorted(algorithms) for answer, algorithms in answers.items()} == {
-        "accepted": sorted(["RS256", "PS384", "ES512", "EdDSA"] * 2),
-        "algorithm_refused": ["HS256", "HS256", "HS256", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87"],
+        "accepted": sorted(["RS256", "PS384", "ES512", "EdDSA"] * 2 + list(ML_DSA_HERE)),
+        "algorithm_refused": ["HS256", "HS256", "HS256"],
+        **({} if ML_DSA_HERE else {"no usable key": ["ML-DSA-44", "ML-DSA-65", "ML-DSA-87"]}),
         "malformed_token": ["HS256"],  # RFC 7797: the payload is not encoded.
     }
 
@@ -222,7 +224,7 @@ def test_published_signatures_with_one_bit_flipped_are_refused(vectors, judge):
     count = 0
     for _, vector in published(vectors):
         compact = vector["output"].get("compact")
-        if compact is None or vector["input"]["alg"] not in ("RS256", "PS384", "ES512", "EdDSA"):
+        if compact is None or vector["input"]["alg"] not in ("RS256", "PS384", "ES512", "EdDSA", *ML_DSA_HERE):
             continue
         count += 1
         jwks = {"keys": [public_part(vector["input"]["key"])]}
@@ -231,7 +233,16 @@ def test_published_signatures_with_one_bit_flipped_are_refused(vectors, judge):
             octets = bytearray(decode_base64url(signature))
             octets[position] ^= 0x10
             assert judge(f"{signed}.{b64(bytes(octets))}", jwks) == "bad signature"
-    assert count == 8
+    assert count == 8 + len(ML_DSA_HERE)
+
+
+@pytest.mark.rule("PQ-01")
+def test_key_ids_of_rfc_9964_are_the_thumbprints_of_its_keys(vectors):
+    examples = [vector for _, vector in published(vectors) if str(vector["input"]["alg"]).startswith("ML-DSA")]
+    assert len(examples) == 3
+    for vector in examples:
+        header = json.loads(decode_base64url(vector["output"]["compact"].partition(".")[0]))
+        assert thumbprint(vector["input"]["key"]) == header["kid"]
 
 
 @pytest.mark.rule("J-44", "J-46", "X-18", "X-19")

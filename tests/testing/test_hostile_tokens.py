@@ -69,7 +69,7 @@ def world() -> World:
 def test_there_is_a_token_for_every_negative_line(world):
     covered = {rule for bad in world.tokens.values() for rule in bad.rules}
     assert lines(LINES) <= covered
-    assert covered - lines(LINES) <= {"G-08", "G-10"}
+    assert covered - lines(LINES) <= {"G-08", "G-10", "PQ-02", "PQ-03", "PQ-04"}
     assert len(world.tokens) > 500
 
 
