@@ -67,6 +67,10 @@ GUARD_KEY: Final = "scopeguard.guard"
 CONNECTION_KEY: Final = "scopeguard.connection"
 """The key in ``scope["state"]`` of what :func:`renew` needs, if *close_streams* is set."""
 
+RULE_KEY: Final = "scopeguard.rule"
+"""The key in the scope of a guard and its rule for the request, if the rule has a mode for proofs or a policy. A check
+inside the app that reads the token from another place applies both again."""
+
 _SECURE: Final = ("https", "wss")
 _STARTS: Final = frozenset(
     ("http.response.start", "websocket.accept", "websocket.close", "websocket.http.response.start")
@@ -281,6 +285,8 @@ class GuardMiddleware(Layer):
         connection may need it; or ``None`` after a refusal."""
         engine = self._engine
         sources = engine.sources if rule is None or rule.sources is None else engine.sources.only(rule.sources)
+        if rule is not None and (rule.dpop is not None or rule.policies):
+            scope[RULE_KEY] = (self.guard, rule)
         requirement = None if rule is None else rule.requirement
         detector: DisconnectDetector | None = None
         body: FormBody | None = None

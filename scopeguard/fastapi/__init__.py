@@ -60,7 +60,7 @@ from scopeguard.asgi import (
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Report, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.errors import ConfigurationError
-from scopeguard.fastapi.application import wrap_fastapi
+from scopeguard.fastapi.application import rule_of_middleware, wrap_fastapi
 from scopeguard.fastapi.document import make_dependencies, make_schemes
 from scopeguard.fastapi.overrides import call_override, find_override
 from scopeguard.fastapi.token_places import make_form_reader, strip_query_token
@@ -112,7 +112,9 @@ class Protected(DeclaringDependency):
         @app.get("/tables")
         async def tables(token: Annotated[AccessToken, Security(protected, scopes=["tables.read"])]): ...
 
-    * *guard*: checks the token. Several dependencies with the same guard check a request once.
+    * *guard*: checks the token. Several dependencies with the same guard check a request once. A guard with rules needs
+      ``GuardMiddleware`` in front of the app, because a dependency applies no rules: without it, every request to a
+      route with this dependency raises :class:`ConfigurationError`.
     * *optional*: return ``None`` for a request without credentials. Invalid credentials are refused.
     * *token_sources*: where these routes take tokens, as in ``("header", "form")``. Default: the setting of the guard.
       In an app with ``GuardMiddleware`` set it in a :class:`~scopeguard.rules.Rule` instead. The middleware marks every
@@ -158,6 +160,7 @@ class Protected(DeclaringDependency):
         self._has_own_sources = token_sources is not None
         self._sources = engine.sources if token_sources is None else engine.sources.only(token_sources)
         self._sources.check_senders()
+        self._recalls = guard.rules is None  # else _decide() first looks for the middleware that applies the rules
         self._place = (engine, self._sources.methods)  # dependencies with an equal place check a request once
         self._requirement: Requirement | None = None
         self._origin = self  # the dependency on which requires() was called
@@ -285,7 +288,7 @@ class Protected(DeclaringDependency):
             known = state.get("access_token") if state and state.get(GUARD_KEY) is self._guard else None
             if isinstance(known, AccessToken):  # GuardMiddleware has checked it, with the same token sources
                 tokens[place] = known
-            elif place not in tokens:
+            elif place not in tokens and self._recalls:
                 token = recall(engine, scope, requirement)
         if token is None:
             token = tokens.get(place)
@@ -308,6 +311,7 @@ class Protected(DeclaringDependency):
         self, connection: HTTPConnection, response: Response, requirement: Requirement | None, tokens: _Tokens
     ) -> AccessToken | None:
         scope, engine = connection.scope, self._engine
+        rule = rule_of_middleware(self._guard, scope)
         decision: Decision
         if self._place in tokens:
             view = request_view(scope, scope.get("method", "GET"))
@@ -325,7 +329,13 @@ class Protected(DeclaringDependency):
             if remove_from_scope(scope, self._sources) is not None or self._sources.in_forwarded:
                 vars(connection).pop("_headers", None)  # the fields that FastAPI has read before
             decision = await engine.acheck(
-                view, requirement, optional=self._optional, sources=self._sources, read_form=read_form
+                view,
+                requirement,
+                optional=self._optional,
+                sources=self._sources,
+                read_form=read_form,
+                policies=() if rule is None else rule.policies,
+                dpop=None if rule is None else rule.mode,
             )
         match decision:
             case Granted(access_token=token):

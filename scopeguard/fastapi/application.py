@@ -22,6 +22,7 @@ from scopeguard.adapter.resource_metadata import first_found
 from scopeguard.asgi import (
     GUARD_KEY,
     PROOFS_KEY,
+    RULE_KEY,
     ASGIApp,
     Receive,
     Scope,
@@ -39,8 +40,10 @@ from scopeguard.audit.startup import StartCheck, is_checked_outside
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.checks import items
 from scopeguard.core.resource_metadata import ResourceMetadata
+from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 from scopeguard.request import ProofNotes
+from scopeguard.rules import Rule
 from scopeguard.scopes import check_scope
 from scopeguard.spec.resource_metadata import WELL_KNOWN
 
@@ -147,6 +150,20 @@ def _complete(schema: dict[str, Any], guarding: list[DocumentedDependency]) -> N
                 for status, response in by_scheme[name].responses.items():
                     if status != 403 or any(scopes for _, scopes in ours):
                         operation["responses"].setdefault(str(status), response)
+
+
+def rule_of_middleware(guard: Guard, scope: Scope) -> Rule | None:
+    """Return the rule that the middleware with *guard* has applied, if it has a mode for proofs or a policy.
+
+    Raises :class:`ConfigurationError` if the guard has rules and no middleware has applied them.
+    """
+    if guard.rules is not None and (scope.get("state") or {}).get(GUARD_KEY) is not guard:
+        raise ConfigurationError(
+            "Protected: the rules of the guard have no effect without GuardMiddleware; add "
+            "app.add_middleware(GuardMiddleware, guard=guard), or give Protected a guard without rules"
+        )
+    found, rule = scope.get(RULE_KEY, (None, None))
+    return rule if found is guard else None
 
 
 class _GuardedStack:

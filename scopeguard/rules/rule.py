@@ -101,7 +101,8 @@ class Rule:
     *extension_methods* are given. ``GET`` includes ``HEAD``. The handshake of a websocket is a ``GET``
     (RFC 6455 §4.1) and obeys the same rule as other requests. *extension_methods*: methods that the registry does not
     list, as in ``extension_methods=["PURGE"]``; afterwards they are among *methods*. *token_sources*: where this route
-    takes tokens, instead of the guard's setting. *source*: where the rule was declared, for audits and logs; it does
+    takes tokens, instead of the guard's setting. *dpop*: whether this route needs a proof of possession, instead of the
+    mode of the guard; not with ``PUBLIC``. *source*: where the rule was declared, for audits and logs; it does
     not count in comparisons. *error_body*: the error format of the contract that the rule comes from.
 
     *decide*: decides about a request whose token satisfies *access*: an :class:`~scopeguard.AuthZen`, or a function,
@@ -132,6 +133,11 @@ class Rule:
         object.__setattr__(self, "access", access)
         if self.dpop is not None:
             object.__setattr__(self, "dpop", member(DPoPMode, self.dpop, f"rule {self.path!r}: dpop"))
+            if access is PUBLIC:
+                raise ConfigurationError(
+                    f"rule {self.path!r}: dpop: has no effect with PUBLIC, which reads no token; write OPTIONAL or a "
+                    "requirement"
+                )
         if self.error_body is not None:
             member(ErrorBody, self.error_body, f"rule {self.path!r}: error_body")
         if self.source is not None:

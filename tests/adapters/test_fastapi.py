@@ -28,6 +28,7 @@ from scopeguard import (
     ChallengeStyle,
     ConfigurationError,
     Decision,
+    DPoP,
     Guard,
     InsufficientScope,
     Issuer,
@@ -1053,3 +1054,72 @@ def test_app_with_a_root_path_is_guarded_on_the_path_it_routes_on(guard: Guard, 
         assert client.get(path).status_code == 401
         assert client.get(path, headers=authority.bearer("read")).status_code == 403
         assert client.get(path, headers=authority.bearer("admin")).json() == "secret"
+
+
+# -- rules
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [Rule("/x", all_of("read")), Rule("/x", dpop="required"), Rule("/x", decide=lambda _token, _request: True)],
+    ids=["scopes", "proofs", "policy"],
+)
+def test_guard_with_rules_needs_the_middleware_that_applies_them(authority: FakeAuthority, rule: Rule):
+    guard = Guard(
+        authority.issuer,
+        rules=[rule],
+        resource="https://api.test",
+        transport=authority.transport,
+        clock=authority.clock,
+        audit="off",
+    )
+    app = FastAPI()
+
+    @app.get("/x", dependencies=[Depends(Protected(guard, token_sources=("form", "header")))])
+    @app.get("/y", dependencies=[Depends(Protected(guard))])
+    async def endpoint() -> None: ...
+
+    client, headers = TestClient(app), authority.bearer("read")
+    elsewhere = TestClient(GuardMiddleware(FastAPI(), guard=guard))
+    for _ in range(3):  # afterwards the token is found by its field
+        elsewhere.get("/x", headers=headers)
+    for path in ("/x", "/y"):
+        with pytest.raises(ConfigurationError, match="the rules of the guard have no effect without GuardMiddleware"):
+            client.get(path, headers=headers)
+    app.middleware_stack = None  # as before the first request
+    app.add_middleware(GuardMiddleware, guard=guard)
+    assert TestClient(app).get("/y", headers=headers).status_code == 403  # no rule opens it
+    assert TestClient(app).get("/x", headers=headers).status_code == (401 if rule.dpop else 200)
+
+
+def test_mode_and_policy_of_a_rule_hold_for_tokens_from_other_places(authority: FakeAuthority):
+    def refuse_alice(token: AccessToken, _: object) -> bool:
+        return token.subject != "alice"
+
+    rules = [Rule("/proven", OPTIONAL, dpop="required"), Rule("/decided", decide=refuse_alice), Rule("/free")]
+
+    async def endpoint() -> None: ...
+
+    guard = Guard(
+        authority.issuer,
+        resource="https://api.test",
+        dpop=DPoP(),
+        transport=authority.transport,
+        clock=authority.clock,
+        audit="off",
+    )
+    protected = Protected(guard, token_sources=("form",))
+    app = FastAPI()
+    for path in ("/proven", "/decided", "/free"):
+        app.add_api_route(path, endpoint, methods=["POST"], dependencies=[Depends(protected)])
+    app.add_middleware(GuardMiddleware, guard=guard, rules=rules)
+    client = TestClient(app)
+
+    def post(path: str, subject: str, **headers: str) -> int:
+        form = {"access_token": authority.mint("read", subject=subject)}
+        return client.post(path, data=form, headers=headers).status_code
+
+    assert post("/proven", "bob") == 401
+    bob = authority.bearer("read", subject="bob")
+    assert [post("/decided", subject, **bob) for subject in ("bob", "alice")] == [200, 403]
+    assert [post("/free", subject, **bob) for subject in ("bob", "alice")] == [200, 200]

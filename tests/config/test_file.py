@@ -556,6 +556,16 @@ def test_mistakes_around_policy_decisions_are_named(text: str, error: str):
         settings(f"{ISSUERS}{text}")
 
 
+def test_public_rule_has_no_mode_for_proofs():
+    text = '[[rules]]\npath = "/x"\npublic = true\ndpop = "required"'
+    with pytest.raises(ConfigurationError, match=r"\[\[rules\]\] 1: .*dpop: has no effect with PUBLIC"):
+        settings(f"{ISSUERS}{text}")
+    for access in ("optional", "authenticated"):
+        assert settings(
+            f"{ISSUERS}[dpop]\nmode = 'allowed'\nbase_url = 'https://api.test'\n" + text.replace("public", access)
+        )
+
+
 # -- introspection and shared state
 
 
