@@ -29,7 +29,7 @@ from scopeguard import (
     UserAuthentication,
     all_of,
     any_of,
-    current_inbound_token,
+    inbound_token,
 )
 from scopeguard.explanation import Check, Explanation, Outcome, Verdict
 from scopeguard.stores import MemoryStore
@@ -307,7 +307,7 @@ def test_nothing_is_logged_reported_or_handed_over(
     assert decisions == []
     assert [record for record in caplog.records if record.name.startswith("scopeguard")] == []
     with pytest.raises(ConfigurationError):
-        current_inbound_token()
+        inbound_token()
 
 
 def test_values_of_strangers_are_escaped_and_bounded(authority: FakeAuthority, guard_of: Callable[..., Guard]):
