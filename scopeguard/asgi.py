@@ -94,8 +94,8 @@ class GuardMiddleware(Layer):
     * *close_streams*: when to end a response that is still being sent: a :class:`CloseStreams` or its value.
       ``"expiry"`` ends it when its token is no longer accepted, which is its expiry plus the issuer's leeway.
       ``"revocation"`` also ends it when a new request with the token would be refused: for a revocation, a status list,
-      an introspection response or a withdrawn key. An outage ends nothing. A websocket is closed with code 1008,
-      server-sent events end regularly, and any other response is aborted with
+      an introspection response or a withdrawn key. An outage ends no connection. A websocket is closed with code 1008,
+      server-sent events end normally, and any other response is aborted with
       :class:`~scopeguard.errors.ResponseAborted`, so that the client sees that it is incomplete.
     * *recheck_streams*: with ``"revocation"``, the seconds after which the token of a connection is validated again.
       Revocations that the guard knows of take effect without it.
@@ -552,7 +552,7 @@ def check_at_startup(check: _Check, send: Send) -> Send:
                 failed = True
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 raise  # so that the app cleans up
-        if not failed:  # else the server has the message of the failure already
+        if not failed:  # the app has not reported the failure itself
             await send(message)
 
     return check_and_send

@@ -106,7 +106,7 @@ class Guard:
       without an ``audience`` must name it. Adapters serve its metadata (RFC 9728), and every challenge names the URL
       of that. It is the default *realm*.
     * *rules*: which route requires which scopes. Adapters use them unless they get rules of their own.
-    * *mcp*: which tools, prompts, resources and methods of an MCP server require what (:class:`McpPolicy
+    * *mcp*: what the tools, prompts, resources and methods of an MCP server require (:class:`McpPolicy
       <scopeguard.mcp.McpPolicy>`). :class:`McpMiddleware <scopeguard.mcp.McpMiddleware>` uses it unless it gets rules
       of its own.
     * *implies*: which scopes include others, for every issuer: ``{"cloud-platform": ["bigquery"]}``.

@@ -46,8 +46,8 @@ class ProofNotes:
     """What several checks of one request share about its proof of possession.
 
     ``accepted``: the memories and proofs of the claims that were made, so that a second check of the same request is
-    no replay. ``nonce``: a nonce for the response; ``None`` if the client need not be given a new one. ``vary``: the
-    header field in which the certificate of the client was found, for ``Vary``.
+    not a replay. ``nonce``: the next nonce, for the response; ``None`` if none is due. ``vary``: the header field in
+    which the certificate of the client was found, for ``Vary``.
     """
 
     accepted: set[tuple[int | None, bytes]] = field(default_factory=set, repr=False)

@@ -74,8 +74,8 @@ class AccessToken:
     * ``claims``: all claims, read-only at every depth (arrays are tuples). A ``dict`` that is passed to the
       constructor must not be used afterwards.
     * ``fingerprint``: 12 hexadecimal digits of the SHA-256 of the token, to find it in logs.
-    * ``sender_constrained``: always ``False`` today: no proof of possession is supported yet, and tokens that are
-      bound to one (``cnf``) are refused.
+    * ``sender_constrained``: whether the token is bound to a key or a certificate (``cnf``). The guard checks the proof
+      of possession for each request.
 
     The text of the token is not stored. ``repr`` omits ``claims``.
     """

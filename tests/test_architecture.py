@@ -541,6 +541,12 @@ def test_adapter_imports_no_other_framework(adapter: str):
     )
 
 
+def test_spec_lists_its_modules():
+    source = ast.get_docstring(ast.parse((PACKAGE / "spec" / "__init__.py").read_text("utf-8"))) or ""
+    listed = re.findall(r"^``(\w+)``", source, re.MULTILINE)
+    assert sorted(listed) == sorted(path.stem for path in PACKAGE.glob("spec/[a-z]*.py"))
+
+
 def test_architecture_page_names_existing_files():
     page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     named = set(re.findall(r"`((?:scopeguard|tests|docs)/[\w/.]*|pyproject\.toml)`", page))

@@ -201,7 +201,7 @@ def doctor(app: str | None, **options: Any) -> None:
 
     Checks the authorization servers and their keys, the clocks, introspection, Redis, the permissions of files, the
     proxies, the metadata of the API, the rules, and the versions of libraries. With APP, audits its routes as well.
-    Says of each problem how to fix it. Prints no secret.
+    For each problem, says how to fix it. Prints no secret.
 
     \b
     Exit status:

@@ -1,4 +1,4 @@
-"""The token endpoint of an authorization server: how it is found, authenticated to, and asked."""
+"""Token requests: find the token endpoint of an authorization server, authenticate to it, and request tokens."""
 
 from __future__ import annotations
 

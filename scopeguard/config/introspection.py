@@ -36,7 +36,7 @@ class Dialect(StrEnum):
 
     RFC7662 = "rfc7662"
     GITLAB_TOKEN_INFO = "gitlab_token_info"  # the token is the credential; other member names; 401 means not active
-    GOOGLE_TOKENINFO = "google_tokeninfo"  # the same, with numbers as strings; 400 means not active
+    GOOGLE_TOKENINFO = "google_tokeninfo"  # the token is the credential; numbers are strings; 400 means not active
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class Introspection:
     * ``token_type_hint``: the hint that is sent with each token (RFC 7662 §2.1). ``None`` sends none.
     * ``ttl``: seconds for which an answer about an active token is used, but never beyond its ``exp``. A revocation at
       the authorization server takes effect within this time. 0 sends an introspection request for each request.:
-      seconds for which an answer "not active" is used. 0 asks for every request.
+      seconds for which an answer "not active" is used. 0 sends an introspection request for each request.
     * ``max_entries``: the number of cached answers, counted separately for active and inactive tokens.
     * ``require_audience``: refuse answers without ``aud``. Set it to ``False`` only if the server answers for this API
       alone: without the check, tokens for other APIs are accepted.

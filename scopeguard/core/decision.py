@@ -63,7 +63,7 @@ class Adapter(StrEnum):
     FLASK = "flask"
     MCP = "mcp"
     GUARD = "guard"
-    """The app called :meth:`Guard.check <scopeguard.Guard.check>` or one of its kin itself."""
+    """The app called :meth:`Guard.check <scopeguard.Guard.check>` or a similar method itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, init=False)
@@ -80,7 +80,7 @@ class DecisionEvent:
     * ``adapter``: the layer next to the app that took part in the decision.
     * ``issuer``: the trusted issuer that the token names, ``None`` if there is none. A refused token may be forged.
     * ``client_id``: of a token that was verified, ``None`` otherwise and if the token has none.
-    * ``duration``: the seconds for which the guard judged, with what it waited for, without the time of the app.
+    * ``duration``: the seconds that the guard took, waiting included, without the time of the app.
     * ``token_check``: how much work the check of the token was, ``None`` if the request has no token.
     """
 

@@ -124,7 +124,7 @@ class Engine:
             )  # fmt: skip
         # recall() reads the Authorization field only, so it cannot serve a guard that reads tokens elsewhere.
         reads_one_field = self.sources.methods == {TokenSource.HEADER} and self.issuers.headers == (None,)
-        # Nor one that takes no bearer tokens, which are the only ones that it knows.
+        # recall() knows bearer tokens only, so it cannot serve a guard that takes none.
         takes_bearer = self.settings.dpop is None or self.settings.dpop.mode is not DPoPMode.REQUIRED
         self._recall_from = self.context.token_cache if reads_one_field and takes_bearer else None
         self._checks_queries = self.sources.stray_query_token is StrayQueryToken.REFUSE

@@ -1,7 +1,7 @@
 """Facts about versions: known advisories of the libraries that scopeguard uses, and the ends of Python versions.
 
-A table in the package knows what was known at its date, so the output names that date. A scanner of dependencies in CI
-knows more. Sources: the CVE records, the PyPA advisory database and the release notes of each project; the release
+The tables have the facts that were known at their date, which the output names. A scanner of dependencies in CI has
+newer ones. Sources: the CVE records, the PyPA advisory database and the release notes of each project; the release
 schedules of Python (PEP 664, 693, 719, 745).
 """
 

@@ -1,4 +1,4 @@
-"""Who may read and write the configuration file, and the files that it names.
+"""Check who may read and write the configuration file and the files that it names.
 
 The file is walked as a TOML document, because the settings that it becomes no longer say where a value came from.
 """

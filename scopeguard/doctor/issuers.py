@@ -121,7 +121,7 @@ class _Examination:
         return self.record.issuer.url
 
     def report(self, check: str, outage: AuthorityUnavailable) -> Finding:
-        """Return the finding about *outage*. That a server cannot be reached is reported once, as its connection."""
+        """Return the finding about *outage*. A server that cannot be reached is reported once, with its connections."""
         origins = [exchange.origin for exchange in self.exchanges if exchange.failure is outage]
         reached = {exchange.origin for exchange in self.exchanges if exchange.reached}
         if origins and not reached.intersection(origins):

@@ -18,10 +18,10 @@ _BROAD: Final = {4: 8, 6: 16}  # prefix lengths; a shorter one covers more than 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """Where the server takes requests from.
+    """The address of the server, and the senders that it trusts.
 
     * ``host``: the address that it listens on; ``None`` for a Unix socket.
-    * ``trusted``: the proxies whose header fields it believes.
+    * ``trusted``: the proxies whose header fields it trusts.
     * ``needs_https``: whether the guard refuses tokens that come in cleartext (``require_https``).
     """
 

@@ -1,4 +1,4 @@
-"""The whole decision, as generators that ask for I/O.
+"""The whole decision, as generators that yield the I/O that they need.
 
 A generator yields an effect (``yield from ask(Send(...))``) and is resumed with the answer. A failure is thrown into
 it, so that "the refresh failed but usable keys are held" is a visible ``except`` clause. An edge runs the generator:
@@ -15,6 +15,7 @@ which denial wins: the shape of the request, the presence of a credential, the f
 signature. The route decides what the token may do.
 
 Start with ``authenticate``. It uses ``credential`` (find the token in the request), ``issuers`` (choose the issuer and
-read its metadata), ``keys`` (fetch keys and verify signatures), ``introspection``, ``status_list`` and ``revocation``.
-``context`` has the objects that all of them share.
+read its metadata), ``keys`` (fetch keys and verify signatures), ``introspection``, ``status_list``, ``revocation`` and
+``possession`` (check proofs). ``policy`` and ``authzen`` decide about requests with a valid token, and ``renewal``
+checks a new token for a connection in progress. ``context`` has the objects that all of them share.
 """

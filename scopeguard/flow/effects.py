@@ -1,4 +1,4 @@
-"""The I/O that a flow may ask for, as data. No effect depends on OAuth.
+"""The I/O of a flow, as data. No effect depends on OAuth.
 
 A flow yields an effect. An edge performs it and sends the answer back, or throws the failure in. There are seven
 effects; an eighth needs a reason in CHANGELOG.md.

@@ -43,7 +43,7 @@ def introspect(credential: Credential, record: IssuerRecord, context: Context) -
 
     An answer is cached and shared by all requests with the same token and configuration, across processes if there is
     a store. Its claims are checked for every request. A failing store is ignored. A token that was revoked by its text
-    is denied without asking, even during an outage of the authorization server.
+    is denied without a question, even during an outage of the authorization server.
     """
     state, clock, revocations = record.introspection, context.clock, context.issuers.revocations
     if state is None:  # unreachable: this issuer does not introspect
@@ -114,7 +114,7 @@ def longest_introspection(issuer: Issuer, settings: Introspection) -> float:
     calls = 1 + settings.retries
     exchange = calls * settings.timeout + settings.retries * LONGEST_RETRY_PAUSE
     seconds = QUEUE_TIMEOUT + exchange
-    if callable(settings.bearer_token):  # after a refusal, the function and the question are repeated
+    if callable(settings.bearer_token):  # after a 401, the function is called and the question sent once more
         seconds += exchange + 2 * HOOK_TIMEOUT
     if settings.endpoint is None:
         seconds += longest_search(issuer)
@@ -173,7 +173,7 @@ def fetch_answer(
         try:
             yield from ask(UseStore(lambda store: store.put(name, written, seconds=keep)))
         except AuthorityUnavailable:
-            pass  # other processes will ask for themselves
+            pass  # other processes will send questions of their own
     return IntrospectionAnswer(members, at)
 
 

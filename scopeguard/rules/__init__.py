@@ -1,7 +1,7 @@
 """Requirements for the routes of an app, declared outside its code.
 
-The first rule that matches decides. Where rules are given, a route that matches none of them is denied, and an empty
-list of rules denies every route. Where no rules are given, every route needs a valid token.
+The first rule that matches decides. If rules are given, a route that matches none of them is denied, and an empty list
+of rules denies every route. If no rules are given, every route needs a valid token.
 
 Two parsers could read some paths differently: those with dot segments, doubled or encoded slashes, or control
 characters. Such a path matches no rule. Where the reading depends on when an app decodes the path, all readings must

@@ -92,9 +92,9 @@ class Rule:
     * ``{name}``: one segment, or one character or more of it: ``{table}:insertAll``, ``{file}.{format}``.
     * ``{name:segments}``, where a segment begins: one or more whole segments, none of them empty. Only text may follow
       in the last of them: ``/v1/{resource:segments}:getIamPolicy``.
-    * ``{name:path}``, behind the last slash: the rest, which may be empty.
+    * ``{name:path}``, after the last slash: the rest, which may be empty.
 
-    Letters match in their own case only. For a router that ignores case, write a rule for each spelling or, safer,
+    Letters are compared with regard to case. For a router that ignores it, write a rule for each spelling or, safer,
     rules for the open paths only, and leave the rest denied.
 
     *methods*: those that the IANA registry lists, in capitals; all methods, registered or not, if neither these nor

@@ -8,23 +8,33 @@ No function here does I/O, reads a clock, logs or keeps state. Time, keys and re
 ``jws``                    parse the compact serialization and check the header: RFC 7515, RFC 8725
 ``signatures``             verify signatures: RFC 7518, RFC 8037
 ``jwt``                    check claims and build an ``AccessToken``: RFC 7519, RFC 9068
+``audience``               check the audience: RFC 7519 section 4.1.3, RFC 9068 section 4
 ``token_kind``             distinguish access tokens from ID tokens and others: RFC 8725, RFC 9068
 ``scope_claims``           read the granted scopes from claims
-``sender_constraint``      refuse tokens that need a proof of possession: RFC 7800
 ``strict_json``            parse JSON without duplicate members or NaN, with bounded depth: RFC 8259
 ``jwks``                   parse JWK Sets and choose keys: RFC 7517, RFC 7518
 ``key_by_id``              parse keys that are published one by one as PEM: RFC 7468
 ``discovery``              locate and check server metadata: RFC 8414, OpenID Connect Discovery
+``special_hosts``          recognize hosts outside the public internet: RFC 6890, RFC 6761
 ``introspection``          write introspection requests and check answers: RFC 7662
 ``tokeninfo``              read answers of the tokeninfo endpoints of Google and GitLab
 ``client_authentication``  authenticate to the authorization server: RFC 6749, RFC 7523, RFC 8705
+``http_caching``           read how long a response may be cached: RFC 9111
 ``status_list``            parse Token Status Lists
 ``security_event``         check Security Event Tokens: RFC 8417
+``sender_constraint``      check how a token is bound to a key: RFC 7800, RFC 8705, RFC 9449
+``dpop``                   check DPoP proofs: RFC 9449 section 4.3
+``request_uri``            compare the URI of a request with that of its proof: RFC 3986
+``nonce``                  seal and recognise nonces: RFC 9449 sections 8 and 9
+``client_certificate``     read client certificates from header fields: RFC 8705, RFC 9440
 ``challenge``              write the ``WWW-Authenticate`` challenge: RFC 6750 section 3, RFC 9110
-``challenge_parser``       parse a challenge, for the client
 ``error_body``             write the body of a refusal: RFC 9457
+``resource_metadata``      write the metadata of the API: RFC 9728
+``authzen``                write questions to a policy decision point and read answers: AuthZEN 1.0
+``mcp``                    parse messages of MCP clients: JSON-RPC 2.0, MCP 2026-07-28
+``challenge_parser``       parse a challenge, for the client
 ``token_endpoint``         write token requests and parse the responses: RFC 6749 sections 4.4, 5
-``http_caching``           read how long a response may be cached: RFC 9111
-``special_hosts``          recognize hosts outside the public internet: RFC 6890, RFC 6761
+``token_exchange``         write token exchange requests and check the responses: RFC 8693
+``dpop_client``            make DPoP proofs, for the client: RFC 9449 section 4.2
 =========================  ===========================================================================
 """

@@ -126,5 +126,5 @@ def check_endpoint(
 def _host(url: str) -> str:
     try:
         return canonical_host(urlsplit(url).hostname or "")
-    except ValueError:  # an issuer need not be a URL where metadata_url is configured
+    except ValueError:  # an issuer need not be a URL if metadata_url is configured
         return ""

@@ -35,9 +35,11 @@ _NEVER: Final = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """``token``: the token to use, if there is one. ``renew``: whether this caller, and no other, fetches a newer one.
+    """The result of a look.
 
-    ``generation`` counts the fetches that ended, well or badly.
+    * ``token``: the token to use, if there is one.
+    * ``renew``: whether this caller, and no other, fetches a newer one.
+    * ``generation``: the number of fetches that ended, well or badly.
     """
 
     token: TokenResponse | None

@@ -81,8 +81,8 @@ class StatusLists(Locked):
         """Cache *status_list*, which was fetched at *now*.
 
         It is fetched again after *ttl*, else when it expires, else after *max_age*: the claims of the list have
-        precedence over the HTTP header. If the fetch fails, the list is used until it expires. A list without an
-        expiry is not used any longer, because nothing allows it.
+        precedence over the HTTP header. If the fetch fails, the list is used until it expires. Without an expiry, it is
+        used until the fetch is due.
         """
         wanted = next((seconds for seconds in (ttl, expires_in, max_age) if seconds is not None), _UNSAID)
         fresh = min(max(wanted, SHORTEST) * self._stretch, LONGEST)

@@ -123,7 +123,7 @@ class Forge:
         return f"{text}.{base64url((key or self.ec).sign(text.encode('ascii')))}"
 
     def with_signature(self, signature: bytes, header: Part) -> str:
-        """Return a valid token but for its *header* and *signature*."""
+        """Return a token that is valid except for its *header* and *signature*."""
         return f"{self.text(header)}.{base64url(signature)}"
 
     def raw_claims(self, **raw: str) -> bytes:
