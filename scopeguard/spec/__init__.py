@@ -7,6 +7,7 @@ No function here does I/O, reads a clock, logs or keeps state. Time, keys and re
 ``subprotocol``            find the token in the subprotocols of a WebSocket handshake: RFC 6455
 ``jws``                    parse the compact serialization and check the header: RFC 7515, RFC 8725
 ``signatures``             verify signatures: RFC 7518, RFC 8037
+``ml_dsa``                 sign with ML-DSA keys, for the client and the development server: RFC 9964
 ``jwt``                    check claims and build an ``AccessToken``: RFC 7519, RFC 9068
 ``audience``               check the audience: RFC 7519 section 4.1.3, RFC 9068 section 4
 ``token_kind``             distinguish access tokens from ID tokens and others: RFC 8725, RFC 9068

@@ -1,6 +1,6 @@
 """Keys and signatures of ML-DSA in JOSE: RFC 9964. It has what PyJWT's algorithm classes have for other algorithms.
 
-Public keys of others are parsed and checked by :mod:`scopeguard.spec.jwks`. This module is for private keys.
+This module is for private keys. :mod:`scopeguard.spec.jwks` parses and checks public keys.
 """
 
 from __future__ import annotations
