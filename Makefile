@@ -142,6 +142,10 @@ types: $(DEV) ## check types with mypy, and that the public API is completely ty
 	@$(BIN)/mypy
 	PATH="$(abspath $(BIN)):$$PATH" basedpyright --verifytypes scopeguard --ignoreexternal
 
+.PHONY: reasons
+reasons: $(DEV) ## write docs/reasons.md from the catalog of reason codes
+	@PYTHONPATH=tests/support $(BIN)/python tests/support/reasons_page.py
+
 .PHONY: test
 test: $(DEV) system peers apps documents ## run all tests, in parallel
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)

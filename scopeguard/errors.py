@@ -224,7 +224,12 @@ class AccessDenied(Exception):
     @property
     def description(self) -> str:
         """The text for the client, a constant for each reason (``error_description`` of RFC 6750 section 3)."""
-        return _CLIENT_TEXTS.get(self.reason, _INVALID_TOKEN)
+        return self.text_for(self.reason)
+
+    @classmethod
+    def text_for(cls, reason: Reason) -> str:
+        """Return the text that clients see for *reason*."""
+        return _CLIENT_TEXTS.get(reason, _INVALID_TOKEN)
 
 
 class MissingCredentials(AccessDenied):
@@ -291,10 +296,10 @@ class InvalidProof(AccessDenied):
     status: ClassVar[int] = 401
     error: ClassVar[str | None] = "invalid_dpop_proof"
 
-    @property
-    def description(self) -> str:
-        """The constant text that the client sees."""
-        return _CLIENT_TEXTS.get(self.reason, "The DPoP proof is not valid for this request")
+    @classmethod
+    def text_for(cls, reason: Reason) -> str:
+        """Return the text that clients see for *reason*."""
+        return _CLIENT_TEXTS.get(reason, "The DPoP proof is not valid for this request")
 
 
 class NonceRequired(InvalidProof):
@@ -440,6 +445,12 @@ class AuthorityUnavailable(Exception):
         self.blame: Blame = Blame.AUTHORITY
         self.detail: dict[str, str] = {name: printable(value) for name, value in detail.items()}
         super().__init__(reason, authority)
+
+    @classmethod
+    def text_for(cls, reason: Reason) -> str:
+        """Return the text that clients see, the same for each *reason*."""
+        del reason
+        return cls.description
 
     def __str__(self) -> str:
         facts = "".join(f", {name}={value}" for name, value in self.detail.items())
