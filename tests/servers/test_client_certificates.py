@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import base64
-import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
-from waitress.server import create_server
 
 from scopeguard import Guard, MutualTLS
-from scopeguard.asgi import GuardMiddleware
-from scopeguard.devserver.serving import Serving
 from scopeguard.spec.client_certificate import thumbprint
 from scopeguard.testing import FakeAuthority
-from scopeguard.wsgi import GuardMiddleware as WSGIGuardMiddleware
-from tls_proxies import PROXIES, Certificates, running
+from tls_proxies import PROXIES, Certificates, running, served
 
 HEADERS = {"nginx": "X-SSL-Client-Cert", "haproxy": "X-SSL-Client-DER", "envoy": "X-Forwarded-Client-Cert"}
 VALUES: dict[str, Callable[[bytes], str]] = {
@@ -30,34 +23,6 @@ VALUES: dict[str, Callable[[bytes], str]] = {
     "haproxy": lambda der: base64.b64encode(der).decode("ascii"),
     "envoy": lambda der: f'Cert="{quote(ssl.DER_cert_to_PEM_cert(der), safe="")}"',
 }
-
-
-async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"in"})
-
-
-def wsgi_app(environ: Any, start_response: Any) -> list[bytes]:
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [b"in"]
-
-
-@contextmanager
-def served(interface: str, guard: Guard) -> Iterator[int]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    port: int = listener.getsockname()[1]
-    if interface == "asgi":
-        with Serving(GuardMiddleware(asgi_app, guard=guard), listener):
-            yield port
-        return
-    server = create_server(WSGIGuardMiddleware(wsgi_app, guard=guard), sockets=[listener], threads=2)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        yield port
-    finally:
-        server.close()
-        thread.join(20)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 Beside the routes of the scenarios: ``/stream`` sends a line, waits for the body of the request to end and sends
 another; ``/cut/...`` begins a response that is ended at once, as if its token had expired; ``/ws`` is a websocket that
 answers with the client of its token; ``/held`` is one that stays open, and takes new tokens, until ``/revoke`` revokes
-the tokens of the subject ``held``; ``/started`` tells whether lifespan ran.
+the tokens of the subject ``held``; ``/started`` tells whether lifespan ran. ``/post-quantum`` has a guard of its
+own, which accepts only tokens and proofs of ML-DSA-87, the largest that there are.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import Any
 
 import anyio
 
+from algorithms import ML_DSA_HERE
 from doors import asgi_app, rules, wsgi_app
 from endings import Expiring
 from scenarios import REALM
-from scopeguard import AUTHENTICATED, ChallengeStyle, Guard, Issuer, Rule, Rules
+from scopeguard import AUTHENTICATED, ChallengeStyle, DPoP, Guard, Issuer, Rule, Rules
 from scopeguard.adapter.asgi_messages import run_until_ended
 from scopeguard.asgi import GuardMiddleware as GuardASGI
 from scopeguard.asgi import renew
@@ -38,6 +40,12 @@ _rules = Rules(
     ],
     public=["/started"],
 )
+_largest = ML_DSA_HERE[-1:] or ("ES256",)
+_post_quantum_guard = Guard(
+    Issuer("https://as.test", audience="https://api.test", jwks_file=os.environ["SERVED_JWKS"], algorithms=_largest),
+    dpop=DPoP(mode="required", base_url="https://api.test", algorithms=_largest, max_proof_bytes=16384),
+)
+_post_quantum_rules = Rules([Rule("/post-quantum")])
 _lifespan: set[str] = set()
 
 
@@ -118,5 +126,17 @@ def _wsgi(environ: Any, start_response: Any) -> Iterable[bytes]:
     return wsgi_app(environ, start_response)
 
 
-asgi = GuardASGI(_asgi, guard=_guard, rules=_rules, close_streams="revocation")
-wsgi = GuardWSGI(_wsgi, guard=_guard, rules=_rules)
+_guarded_asgi = GuardASGI(_asgi, guard=_guard, rules=_rules, close_streams="revocation")
+_guarded_wsgi = GuardWSGI(_wsgi, guard=_guard, rules=_rules)
+_post_quantum_asgi = GuardASGI(asgi_app, guard=_post_quantum_guard, rules=_post_quantum_rules)
+_post_quantum_wsgi = GuardWSGI(wsgi_app, guard=_post_quantum_guard, rules=_post_quantum_rules)
+
+
+async def asgi(scope: Any, receive: Any, send: Any) -> None:
+    app = _post_quantum_asgi if scope.get("path") == "/post-quantum" else _guarded_asgi
+    await app(scope, receive, send)
+
+
+def wsgi(environ: Any, start_response: Any) -> Iterable[bytes]:
+    app = _post_quantum_wsgi if environ["PATH_INFO"] == "/post-quantum" else _guarded_wsgi
+    return app(environ, start_response)

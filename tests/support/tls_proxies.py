@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,11 +23,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from waitress.server import create_server
 
 from environment import missing
+from scopeguard import Guard
+from scopeguard.asgi import GuardMiddleware
+from scopeguard.devserver.serving import Serving
+from scopeguard.wsgi import GuardMiddleware as WSGIGuardMiddleware
 
 PATIENCE: Final = 20.0
 NAMES: Final = ("server", "client", "other")
+LARGE_HEADS: Final = {"nginx": "large_client_header_buffers 4 16k", "haproxy": "global\n    tune.bufsize 65536"}
+"""The settings that let requests with large header fields pass. Envoy needs none."""
 
 
 class Certificates:
@@ -82,6 +90,7 @@ class Upstream:
     port: int
     app: int
     certificates: Certificates
+    large_heads: bool = False
 
 
 def nginx(folder: Path, upstream: Upstream) -> list[str]:
@@ -93,6 +102,7 @@ def nginx(folder: Path, upstream: Upstream) -> list[str]:
         events {{}}
         http {{
             access_log off;
+            {LARGE_HEADS["nginx"] + ";" if upstream.large_heads else ""}
             client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
             uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
             server {{
@@ -116,6 +126,7 @@ def haproxy(folder: Path, upstream: Upstream) -> list[str]:
     files = upstream.certificates
     (folder / "haproxy.cfg").write_text(
         f"""
+{LARGE_HEADS["haproxy"] if upstream.large_heads else ""}
 defaults
     mode http
     timeout connect 5s
@@ -181,8 +192,10 @@ PROXIES: Final[dict[str, Callable[[Path, Upstream], list[str]]]] = {"nginx": ngi
 
 
 @contextmanager
-def running(name: str, folder: Path, app: int, certificates: Certificates) -> Iterator[int]:
-    """Run the proxy *name* in front of port *app*; the value is its own port."""
+def running(
+    name: str, folder: Path, app: int, certificates: Certificates, *, large_heads: bool = False
+) -> Iterator[int]:
+    """Run the proxy *name* in front of port *app*, if *large_heads* with :data:`LARGE_HEADS`; the value is its port."""
     beside = Path(sys.executable).parent  # Envoy is installed there
     program = shutil.which(name) or shutil.which(name, path=str(beside))
     if program is None:
@@ -190,7 +203,7 @@ def running(name: str, folder: Path, app: int, certificates: Certificates) -> It
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
-    command = PROXIES[name](folder, Upstream(port, app, certificates))
+    command = PROXIES[name](folder, Upstream(port, app, certificates, large_heads))
     output = folder / "output.txt"
     with output.open("wb") as log:
         process = subprocess.Popen([program, *command[1:]], stdout=log, stderr=subprocess.STDOUT)
@@ -212,3 +225,32 @@ def _listens(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+async def _asgi_app(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"in"})
+
+
+def _wsgi_app(environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"in"]
+
+
+@contextmanager
+def served(interface: str, guard: Guard) -> Iterator[int]:
+    """Serve an app behind *guard*, with uvicorn or waitress; the value is its port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port: int = listener.getsockname()[1]
+    if interface == "asgi":
+        with Serving(GuardMiddleware(_asgi_app, guard=guard), listener):
+            yield port
+        return
+    server = create_server(WSGIGuardMiddleware(_wsgi_app, guard=guard), sockets=[listener], threads=2)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield port
+    finally:
+        server.close()
+        thread.join(20)
