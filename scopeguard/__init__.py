@@ -70,7 +70,19 @@ from scopeguard.errors import (
     RequestTimedOut,
     RequestTooLarge,
 )
-from scopeguard.guard import Adapter, Decision, DecisionEvent, Denied, Granted, Guard, TokenCheck, Unavailable
+from scopeguard.guard import (
+    Adapter,
+    Decision,
+    DecisionEvent,
+    Denied,
+    Granted,
+    Guard,
+    IssuerReadiness,
+    Obstacle,
+    Readiness,
+    TokenCheck,
+    Unavailable,
+)
 from scopeguard.inbound import InboundToken, inbound_token
 from scopeguard.request import HeaderList, PolicyRequest, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
@@ -133,18 +145,21 @@ __all__ = [
     "InvalidRequest",
     "InvalidToken",
     "Issuer",
+    "IssuerReadiness",
     "IssuerResolver",
     "KeySetPolicy",
     "MachineSign",
     "MissingCredentials",
     "MutualTLS",
     "NonceRequired",
+    "Obstacle",
     "PolicyDenied",
     "PolicyRequest",
     "PolicyUnavailable",
     "Preflight",
     "Problem",
     "Profile",
+    "Readiness",
     "Reason",
     "RefusalLog",
     "RequestTimedOut",

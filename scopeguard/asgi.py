@@ -16,7 +16,7 @@ Longer than 400 lines because requests, websockets, lifespan and metadata are pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
@@ -473,12 +473,19 @@ def full_raw_path(scope: Scope) -> bytes:
 def framework_route(scope: Scope) -> str | None:
     """Return the path template of the route that Starlette or FastAPI has matched, with the prefix of its mount.
 
-    ``None`` for other apps, and before the app has routed the request.
+    ``None`` for other apps, before the app has routed the request, and below a mount whose path has parameters.
     """
     path = getattr(scope.get("route"), "path", None)
     root: str = scope.get("root_path", "")
     mount = root.removeprefix(scope.get("app_root_path", root))
-    return mount + path if isinstance(path, str) else None
+    if not isinstance(path, str) or (mount and _has_parameter(mount, scope.get("path_params") or {})):
+        return None
+    return mount + path
+
+
+def _has_parameter(mount: str, parameters: Mapping[str, Any]) -> bool:
+    """Return whether *mount* may contain one of *parameters*: then it is what the client sent, and no template."""
+    return any(str(value) in mount for value in parameters.values())
 
 
 def route_path(scope: Scope) -> str:

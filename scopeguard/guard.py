@@ -52,11 +52,13 @@ from scopeguard.spec.challenge import ChallengeStyle
 if TYPE_CHECKING:
     from scopeguard.explanation.result import Explanation
 from scopeguard.spec.signatures import SignatureBackend
+from scopeguard.state.readiness import IssuerReadiness, Obstacle, Readiness, assess
 from scopeguard.state.revocation import Revoked
 from scopeguard.tokens import AccessToken
 
 __all__ = [
-    "Adapter", "AuditMode", "Decision", "DecisionEvent", "Denied", "Granted", "Guard", "TokenCheck", "Unavailable",
+    "Adapter", "AuditMode", "Decision", "DecisionEvent", "Denied", "Granted", "Guard", "IssuerReadiness", "Obstacle",
+    "Readiness", "TokenCheck", "Unavailable",
 ]  # fmt: skip
 
 
@@ -460,6 +462,16 @@ class Guard:
     async def awarm(self) -> None:
         """:meth:`warm` for asyncio and trio."""
         await self._engine.awarm()
+
+    def ready(self) -> Readiness:
+        """Return whether tokens can be judged now, and why not. Does no I/O.
+
+        Checked: the keys have been fetched and are not too old, the introspection endpoint did not fail a moment ago,
+        and neither did the shared store. Not checked: whether the authorization server answers now. Before the first
+        request no key has been fetched, so call :meth:`warm` when the app starts, and again while this says
+        ``no_keys``.
+        """
+        return assess(self._engine.issuers, self._engine.clock.monotonic())
 
     def stop_waiting(self) -> None:
         """End the waiting for authorization servers: requests that still wait are answered with 503.

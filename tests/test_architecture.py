@@ -50,7 +50,7 @@ LAYERS = (
     ("audit",),
     ("",),
     ADAPTERS,
-    ("security_events", "mcp"),
+    ("security_events", "mcp", "metrics"),
     ("client", "testing", "devserver", "server", "doctor", "cli", "__main__"),
 )
 CONVENIENCES = LAYERS[-1]
@@ -80,7 +80,7 @@ PLACES = {
     "anyio": ("edge", "adapter", "fastapi", *CONVENIENCES),
     "asyncio": ("edge", "adapter", *CONVENIENCES),
     "trio": ("adapter",),  # only to start a task, where it runs
-    "threading": ("state", "edge", "stores", "audit", *CONVENIENCES),  # state/ uses only its Lock
+    "threading": ("state", "edge", "stores", "audit", "metrics", *CONVENIENCES),  # state/ uses only its Lock
     "concurrent": ("edge", *CONVENIENCES),
     "time": ("edge", *CONVENIENCES),
     "datetime": ("explanation", *CONVENIENCES),
@@ -103,6 +103,8 @@ PLACES = {
     "django": ("audit",),
     "mcp": ("mcp",),
     "fastmcp": ("mcp",),
+    "opentelemetry": ("metrics",),
+    "prometheus_client": ("metrics",),
     "click": ("server", "doctor", "cli"),
     "rich": ("cli",),
     "uvicorn": ("server", "cli", "devserver", "testing"),

@@ -21,7 +21,7 @@ def test_a_guard_has_these_public_names_and_no_others():
     """Adapters and endpoints use the engine: names that only they need do not belong here."""
     assert {name for name in dir(GUARD) if not name.startswith("_")} == {
         *("acheck", "aclose", "arevoke", "authorize", "awarm", "check", "close", "from_file", "revoke", "warm"),
-        *("stop_waiting", "explain", "aexplain"),
+        *("ready", "stop_waiting", "explain", "aexplain"),
         *("catalog", "issuers", "mcp", "profile", "resource", "rules", "sources", "style"),
     }
 

@@ -99,7 +99,7 @@ async def _answer(
         case CallApp():
             return await _call_app(effect)
         case UseStore() if runtime.store is not None:
-            return await _use_store(effect, runtime.store)
+            return await _use_store(effect, runtime, runtime.store)
         case Send() | ReadFile() | CallHook():
             raise TypeError(f"{type(effect).__name__} belongs inside a SingleFlight: it would block the event loop")
         case _:
@@ -127,7 +127,7 @@ class _StoreCalls:
         self.count = 0
 
 
-async def _use_store(effect: UseStore[T], store: Store) -> T:
+async def _use_store(effect: UseStore[T], runtime: Runtime, store: Store) -> T:
     calls = _store_calls.get(None)
     if calls is None:
         calls = _StoreCalls()
@@ -136,9 +136,10 @@ async def _use_store(effect: UseStore[T], store: Store) -> T:
         raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", problem="too many requests")
     calls.count += 1
     try:
-        return await anyio.to_thread.run_sync(effect.operation, store, limiter=calls.limiter)
+        result: T = await anyio.to_thread.run_sync(runtime.use_store, effect.operation, store, limiter=calls.limiter)
     finally:
         calls.count -= 1
+    return result
 
 
 async def _fly_or_wait(

@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 from scopeguard.edge.lanes import BOUNDS, Full, Ticket, WorkLane
 from scopeguard.edge.single_flight import Flights, Wake
 from scopeguard.edge.threads import Threads
+from scopeguard.edge.watching import STORE, Watcher, watched
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow.effects import (
     Answer,
@@ -96,6 +97,7 @@ class Runtime:
         self.flights: Flights = Flights()
         self.grace: float = _GRACE
         self.lanes: dict[Lane, WorkLane] = {lane: WorkLane(bounds, clock.monotonic) for lane, bounds in BOUNDS.items()}
+        self.watchers: tuple[Watcher, ...] = ()
         self._threads: Threads = Threads()
         self._tickets: dict[str, Ticket] = {}  # by key: the flights that have a thread or wait for one
         _every.add(self)
@@ -122,7 +124,7 @@ class Runtime:
             case Send():
                 return self.transport.send(effect)
             case UseStore(operation=operation) if self.store is not None:
-                return operation(self.store)
+                return self.use_store(operation, self.store)
             case ReadFile(path=path, authority=authority, limit=limit):
                 return _read_file(path, authority, limit)
             case CallHook(hook=hook):
@@ -174,9 +176,19 @@ class Runtime:
         finally:
             lane.leave(ticket)
 
+    def use_store(self, operation: Callable[[Store], Any], store: Store) -> Any:
+        """Return the result of *operation* with *store*, the shared store."""
+        if not self.watchers:
+            return operation(store)
+        return watched(lambda: operation(store), STORE, "", self.watchers, self.clock)
+
     def _fly(self, flight: SingleFlight) -> None:
         try:
-            sentences = self.perform(flight.flow())
+            if self.watchers:
+                kind, authority = flight.lane.value, flight.authority
+                sentences = watched(lambda: self.perform(flight.flow()), kind, authority, self.watchers, self.clock)
+            else:
+                sentences = self.perform(flight.flow())
         except AuthorityUnavailable as error:
             if not flight.wait:  # a waiting caller reports the failure itself
                 log.warning("%s: %s", flight.title, error)

@@ -44,6 +44,10 @@ class Breaker(Locked):
             self._closed_at = now + self._probe_lasts
             return 0.0
 
+    def remaining(self, now: float) -> float:
+        """Return the seconds for which no request may be sent, like :meth:`pause`, but do not become the probe."""
+        return max(0.0, self._closed_at - now)
+
     def succeed(self) -> None:
         """Record that the server responded in any way."""
         with self._lock:

@@ -81,9 +81,13 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A key set with its times. It is replaced as a whole, so that readers without the lock see a consistent state."""
+    """A key set with its times, in monotonic seconds.
+
+    It is replaced as a whole, so that readers without the lock see a consistent state.
+    """
 
     keys: KeySet
+    fetched_at: float
     refresh_at: float
     overdue_at: float
     stale_at: float
@@ -111,7 +115,7 @@ class KeyRing(Locked):
         self._static = static is not None
         never = float("inf")
         # Replaced with every fetched set, so that callers may compare it by identity.
-        self.current: Held | None = None if static is None else Held(static, never, never, never)
+        self.current: Held | None = None if static is None else Held(static, never, never, never, never)
         self.generation: int = 0
         self._claimed_until = 0.0
         self._next_attempt = float("-inf")
@@ -140,6 +144,20 @@ class KeyRing(Locked):
         """Return whether a set is cached that is not too old."""
         held = self.current
         return held is not None and now < held.stale_at
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last fetch failed."""
+        return self._failures > 0
+
+    def age(self, now: float) -> float | None:
+        """Return the seconds since the current set was fetched; ``None`` if there is none or it is configured."""
+        held = self.current
+        return None if held is None or self._static else now - held.fetched_at
+
+    def pause(self, now: float) -> float:
+        """Return the seconds for which no key set is fetched, because fetching failed."""
+        return max(0.0, self._next_attempt - now)
 
     def candidates(self, kid: str | None, algorithm: str, now: float) -> tuple[VerificationKey, ...]:
         """Return the usable keys for *kid* and *algorithm* at *now* (monotonic seconds)."""
@@ -293,6 +311,7 @@ class KeyRing(Locked):
             changed = [key.thumbprint for key in before] != [key.thumbprint for key in keys.keys]
             self.current = Held(
                 keys,
+                fetched_at=now,
                 refresh_at=now + ttl * min(1.0, policy.refresh_ahead * self._jitter),
                 overdue_at=now + ttl,
                 stale_at=now + policy.max_stale,

@@ -231,7 +231,7 @@ CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
 # elsewhere.
 NOT_CONSTRUCTED: Final = {
     "AccessToken", "InboundToken", "Actor", "Anonymous", "Denied", "Granted", "Unavailable", "HeaderList", "Problem",
-    "DecisionEvent", "RequestView", "PolicyRequest",
+    "DecisionEvent", "Readiness", "IssuerReadiness", "RequestView", "PolicyRequest",
     "Requirement", "Response", "Access", "ClientSettings", "SecurityEvent", "TokenResponse", "Contract", "Difference",
     "BadProof", "BadToken", "Hold", "Switch", "Refusal", "Shadowed",
     "all_of", "any_of", "requires", "renew", "Network", "required_scopes", "serve",

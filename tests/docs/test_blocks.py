@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import prometheus_client
 import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
@@ -40,6 +41,7 @@ from scopeguard.client import ClientCredentials, DPoPKey, TokenEndpointError, To
 from scopeguard.config.file import settings_from
 from scopeguard.devserver import Client
 from scopeguard.edge.http import HttpxTransport
+from scopeguard.guard import engine_of
 from scopeguard.mcp import Tool
 from scopeguard.spec.mcp import Message
 from scopeguard.stores.redis import RedisStore
@@ -539,6 +541,26 @@ def _check_on_decision(authority: FakeAuthority) -> None:
     assert written.getvalue() == "GET /rows/{row}: ann by billing\nGET /rows/7: 401 no_credentials\n"
 
 
+def _check_metrics_prometheus(authority: FakeAuthority) -> None:
+    served: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prometheus_client, "start_http_server", lambda port, addr: served.append(port))
+        guard = run("metrics_prometheus")["guard"]
+    TestClient(GuardMiddleware(PlainTextResponse("x"), guard=guard)).get("/", headers=authority.bearer())
+    assert served == [9464]
+    assert b'scopeguard_decision_duration_seconds_count{outcome="granted"' in prometheus_client.generate_latest()
+
+
+def _check_metrics_opentelemetry(_: FakeAuthority) -> None:
+    assert len(engine_of(run("metrics_opentelemetry")["guard"]).reporter.listeners) == 1
+
+
+def _check_ready(_: FakeAuthority) -> None:
+    with contextlib.redirect_stdout(io.StringIO()) as written:
+        run("ready")
+    assert written.getvalue() == f"{ISSUER} False no_keys\n"
+
+
 def _check_mcp_file(_: FakeAuthority) -> None:
     text = f'[[issuers]]\nurl = "{ISSUER}"\naudience = "{API}"\n' + NAMED["mcp_file"].source
     arguments = settings_from(tomllib.loads(text), ROOT, file="api.toml", environment={})[1]
@@ -592,6 +614,9 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "mcp": _check_mcp,
     "mcp_file": _check_mcp_file,
     "on_decision": _check_on_decision,
+    "metrics_prometheus": _check_metrics_prometheus,
+    "metrics_opentelemetry": _check_metrics_opentelemetry,
+    "ready": _check_ready,
     "mcp_verifier": _check_mcp_verifier,
     "mcp_function": _check_mcp_function,
     "requirements": _check_requirements,

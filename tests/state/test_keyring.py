@@ -830,3 +830,13 @@ class RingMachine(RuleBasedStateMachine):
 @pytest.mark.rule("A-16", "A-17", "A-19")
 def test_any_order_of_events_keeps_budget_keys_and_results_correct():
     run_state_machine_as_test(RingMachine, settings=settings(max_examples=150, stateful_step_count=40))
+
+
+def test_age_and_pause_describe_the_ring_to_metrics():
+    ring = a_ring()
+    assert (ring.age(0.0), ring.pause(0.0), ring.is_failing) == (None, 0.0, False)
+    failed(ring, 0.0)
+    assert (ring.age(0.0), ring.pause(0.0), ring.is_failing) == (None, POLICY.first_backoff, True)
+    fetched(ring, keys("a"), 10.0)
+    assert (ring.age(25.0), ring.pause(25.0), ring.is_failing) == (15.0, 0.0, False)
+    assert KeyRing(POLICY, static=keys("a")).age(25.0) is None

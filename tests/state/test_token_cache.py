@@ -684,3 +684,12 @@ def test_threads_can_share_the_cache():
     ready, packed = count_entries(memory)
     assert ready <= 8
     assert packed <= 64
+
+
+def test_number_of_entries_is_bounded_from_above_without_counting_them():
+    memory, record = small(max_entries=4), trusting()
+    for number in range(3):
+        add(memory, record, number)
+    assert (memory.most_entries, len(memory)) == (3, 3)
+    found_in(memory, 0)  # moves to the young generation, and stays in the old one
+    assert memory.most_entries >= len(memory) == 3

@@ -1,0 +1,80 @@
+"""Turns events of a guard into metrics with bounded labels."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from scopeguard.core.decision import DecisionEvent, Denied, Granted, Unavailable
+from scopeguard.core.engine import Engine
+from scopeguard.edge.watching import Exchange
+from scopeguard.tokens import Anonymous
+
+OTHER: Final = "other"
+"""The label for an issuer that a resolver has found."""
+MOST_ROUTES: Final = 1000
+"""The most routes that have a label of their own."""
+
+_OUTCOMES: Final[dict[type, str]] = {
+    Granted: "granted",
+    Anonymous: "anonymous",
+    Denied: "denied",
+    Unavailable: "unavailable",
+}
+
+
+class Exporter(Protocol):
+    """The instruments of one library. The values of labels are in the order of the instrument's ``labels``."""
+
+    def count_decision(self, labels: tuple[str, ...], /) -> None: ...
+    def observe_decision(self, seconds: float, labels: tuple[str, ...], /) -> None: ...
+    def observe_exchange(self, seconds: float, labels: tuple[str, ...], /) -> None: ...
+    def add(self, engine: Engine, /) -> bool:
+        """Read the gauges of *engine* too. Return false if that is so already."""
+        ...
+
+
+def connect(engine: Engine, exporter: Exporter) -> None:
+    """Record the decisions and outbound requests of *engine* with *exporter*, once."""
+    if exporter.add(engine):
+        recorder = Recorder(engine, exporter)
+        engine.add_listener(recorder.record_decision)
+        engine.runtime.watchers += (recorder.record_exchange,)
+
+
+class Recorder:
+    """Records the events of one engine."""
+
+    def __init__(self, engine: Engine, exporter: Exporter) -> None:
+        self._exporter = exporter
+        self._issuers = {record.issuer.url: record.issuer.url for record in engine.issuers.all}
+        self._points = engine.context.points  # rules that are added later bring more
+        self._routes: set[str] = set()
+
+    def record_decision(self, event: DecisionEvent) -> None:
+        """Count *event* and its duration."""
+        outcome = _OUTCOMES[type(event.decision)]
+        reason = "" if event.reason is None else event.reason.value
+        issuer = "" if event.issuer is None else self._issuers.get(event.issuer, OTHER)
+        self._exporter.count_decision((outcome, reason, event.adapter.value, issuer, self._route(event.route)))
+        check = "" if event.token_check is None else event.token_check.value
+        self._exporter.observe_decision(event.duration, (outcome, check))
+
+    def record_exchange(self, exchange: Exchange) -> None:
+        """Count *exchange* and its duration."""
+        authority = exchange.authority
+        if authority and authority not in self._issuers and not self._is_point(authority):
+            authority = OTHER
+        self._exporter.observe_exchange(exchange.duration, (exchange.kind, authority, exchange.result))
+
+    def _is_point(self, url: str) -> bool:
+        return any(point.settings.url == url for point in list(self._points.values()))
+
+    def _route(self, route: str | None) -> str:
+        """Return the label of *route*, a template. Templates that an app makes up without end get no label."""
+        if route is None:
+            return ""
+        if route not in self._routes:
+            if len(self._routes) >= MOST_ROUTES:
+                return ""
+            self._routes.add(route)
+        return route
