@@ -14,7 +14,7 @@ from documentation import PAGES
 from environment import ROOT
 from reasons_page import write_page
 from scopeguard import AccessDenied, AuthorityUnavailable, Reason
-from scopeguard.core.explanations import CATALOG, SECTIONS, Explanation, explain
+from scopeguard.core.reasons import CATALOG, SECTIONS, Entry, entry_of
 from scopeguard.rules.mcp import McpPolicy
 
 PAGE = PAGES["docs/reasons.md"]
@@ -56,11 +56,11 @@ def test_each_reason_has_the_status_of_the_error_that_is_raised_with_it():
     raised = _raised()
     assert len(raised) > 60
     for reason, names in raised.items():
-        assert names == {explain(reason).error.__name__}, reason
+        assert names == {entry_of(reason).error.__name__}, reason
 
 
 @pytest.mark.parametrize("entry", CATALOG.values(), ids=lambda entry: entry.reason.value)
-def test_texts_are_short_sentences_in_ascii(entry: Explanation):
+def test_texts_are_short_sentences_in_ascii(entry: Entry):
     assert entry.advice.isascii()
     assert entry.advice.isprintable()
     assert "`" not in entry.advice

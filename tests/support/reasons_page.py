@@ -1,4 +1,4 @@
-"""Write ``docs/reasons.md`` from the catalog of explanations: ``make reasons``.
+"""Write ``docs/reasons.md`` from the catalog of reason codes: ``make reasons``.
 
 ``tests/docs/test_reasons_page.py`` compares the page with the catalog and with the reason codes.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Final
 
 from environment import ROOT
-from scopeguard.core.explanations import SECTIONS, Explanation
+from scopeguard.core.reasons import SECTIONS, Entry
 
 PAGE: Final = ROOT / "docs" / "reasons.md"
 INTRODUCTION: Final = """\
 # Reasons
 
-<!-- Written by `make reasons` from scopeguard/core/explanations.py. Change the texts there. -->
+<!-- Written by `make reasons` from scopeguard/core/reasons.py. Change the texts there. -->
 
 Each refused request has a reason code. It is in [the log](logging.md), and in `DecisionEvent.reason`. Clients never see
 it: they get the status, the `error` and the text that each entry names, in a challenge or a body
@@ -31,7 +31,7 @@ def write_page() -> str:
     return "\n".join(parts)
 
 
-def _write_entry(entry: Explanation) -> str:
+def _write_entry(entry: Entry) -> str:
     standard = f" ({entry.standard})" if entry.standard else ""
     code = "" if entry.oauth_error is None else f" `{entry.oauth_error}`"
     return (

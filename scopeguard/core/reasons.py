@@ -1,9 +1,9 @@
 """What each reason code means, and what to do about it: the catalog for the log, the commands and the reference page.
 
-:func:`explain` returns the entry of a reason. ``docs/reasons.md`` is written from this catalog by ``make reasons``.
+:func:`entry_of` returns the entry of a reason. ``docs/reasons.md`` is written from this catalog by ``make reasons``.
 
-The texts are for operators and developers. Clients never see them; they see :attr:`Explanation.client_text`. Code is
-between backticks, as in Markdown; :attr:`Explanation.advice` has none.
+The texts are for operators and developers. Clients never see them; they see :attr:`Entry.client_text`. Code is
+between backticks, as in Markdown; :attr:`Entry.advice` has none.
 
 Longer than 400 lines because the catalog has an entry for each reason code, so that their texts stay alike.
 """
@@ -37,7 +37,7 @@ from scopeguard.errors import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
+class Entry:
     """The entry of a reason code.
 
     * ``reason``: the code.
@@ -76,11 +76,11 @@ class Explanation:
 
 def _entry(
     reason: Reason, error: type[AccessDenied | AuthorityUnavailable], standard: str, cause: str, fix: str
-) -> Explanation:
-    return Explanation(reason=reason, error=error, standard=standard, cause=cause, fix=fix)
+) -> Entry:
+    return Entry(reason=reason, error=error, standard=standard, cause=cause, fix=fix)
 
 
-SECTIONS: Final[tuple[tuple[str, tuple[Explanation, ...]], ...]] = (
+SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
     (
         "The request",
         (
@@ -751,11 +751,11 @@ SECTIONS: Final[tuple[tuple[str, tuple[Explanation, ...]], ...]] = (
 )
 """The titles of the sections of the catalog, each with its entries."""
 
-CATALOG: Final[Mapping[Reason, Explanation]] = MappingProxyType(
+CATALOG: Final[Mapping[Reason, Entry]] = MappingProxyType(
     {entry.reason: entry for _, entries in SECTIONS for entry in entries}
 )
 
 
-def explain(reason: Reason) -> Explanation:
+def entry_of(reason: Reason) -> Entry:
     """Return the entry of *reason*. Every reason has one."""
     return CATALOG[reason]
