@@ -123,6 +123,11 @@ def demo(*, serve: bool, no_color: bool) -> None:
     help="The prefix that the app removes from paths before it routes, as in /api; empty for none. "
     "Needed only where scopeguard audit asks for it.",
 )
+@click.option(
+    "--readyz",
+    metavar="PATH",
+    help="Answer GET requests for this path, as in /readyz, without a token: 200 when tokens can be checked, else 503.",
+)
 def serve(app: str, *, access_log: str, **options: Any) -> None:
     """Run an app behind a guard, without changing its code.
 

@@ -21,6 +21,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from scopeguard import asgi, wsgi
+from scopeguard.asgi import ASGIApp
 from scopeguard.edge.listener import listen, unix_listener
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
@@ -28,10 +29,12 @@ from scopeguard.mcp import McpMiddleware
 from scopeguard.rules.routed import check_root_path
 from scopeguard.server.access_log import AccessLog, ASGIAccessLog, DiagnosticFormatter, Format, WSGIAccessLog, note
 from scopeguard.server.forwarded import ASGIForwarded, Proxies, WSGIForwarded
+from scopeguard.server.readyz import ASGIReadyz, Probe, WSGIReadyz
 from scopeguard.server.reload import NOT_RELOADED, ASGISwitch, Reloader, Switch, WSGISwitch
 from scopeguard.server.servers import serve_asgi, serve_wsgi
 from scopeguard.server.summary import fetch_keys, introduction, warnings
 from scopeguard.server.supervisor import Supervisor
+from scopeguard.wsgi import WSGIApp
 
 log: Final = logging.getLogger("scopeguard.serve")
 
@@ -62,9 +65,12 @@ class Options:
     log_subjects: bool
     trusted_proxies: tuple[str, ...]
     root_path: str | None = None
+    readyz: str | None = None
 
     def __post_init__(self) -> None:
         check_root_path(self.root_path)
+        if self.readyz is not None and (not self.readyz.startswith("/") or "?" in self.readyz):
+            raise ConfigurationError(f"--readyz: must be a path, as in /readyz, not {self.readyz!r}")
         if self.workers > 1 and not hasattr(os, "fork"):
             raise ConfigurationError("--workers: this system cannot fork; start several servers instead")
         if self.uds is not None and not hasattr(socket, "AF_UNIX"):
@@ -155,8 +161,13 @@ class _Serving:
         if options.wsgi:
             wsgi_switch = WSGISwitch(self.guard, partial(self._protect, wsgi.GuardMiddleware, app))
             Reloader(wsgi_switch, self._read).start()
+            wsgi_app: WSGIApp = WSGIForwarded(
+                WSGIAccessLog(wsgi_switch, self._log), self._proxies, unix=options.uds is not None
+            )
+            if options.readyz is not None:
+                wsgi_app = WSGIReadyz(wsgi_app, options.readyz, Probe(wsgi_switch))
             serve_wsgi(
-                WSGIForwarded(WSGIAccessLog(wsgi_switch, self._log), self._proxies, unix=options.uds is not None),
+                wsgi_app,
                 listener,
                 threads=options.threads,
                 grace=options.grace,
@@ -167,8 +178,11 @@ class _Serving:
         else:
             asgi_switch = ASGISwitch(self.guard, partial(self._protect, asgi.GuardMiddleware, app))
             Reloader(asgi_switch, self._read).start()
+            asgi_app: ASGIApp = ASGIForwarded(ASGIAccessLog(asgi_switch, self._log), self._proxies)
+            if options.readyz is not None:
+                asgi_app = ASGIReadyz(asgi_app, options.readyz, Probe(asgi_switch))
             serve_asgi(
-                ASGIForwarded(ASGIAccessLog(asgi_switch, self._log), self._proxies),
+                asgi_app,
                 listener,
                 grace=options.grace,
                 connections=options.connections,

@@ -41,10 +41,12 @@ def test_an_app_is_guarded_without_a_change_and_tokens_stay_out_of_the_log(
     authority: Authority,
     no_leaks: Callable[[str], None],
 ):
-    command, url = serve(start, folder, authority.issuer, *what)
+    command, url = serve(start, folder, authority.issuer, *what, "--readyz", "/readyz")
     good = token(authority)
     forged = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https", "Forwarded": "for=192.0.2.7;proto=https"}
     with httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE) as client:
+        probe = client.get("/readyz")
+        assert (probe.status_code, probe.text) == (200, "ready\n")
         refused = client.get("/a")
         assert (refused.status_code, refused.headers["www-authenticate"]) == (
             401,
