@@ -127,6 +127,22 @@ bigquery: $(or $(wildcard $(DEV)),$(VENV)/.installed-examples-bigquery) ## a tab
 mcp: $(APPS) ## an MCP server whose tools need scopes, called by the official MCP client
 	@.venv-apps/bin/python examples/mcp/run.py
 
+# -- documentation
+
+DOCS := $(or $(wildcard $(DEV)),$(VENV)/.installed-docs)
+
+.PHONY: docs
+docs: $(DOCS) ## build the documentation site into build/website/site, with warnings as errors
+	@$(BIN)/python -m website
+
+.PHONY: docs-check
+docs-check: $(DEV) system peers ## look at every page of the site with axe-core in Chromium, in two widths (two minutes)
+	@$(BIN)/python -m website.accessibility
+
+.PHONY: pictures
+pictures: $(DEV) system ## draw the diagrams of the documentation into docs/pictures (with npm and Chromium)
+	@$(BIN)/python -m website.pictures
+
 # -- checks
 
 .PHONY: check

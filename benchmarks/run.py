@@ -89,7 +89,7 @@ def summary(figures: Sequence[Mapping[str, Any]]) -> str:
             peer += f" ({line['peer_name']})"
         verdict = ("yes" if reached(value, must) else "NO") if must else ""
         rows.append([line["figure"], peer, must, number(value, unit), verdict])
-    return table("Targets and results", ["", "best installed peer", "must be", "is", "ok?"], rows)
+    return table("Targets and results", ["figure", "best installed peer", "must be", "is", "ok?"], rows)
 
 
 def main() -> None:

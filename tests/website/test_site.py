@@ -1,0 +1,207 @@
+"""The documentation site: it builds without a warning, is complete, and is readable for everyone."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from documentation import MANUAL
+from environment import ROOT, missing
+from website import accessibility, links, llms, pages, pictures, reference
+from website.docstrings import as_markdown
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="module")
+def site() -> Path:
+    if find_spec("zensical") is None:
+        missing("no zensical: the extra docs installs it")
+    from website.__main__ import build
+
+    return build()
+
+
+# -- complete
+
+
+def test_navigation_has_every_page(tmp_path: Path):
+    staged = {*pages.stage(tmp_path / "docs"), *reference.write(tmp_path / "docs")}
+    shown = [name for _, names in llms.navigation() for name in names]
+    assert len(shown) == len(set(shown))
+    linked = {name for name in staged if name.startswith("decisions/")} - {"decisions/index.md"}
+    assert set(shown) == staged - linked
+
+
+@pytest.mark.parametrize("module", ["scopeguard", *reference.MODULES])
+def test_every_public_name_has_its_entry(site: Path, module: str):
+    names = reference.public_names(importlib.import_module(module))
+    assert names
+    folder = site / reference.FOLDER
+    texts = [path.read_text("utf-8") for path in folder.rglob("*.html")]
+    for name in names:
+        assert any(f'id="{module}.{name}"' in text for text in texts), name
+
+
+def test_list_for_language_models_names_every_page_once(site: Path):
+    text = (site / "llms.txt").read_text("utf-8")
+    assert text.startswith("# scopeguard\n\n> ")
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == [t for t, _ in llms.navigation()]
+    entries = re.findall(r"^- \[(.+?)\]\((.+?)\): (.+)$", text, re.MULTILINE)
+    assert len(entries) == sum(len(names) for _, names in llms.navigation()) == text.count("\n- ")
+    for title, target, sentence in entries:
+        assert (site / target).exists(), title
+        assert len(sentence) > 10, title
+
+
+# -- links
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A site of two pages without a wrong link."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "index.html").write_text(
+        '<h1 id="top"></h1><a href="a/#here">x</a><a href="https://x.test">y</a>', "utf-8"
+    )
+    (tmp_path / "a" / "index.html").write_text('<p id="here"><a href="../#top">x</a><img src="data:,"></p>', "utf-8")
+    return tmp_path
+
+
+def test_links_of_the_site_are_checked(small: Path):
+    assert links.check(small) == []
+
+
+@pytest.mark.parametrize(
+    ("html", "problem"),
+    [
+        ('<a href="b/">', "b/ does not exist"),
+        ('<a href="a/#there">', "a/#there has no such anchor"),
+        ('<a href="#down">', "#down has no such anchor"),
+        ('<a href="../outside.html">', "../outside.html does not exist"),
+        ('<img src="picture.svg">', "picture.svg does not exist"),
+        ('<script src="https://cdn.test/x.js"></script>', "https://cdn.test/x.js would be loaded from elsewhere"),
+    ],
+)
+def test_wrong_link_is_a_problem(small: Path, html: str, problem: str):
+    with (small / "index.html").open("a", encoding="utf-8") as page:
+        page.write(html)
+    assert links.check(small) == [f"index.html: {problem}"]
+
+
+def test_link_of_a_page_to_a_file_outside_of_the_site_is_an_error():
+    source = pages.DOCS / "index.md"
+    text = "[a](../CONTRIBUTING.md#x) [b](guides/flask.md) [c](#here) [d](https://x.test)\n    [code](../Makefile)\n"
+    assert pages.rewrite(text, source, "index.md") == text.replace("../CONTRIBUTING.md", "contributing.md")
+    assert "../examples/mcp.md" in pages.rewrite(
+        "[a](../../examples/mcp/README.md)", pages.DOCS / "guides/mcp.md", "guides/mcp.md"
+    )
+    with pytest.raises(ValueError, match=r"docs/index.md: \.\./Makefile leads to no page"):
+        pages.rewrite("[a](../Makefile)", source, "index.md")
+
+
+# -- docstrings
+
+
+@pytest.mark.parametrize(
+    ("text", "markdown"),
+    [
+        ("A :class:`Guard` checks.", "A [`Guard`][scopeguard.Guard] checks."),
+        (
+            "See :class:`~scopeguard.spec.challenge.ChallengeStyle`.",
+            "See [`ChallengeStyle`][scopeguard.ChallengeStyle].",
+        ),
+        ("With :meth:`warm`.", "With [`warm`][scopeguard.Guard.warm]."),
+        ("From :mod:`scopeguard.core.engine`.", "From `scopeguard.core.engine`."),
+        ("A :class:`policy <scopeguard.mcp.McpPolicy>`.", "A [`policy`][scopeguard.mcp.McpPolicy]."),
+        ("As in docs/guides/mcp.md.", "As in [docs/guides/mcp.md](../../guides/mcp.md)."),
+        ("Use it::\n\n    x = 1", "Use it:\n\n    x = 1"),
+        ("Use it.\n\n::\n\n    x = 1", "Use it.\n\n\n    x = 1"),
+        (">>> 1 + 1\n2\n\nEnd.", "```pycon\n>>> 1 + 1\n2\n```\n\nEnd."),
+        (">>> 1 + 1\n2", "```pycon\n>>> 1 + 1\n2\n```"),
+    ],
+)
+def test_docstrings_become_markdown(text: str, markdown: str):
+    assert as_markdown(text, "scopeguard.guard.Guard") == markdown
+
+
+def test_no_markup_of_docstrings_is_left(site: Path):
+    for path in (site / reference.FOLDER).rglob("*.html"):
+        text = path.read_text("utf-8")
+        assert not re.search(r":(class|meth|func|attr|mod|data|exc):", text), path
+        assert "::</p>" not in text, path
+
+
+# -- pictures
+
+
+def test_every_diagram_has_its_picture():
+    found = list(pictures.diagrams())
+    assert len(found) == sum(text.count("```mermaid") for text in MANUAL.values())
+    assert [diagram.name for diagram in found if not diagram.is_drawn] == []  # make pictures
+    assert {path.name for path in pictures.FOLDER.iterdir()} == {diagram.path.name for diagram in found}
+    assert len({diagram.name for diagram in found}) == len(found)
+
+
+# -- readable
+
+READ = (
+    "",
+    "settings/",
+    "guides/fastapi/",
+    "architecture/",
+    "security/limits/",
+    "reference/api/guard/",
+    "examples/compose/",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if shutil.which("chromium") is None:
+        missing("no chromium: make system installs it")
+    if not accessibility.AXE.exists():
+        missing("no axe-core: make peers installs it")
+    with accessibility.chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    with accessibility.serving(site) as base:
+        yield base
+
+
+@pytest.mark.parametrize("path", READ)
+def test_page_is_accessible_and_fits_a_phone(browser: Browser, address: str, path: str):
+    assert accessibility.examine(browser, address, path, 390, "light") == []
+
+
+@pytest.mark.parametrize("path", READ[1:3])
+def test_page_is_accessible_in_dark_colours(browser: Browser, address: str, path: str):
+    assert accessibility.examine(browser, address, path, 1280, "dark") == []
+
+
+def test_inaccessible_page_is_a_problem(browser: Browser, tmp_path: Path):
+    bad = '<html><body><h1>a</h1><h3>b</h3><img src="x"><p style="color: #ccc">a faint line</p>'
+    bad += '<p style="width: 2000px">d</p></body></html>'
+    (tmp_path / "index.html").write_text(bad, "utf-8")
+    with accessibility.serving(tmp_path) as base:
+        problems = accessibility.examine(browser, base, "", 390, "light")
+    text = "\n".join(problems)
+    for word in ("scrolls sideways", "color-contrast", "heading-order", "image-alt", "html-has-lang"):
+        assert word in text
+
+
+def test_commands_are_those_of_the_makefile():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for module in ("website", "website.accessibility", "website.pictures"):
+        assert f"python -m {module}\n" in makefile
