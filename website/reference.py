@@ -18,7 +18,7 @@ TOPICS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
         "Guard",
         "The object that checks tokens, and the decisions that it makes.",
         ("Guard", "Decision", "Granted", "Denied", "Unavailable", "TokenCheck", "DecisionEvent", "Adapter",
-         "RequestView", "HeaderList", "Response"),
+         "RequestView", "HeaderList", "Response", "Readiness", "IssuerReadiness", "Obstacle"),
     ),
     "issuers": (
         "Issuers",
@@ -36,8 +36,8 @@ TOPICS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "tokens": (
         "Tokens in an app",
         "What an app gets about the token of its request.",
-        ("AccessToken", "Actor", "Anonymous", "ANONYMOUS", "InboundToken", "current_access_token",
-         "current_access_token_or_none", "current_inbound_token"),
+        ("AccessToken", "Actor", "Anonymous", "ANONYMOUS", "InboundToken", "access_token",
+         "access_token_or_none", "inbound_token"),
     ),
     "settings": (
         "Further settings",
@@ -66,6 +66,8 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "scopeguard.client": (),
     "scopeguard.presets": (),
     "scopeguard.contracts": (),
+    "scopeguard.explanation": (),
+    "scopeguard.metrics": (),
     "scopeguard.security_events": (),
     "scopeguard.testing": (),
     "scopeguard.stores.redis": ("RedisStore",),

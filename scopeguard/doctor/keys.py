@@ -46,7 +46,8 @@ def _accepted(key: VerificationKey, algorithms: Sequence[str]) -> list[str]:
 def key_type(key: VerificationKey) -> str:
     """Return the ``kty`` of *key*."""
     name = min(key.algorithms)
-    return "RSA" if name.startswith(("RS", "PS")) else "EC" if name.startswith("ES") else "OKP"
+    prefixes = {"RS": "RSA", "PS": "RSA", "ES": "EC", "ML": "AKP"}
+    return prefixes.get(name[:2], "OKP")
 
 
 def _describe(key: VerificationKey, algorithms: Sequence[str]) -> str:

@@ -70,6 +70,15 @@ def test_keys_are_counted_with_kid_type_and_algorithms():
     )
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "kty"), [("RS256", "RSA"), ("ES384", "EC"), ("Ed25519", "OKP"), ("ML-DSA-44", "AKP")]
+)
+def test_type_of_a_key_is_named(algorithm: str, kty: str):
+    keys = key_set(SigningKey.generate(algorithm, kid="a").public_jwk())
+    [finding] = check_keys(URL, keys, [algorithm], "jwks")
+    assert f"({kty}, {algorithm})" in finding.text
+
+
 def test_key_that_no_algorithm_uses_is_a_warning():
     used, idle = check_keys(URL, key_set(EC, ED), ["ES256"], "jwks")
     assert (used.level, idle.level) == (Level.OK, Level.WARNING)
