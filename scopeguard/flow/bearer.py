@@ -8,12 +8,12 @@ from typing import Any
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow.effects import HOOK_TIMEOUT, CallHook, Flow, Lane, SingleFlight, ask
 from scopeguard.spec import credentials
-from scopeguard.state.introspection import IntrospectionBearer
+from scopeguard.state.bearer import OwnBearer
 
 
 def own_bearer(
     source: Callable[[], str | Awaitable[str]],
-    held: IntrospectionBearer,
+    held: OwnBearer,
     *,
     authority: str,
     setting: str,

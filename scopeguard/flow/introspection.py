@@ -70,7 +70,7 @@ def introspect(credential: Credential, record: IssuerRecord, context: Context) -
     known = usable()
     waited = known is None
     if known is None:
-        pause = state.cache.pause(key, began)
+        pause = state.cache.failures.pause(key, began)
         if pause > 0:
             raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, record.issuer.url, retry_after=pause)
         shares = settings.ttl > 0
@@ -80,7 +80,7 @@ def introspect(credential: Credential, record: IssuerRecord, context: Context) -
                 authority=record.issuer.url,
                 # Without "landed", an uncached answer (ttl = 0) would be requested again and again.
                 needed=lambda: (
-                    not landed and usable() is None and not (shares and state.cache.failed_since(key, began))
+                    not landed and usable() is None and not (shares and state.cache.failures.failed_since(key, began))
                 ),
                 flow=fly,
                 # The key holds the whole digest, which names the entry in the store; logs show the fingerprint only.
@@ -93,7 +93,7 @@ def introspect(credential: Credential, record: IssuerRecord, context: Context) -
         )
         known = landed[0] if landed else usable()
         if known is None:
-            pause = state.cache.pause(key, clock.monotonic())
+            pause = state.cache.failures.pause(key, clock.monotonic())
             raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, record.issuer.url, retry_after=pause or None)
     if known.members is None:
         state.accepted.discard(key)
@@ -188,15 +188,15 @@ def record_failure(
     match error.blame:
         case Blame.AUTHORITY:
             state.breaker.fail(now, retry_after=error.retry_after)
-            state.cache.fail(key, now)
+            state.cache.failures.fail(key, now, pauses=False)
         case Blame.KEYS:
             state.breaker.succeed()
-            state.cache.fail(key, now)
+            state.cache.failures.fail(key, now, pauses=False)
         case _:
             state.breaker.succeed()
             timed_out = error.reason is Reason.AUTHORITY_TIMED_OUT
             outage = state.suspicion.fail(key, now, accepted=accepted, timed_out=timed_out)
-            pause = state.cache.fail(key, now, alone=outage == 0.0) or outage
+            pause = state.cache.failures.fail(key, now, pauses=outage == 0.0) or outage
             error.retry_after = max(pause, error.retry_after or 0.0)
 
 

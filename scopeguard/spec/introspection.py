@@ -20,6 +20,7 @@ from scopeguard.spec import client_authentication, jwt
 from scopeguard.spec.audience import check_audience
 from scopeguard.spec.client_authentication import AssertionKey, Proof
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, check_endpoint
+from scopeguard.spec.http_caching import content_type
 from scopeguard.spec.jws import check_header
 from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.sender_constraint import check_confirmation
@@ -209,7 +210,7 @@ def read_signed(
     :class:`MalformedAnswer` for anything else, such as an unsigned answer, and :class:`InvalidToken` for a malformed
     JWT.
     """
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != SIGNED:
+    if content_type(headers) != SIGNED:
         raise MalformedAnswer(f"the answer is not signed: its content type is not {SIGNED}")
     signed = jwt.peek(body.decode("ascii", "replace").strip())
     check_header(signed.header, algorithms=issuer.algorithms)

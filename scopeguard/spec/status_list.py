@@ -16,6 +16,7 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.config.status_list import origin_of
 from scopeguard.errors import ConfigurationError, InvalidToken, Reason
 from scopeguard.spec import jwt
+from scopeguard.spec.http_caching import content_type
 from scopeguard.spec.jws import check_header, decode_base64url
 from scopeguard.tokens import Unverified
 
@@ -122,7 +123,7 @@ def read(body: bytes, headers: Mapping[str, str], uri: str, issuer: Issuer, now:
     have signed the token. Raises :class:`MalformedStatusList`, and :class:`InvalidToken` for a malformed JWT. *now* is
     in seconds since the epoch.
     """
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
+    if content_type(headers) != MEDIA_TYPE:
         raise MalformedStatusList(f"its content type is not {MEDIA_TYPE}")
     token = jwt.peek(body.decode("ascii", "replace").strip())
     check_header(token.header, algorithms=issuer.algorithms)

@@ -11,17 +11,14 @@ from typing import Final
 
 from scopeguard.config.authzen import AuthZen
 from scopeguard.spec.authzen import Outcome
-from scopeguard.state.backoff import Backoff
+from scopeguard.state.bearer import OwnBearer
 from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.breaker import Breaker
+from scopeguard.state.failures import Failures
 from scopeguard.state.fork import Locked
-from scopeguard.state.introspection import IntrospectionBearer
 from scopeguard.state.line_budget import LineBudget
 from scopeguard.state.suspicion import Suspicion
 
-# The pause after a failure, in seconds, before the next question of the same subject about the same route.
-_BACKOFF: Final = Backoff(first=1.0, longest=30.0)
-_MOST_FAILED: Final = 1000
 METADATA_LIFETIME: Final = 3600.0
 """Seconds for which the endpoint that the metadata names is used."""
 
@@ -49,37 +46,6 @@ class Decisions(Locked):
         if seconds > 0:
             with self._lock:
                 self._kept.put(key, (now + seconds, outcome))
-
-
-class Failures(Locked):
-    """The pauses of questions on which the decision point failed. Seconds are monotonic.
-
-    The question itself may be the cause, so only questions of the same subject about the same route pause.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._failed: BoundedMap[bytes, tuple[float, float]] = BoundedMap(_MOST_FAILED)  # until when, and the pause
-
-    def pause(self, key: bytes, now: float) -> float:
-        """Return the seconds to wait before the next question under *key*."""
-        failed = self._failed.peek(key)
-        return 0.0 if failed is None else max(0.0, failed[0] - now)
-
-    def fail(self, key: bytes, now: float) -> float:
-        """Record that a question under *key* failed. Return the pause in seconds, which grows with each failure."""
-        with self._lock:
-            failed = self._failed.peek(key)
-            is_recent = failed is not None and now < failed[0] + _BACKOFF.longest
-            pause = _BACKOFF.following(failed[1]) if failed is not None and is_recent else _BACKOFF.first
-            self._failed.put(key, (now + pause, pause))
-            return pause
-
-    def succeed(self, key: bytes) -> None:
-        """Record that a question under *key* was answered."""
-        if key in self._failed:
-            with self._lock:
-                self._failed.pop(key)
 
 
 class Endpoint(Locked):
@@ -111,7 +77,7 @@ class DecisionPoint:
     breaker: Breaker
     decisions: Decisions
     new_id: Callable[[], str] = field(repr=False)
-    bearer: IntrospectionBearer = field(default_factory=IntrospectionBearer)
+    bearer: OwnBearer = field(default_factory=OwnBearer)
     endpoint: Endpoint = field(default_factory=Endpoint)
     failures: Failures = field(default_factory=Failures)
     suspicion: Suspicion = field(default_factory=Suspicion)

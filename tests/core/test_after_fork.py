@@ -19,8 +19,9 @@ from scopeguard.edge.threads import Threads
 from scopeguard.guard import engine_of
 from scopeguard.security_events import SecurityEventReceiver
 from scopeguard.state import fork
+from scopeguard.state.bearer import OwnBearer
 from scopeguard.state.breaker import Breaker
-from scopeguard.state.introspection import IntrospectionBearer, IntrospectionCache
+from scopeguard.state.introspection import IntrospectionCache
 from scopeguard.state.issuers import ResolvedIssuers
 from scopeguard.state.key_by_id import KeysById
 from scopeguard.state.keyring import KeyRing
@@ -33,7 +34,7 @@ OURS = {
     IntrospectionCache,
     Breaker,
     Flights,
-    IntrospectionBearer,
+    OwnBearer,
     KeyRing,
     ResolvedIssuers,
     Revocations,

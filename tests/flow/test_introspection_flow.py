@@ -264,7 +264,7 @@ def test_request_that_joins_a_failed_flight_is_503_without_a_retry(stage: Stage,
     flow = stage.flow(token)
     flight = next(flow)
     assert isinstance(flight, SingleFlight)
-    stage.state.cache.fail(key_of(stage, token), stage.clock.monotonic())
+    stage.state.cache.failures.fail(key_of(stage, token), stage.clock.monotonic(), pauses=False)
     assert not flight.needed()
     with pytest.raises(AuthorityUnavailable):
         flow.send(None)
@@ -389,7 +389,7 @@ def test_client_error_right_after_a_success_does_not_open_the_breaker(authority:
 def test_request_that_joins_a_flight_failing_for_the_token_gets_its_retry_after(stage: Stage, authority: FakeAuthority):
     flow = stage.flow("made-up")
     assert isinstance(next(flow), SingleFlight)
-    stage.state.cache.fail(key_of(stage, "made-up"), stage.clock.monotonic(), alone=True)
+    stage.state.cache.failures.fail(key_of(stage, "made-up"), stage.clock.monotonic())
     with pytest.raises(AuthorityUnavailable) as error:
         flow.send(None)
     assert error.value.retry_after == 1

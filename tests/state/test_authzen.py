@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scopeguard.spec.authzen import Outcome
-from scopeguard.state.authzen import METADATA_LIFETIME, Decisions, Endpoint, Failures
+from scopeguard.state.authzen import METADATA_LIFETIME, Decisions, Endpoint
 
 PERMIT, DENY = Outcome(permits=True), Outcome(permits=False)
 
@@ -34,17 +34,6 @@ def test_number_of_decisions_is_bounded():
         decisions.keep(key, PERMIT, 100.0, lifetime=60)
     assert decisions.lookup(b"a", 100.0) is None
     assert decisions.lookup(b"c", 100.0) is PERMIT
-
-
-def test_pauses_grow_with_failures_and_end_with_an_answer():
-    failures = Failures()
-    assert failures.pause(b"a", 0.0) == 0.0
-    assert [failures.fail(b"a", at) for at in (0.0, 1.0, 3.0)] == [1.0, 2.0, 4.0]
-    assert (failures.pause(b"a", 4.0), failures.pause(b"b", 4.0)) == (3.0, 0.0)
-    assert failures.fail(b"a", 100.0) == 1.0
-    failures.succeed(b"a")
-    failures.succeed(b"b")
-    assert failures.pause(b"a", 100.0) == 0.0
 
 
 def test_endpoint_is_used_until_it_is_old_or_forgotten():

@@ -103,49 +103,19 @@ def test_newer_answer_replaces_the_older_one(before: dict[str, bool] | None, aft
 @pytest.mark.rule("I-23")
 def test_failure_is_not_an_answer_and_affects_waiting_requests_only():
     kept = answers()
-    kept.fail(key(1), 100.0)
+    kept.failures.fail(key(1), 100.0, pauses=False)
     assert kept.lookup(key(1), 100.0) is None
-    assert kept.failed_since(key(1), 99.0)
-    assert kept.failed_since(key(1), 100.0)
-    assert not kept.failed_since(key(1), 100.1)
-    assert not kept.failed_since(key(2), 0.0)
-
-
-def test_token_at_which_the_authority_fails_is_paused_longer_each_time():
-    kept, now, pauses = answers(), 100.0, []
-    for _ in range(8):
-        pauses.append(kept.fail(key(1), now, alone=True))
-        assert kept.pause(key(1), now) == pauses[-1]
-        assert kept.pause(key(2), now) == 0
-        now += pauses[-1]
-        assert kept.pause(key(1), now) == 0
-    assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
-    assert kept.fail(key(1), now + 30, alone=True) == 1  # That was long ago.
-
-
-def test_failure_of_the_authority_pauses_no_token():
-    kept = answers()
-    assert kept.fail(key(1), 100.0) == 0
-    assert kept.pause(key(1), 100.0) == 0
-    assert kept.fail(key(1), 100.0, alone=True) == 1
+    assert kept.failures.failed_since(key(1), 100.0)
+    assert not kept.failures.failed_since(key(1), 100.1)
 
 
 @pytest.mark.parametrize("ttl", [0.0, 60.0])
 def test_an_answer_ends_the_pause_of_its_token(ttl: float):
     kept = answers(ttl=ttl)
-    kept.fail(key(1), 100.0, alone=True)
+    kept.failures.fail(key(1), 100.0)
     kept.absorb(key(1), IntrospectionAnswer(ACTIVE), 100.0, lifetime=FOREVER)
-    assert kept.pause(key(1), 100.0) == 0
-    assert kept.fail(key(1), 100.0, alone=True) == 1
-
-
-def test_number_of_remembered_failures_is_bounded():
-    kept = answers()
-    for number in range(5000):
-        kept.fail(key(number), 100.0)
-    assert len(kept._failed) == 1000
-    assert kept.failed_since(key(4999), 100.0)
-    assert not kept.failed_since(key(1), 100.0)
+    assert kept.failures.pause(key(1), 100.0) == 0
+    assert kept.failures.fail(key(1), 100.0) == 1
 
 
 def test_threads_can_share_the_cache():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from scopeguard.state.introspection import RENEWAL_INTERVAL, IntrospectionBearer
+from scopeguard.state.bearer import RENEWAL_INTERVAL, OwnBearer
 
 
-def new_bearer(token: str) -> IntrospectionBearer:
-    held = IntrospectionBearer()
+def new_bearer(token: str) -> OwnBearer:
+    held = OwnBearer()
     held.keep(token)
     return held
 
@@ -44,7 +44,7 @@ def test_permanent_refusals_cause_a_renewal_now_and_then():
 
 
 def test_each_ended_call_is_counted():
-    held = IntrospectionBearer()
+    held = OwnBearer()
     assert (held.generation, held.token) == (0, None)
     held.fail()
     assert (held.generation, held.token) == (1, None)
@@ -55,7 +55,7 @@ def test_each_ended_call_is_counted():
 
 def test_refused_token_is_used_again_if_the_function_fails():
     """Some authorities answer 401 to a forged token: a failing function must not stop introspection for all."""
-    held = IntrospectionBearer()
+    held = OwnBearer()
     held.keep("one")
     assert held.refuse("one", 100.0)
     held.fail()
