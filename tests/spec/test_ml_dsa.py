@@ -12,6 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jwcrypto.jwk import JWK
+from jwcrypto.jws import JWS, InvalidJWSSignature
 
 from scopeguard.config.issuer import DEFAULT_ALGORITHMS
 from scopeguard.config.ml_dsa import ML_DSA, load_class
@@ -27,7 +29,7 @@ from scopeguard.spec.jwks import (
 )
 from scopeguard.spec.ml_dsa import MLDSAAlgorithm
 
-JWK = dict[str, Any]
+Members = dict[str, Any]
 SIGNED = b"header.payload"
 NAMES = sorted(ML_DSA)
 SIZES = {"ML-DSA-44": (1312, 2420), "ML-DSA-65": (1952, 3309), "ML-DSA-87": (2592, 4627)}  # FIPS 204, table 2
@@ -47,7 +49,7 @@ def public(algorithm: str) -> bytes:
     return raw
 
 
-def jwk_of(algorithm: str = "ML-DSA-65", **members: Any) -> JWK:
+def jwk_of(algorithm: str = "ML-DSA-65", **members: Any) -> Members:
     jwk = {"kty": "AKP", "alg": algorithm, "pub": b64(public(algorithm)), **members}
     return {name: value for name, value in jwk.items() if value is not None}
 
@@ -63,7 +65,7 @@ def token(algorithm: str, *, alg: str | None = None, **header: Any) -> str:
     return f"{signed}.{b64(private_key(algorithm).sign(signed.encode()))}"
 
 
-def refusal(jwk: JWK) -> tuple[str, bool]:
+def refusal(jwk: Members) -> tuple[str, bool]:
     """Return why *jwk* is not used, and whether its publisher should act."""
     good = jwk_of("ML-DSA-87", kid="good")
     key_set = parse_key_set({"keys": [jwk, good]})
@@ -108,7 +110,7 @@ def test_key_is_used_for_the_algorithm_that_it_names(algorithm: str):
         (jwk_of(kty="OKP", crv="ML-DSA-65"), "crv 'ML-DSA-65' is not Ed25519", False),
     ],
 )
-def test_key_that_breaks_a_rule_is_ignored(jwk: JWK, reason: str, alarming: bool):
+def test_key_that_breaks_a_rule_is_ignored(jwk: Members, reason: str, alarming: bool):
     why, alarm = refusal(jwk)
     assert why.startswith(reason)
     assert alarm is alarming
@@ -212,6 +214,28 @@ def test_random_and_mutated_signatures_are_refused_without_an_exception(algorith
     assert not key_of(algorithm).verify(algorithm, SIGNED, data.draw(st.binary(max_size=5000)))
 
 
+@pytest.mark.rule("PQ-01", "PQ-04")
+@pytest.mark.parametrize("algorithm", NAMES)
+def test_jwcrypto_and_this_library_accept_the_keys_and_signatures_of_each_other(judge, algorithm: str):
+    theirs = JWK.generate(kty="AKP", alg=algorithm)
+    jws = JWS(SIGNED)
+    jws.allowed_algs = [algorithm]
+    jws.add_signature(theirs, protected=json.dumps({"alg": algorithm}))
+    public_jwk = theirs.export_public(as_dict=True)
+    assert judge(jws.serialize(compact=True), {"keys": [public_jwk]}) == "accepted"
+    assert thumbprint(public_jwk) == theirs.thumbprint()
+    ours = MLDSAAlgorithm(algorithm)
+    assert (
+        ours.to_jwk(ours.from_jwk(theirs.export_private(as_dict=True))).items() <= theirs.export(as_dict=True).items()
+    )
+    read = JWS()
+    read.allowed_algs = [algorithm]
+    read.deserialize(token(algorithm), key=JWK(**ours.to_jwk(private_key(algorithm))))
+    assert read.payload == b"{}"
+    with pytest.raises(InvalidJWSSignature):
+        read.deserialize(token(algorithm), key=theirs)
+
+
 # --- private keys ----------------------------------------------------------------------------------------------------
 
 
@@ -246,7 +270,7 @@ def test_private_key_signs_from_a_jwk_and_from_pem(algorithm: str):
     ],
     ids=str,
 )
-def test_private_jwk_that_does_not_fit_is_refused_and_not_quoted(members: JWK):
+def test_private_jwk_that_does_not_fit_is_refused_and_not_quoted(members: Members):
     jwk = {**MLDSAAlgorithm("ML-DSA-65").to_jwk(private_key("ML-DSA-65")), **members}
     with pytest.raises(ConfigurationError, match="not a private key for ML-DSA-65") as raised:
         AssertionKey(material={name: value for name, value in jwk.items() if value is not None}, algorithm="ML-DSA-65")
