@@ -16,6 +16,11 @@ def install_command(extra: str) -> str:
     return f'pip install "{DISTRIBUTION}[{extra}]", or in a checkout pip install ".[{extra}]"'
 
 
+def upgrade_command(distribution: str, version: str) -> str:
+    """Return the command that installs *version* of *distribution*, which is required anyway, or a newer one."""
+    return f'pip install "{distribution}>={version}"'
+
+
 def explain_missing(missing: ModuleNotFoundError, extra: str) -> ModuleNotFoundError:
     """Return an error like *missing* whose message says how to install *extra*.
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from scopeguard.errors import ConfigurationError
+from scopeguard.extras import upgrade_command
 
 SEED_OCTETS: Final = 32
 """The length of ``priv`` in a JWK (RFC 9964 section 4)."""
@@ -65,5 +66,5 @@ def check_available(algorithms: Iterable[str], setting: str) -> None:
         if algorithm in ML_DSA and not is_available():
             raise ConfigurationError(
                 f"{setting}: {algorithm} needs cryptography 48 or newer with OpenSSL 3.5 or newer; "
-                'pip install "cryptography>=48"'
+                + upgrade_command("cryptography", "48")
             )
