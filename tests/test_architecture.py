@@ -85,7 +85,7 @@ PLACES = {
     "time": ("edge", *CONVENIENCES),
     "datetime": ("explanation", *CONVENIENCES),
     "random": ("edge", "core", *CONVENIENCES),
-    "secrets": ("core", *CONVENIENCES),
+    "secrets": ("core", "stores", *CONVENIENCES),
     "redis": ("stores",),
     "yaml": ("config.documents",),
     "socket": ("edge", *CONVENIENCES),

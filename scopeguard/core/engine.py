@@ -546,8 +546,7 @@ class Engine:
         engine.listens = engine.keeps_inbound = engine._watches_cleartext = False
         possession = self.context.possession
         if possession is not None:
-            policy = possession.policy
-            memory = ProofMemory(policy.max_proofs, policy.max_proofs_per_key)
+            memory = ProofMemory(possession.memory.limits)
             engine.context = replace(self.context, possession=replace(possession, memory=memory, shared=False))
         return engine
 

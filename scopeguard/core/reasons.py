@@ -522,7 +522,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 "RFC 9449 section 11.1",
                 "The proof is too old, or its time is in the future.",
                 "Sign a new proof for each request, and compare the clock of the client; see `DPoP(max_age=...)` and "
-                "`max_skew`.",
+                "`max_skew`. If the clock of the API was set back, proofs are refused until it is past the old time.",
             ),
             _entry(
                 Reason.PROOF_USED,

@@ -36,7 +36,7 @@ from scopeguard.state.breaker import Breaker
 from scopeguard.state.introspection import IntrospectionCache, IntrospectionState
 from scopeguard.state.issuers import IssuerRecord, Issuers, ResolvedIssuers
 from scopeguard.state.keyring import KeyRing
-from scopeguard.state.proofs import ProofMemory
+from scopeguard.state.proofs import ProofLimits, ProofMemory
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.status_list import StatusLists
 from scopeguard.state.token_cache import TokenCache
@@ -110,7 +110,7 @@ def build_possession(settings: Settings, *, shared: bool) -> Possession | None:
         sealer=NonceSealer(policy.nonce_keys, DPOP, policy.nonce_lifetime, secrets.token_bytes)
         if policy.nonce_keys
         else None,
-        memory=ProofMemory(policy.max_proofs, policy.max_proofs_per_key),
+        memory=ProofMemory(ProofLimits(total=policy.max_proofs, per_owner=policy.max_proofs_per_key)),
         shared=shared,
         certificates=settings.mutual_tls,
     )

@@ -54,7 +54,7 @@ def _use(store: RedisStore, *, proofs: bool) -> None:
     store.get(name)
     store.read(None)
     if proofs:
-        store.claim(name.encode(), name, seconds=1, limit=1)
+        store.claim(name.encode(), name, holder=name, seconds=1, total=1, per_owner=1, per_holder=1)
 
 
 def check_url(store: RedisStore) -> Finding:

@@ -101,11 +101,24 @@ class Store(Protocol):
 class ProofStore(Store, Protocol):
     """A store that remembers proofs of possession as well."""
 
-    def claim(self, identity: bytes, owner: str, /, *, seconds: float, limit: int) -> str:
+    def claim(
+        self,
+        identity: bytes,
+        owner: str,
+        /,
+        *,
+        holder: str,
+        seconds: float,
+        total: int,
+        per_owner: int,
+        per_holder: int,
+    ) -> str:
         """Remember the proof *identity* of the key *owner* for *seconds*, unless it is remembered already.
 
-        Return ``"new"``, ``"used"``, or ``"full"`` if *limit* proofs of *owner* are remembered. The operation is
-        atomic: of any number of callers with the same proof, in any process, one gets ``"new"``.
+        *holder* is a digest that names the subject or client of the token. Return ``"new"``, ``"used"`` or ``"full"``:
+        full if *per_owner* proofs of the key or *total* of all keys are remembered; once half of *total* are, also if
+        *per_holder* of the holder are. The operation is atomic: of any number of callers with the same proof, in any
+        process, one gets ``"new"``.
         """
         ...
 

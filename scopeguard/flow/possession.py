@@ -33,7 +33,7 @@ from scopeguard.spec.dpop import Proof, check_proof, single_proof
 from scopeguard.spec.nonce import NonceSealer
 from scopeguard.spec.request_uri import PATH_CHARACTERS, normalise_path
 from scopeguard.spec.sender_constraint import certificate_of, thumbprint_of
-from scopeguard.state.proofs import Claim, ProofMemory
+from scopeguard.state.proofs import Claim, ProofLimits, ProofMemory
 from scopeguard.tokens import AccessToken
 
 _MEMORY: Final = "the memory of used proofs"
@@ -107,13 +107,13 @@ def check_possession(
         jkt=jkt,
         now=now,
     )
-    check_nonce(proof, request, possession, now)
+    nonce_time = check_nonce(proof, request, possession, now)
     # A second check of the same request is not a replay. A guard with another memory of proofs claims the proof there.
     claimed = (None if possession.shared else id(possession.memory), proof.identity)
     notes = request.proofs
     if notes is not None and claimed in notes.accepted:
         return
-    yield from claim_once(proof, access, possession, clock)
+    yield from claim_once(proof, access, possession, clock, nonce_time)
     if notes is not None:
         notes.accepted.add(claimed)
 
@@ -150,51 +150,69 @@ def request_uri(request: RequestView, possession: Possession) -> str:
     return possession.origin + normalise_path(possession.prefix + path)
 
 
-def check_nonce(proof: Proof, request: RequestView, possession: Possession, now: float) -> None:
-    """Check the nonce of *proof*, and note a new one for the response if it is due.
+def check_nonce(proof: Proof, request: RequestView, possession: Possession, now: float) -> float | None:
+    """Check the nonce of *proof* and return its time, ``None`` if nonces are off. Note a new one for the response if it
+    is due.
 
     A wrong nonce is answered exactly as a missing one. Raises :class:`NonceRequired`.
     """
     sealer = possession.sealer
     if sealer is None:
-        return
+        return None
     issued_at = sealer.issued_at(proof.nonce, now)
     if issued_at is None:
         raise NonceRequired(Reason.PROOF_NONCE, nonce=sealer.issue(now))
     if request.proofs is not None and sealer.is_due(issued_at, now):
         request.proofs.nonce = sealer.issue(now)
+    return issued_at
 
 
-def claim_once(proof: Proof, access: AccessToken, possession: Possession, clock: Clock) -> Flow[None]:
-    """Remember *proof*, sent with *access*, until it has expired.
+def claim_once(
+    proof: Proof, access: AccessToken, possession: Possession, clock: Clock, nonce_time: float | None
+) -> Flow[None]:
+    """Remember *proof*, sent with *access*, until it has expired. *nonce_time* is the time in its nonce.
 
-    Raises :class:`InvalidProof` if it was used before.
+    Raises :class:`InvalidProof` if it was used before, and if it is as old as proofs that are forgotten already: then
+    the clock was set back.
     """
-    policy = possession.policy
-    # A proof is remembered for one second longer than it could be accepted. Its iat may be in the future.
-    window = policy.nonce_lifetime * 2 if policy.trust_nonce_time else policy.max_age + policy.max_skew
+    policy, memory, now = possession.policy, possession.memory, clock.monotonic()
+    # The proof may be accepted until its iat, which may be in the future, is too old: one second more than that.
+    window, issued_at = policy.max_age + policy.max_skew, proof.issued_at
+    if policy.trust_nonce_time and nonce_time is not None:
+        window, issued_at = policy.nonce_lifetime * 2, nonce_time
     seconds = window + 1.0
+    if issued_at <= memory.newest_forgotten(now):
+        raise InvalidProof(Reason.PROOF_EXPIRED, problem="the clock was set back")
+    named = json.dumps([access.issuer, access.subject, access.client_id if access.subject is None else None])
+    holder = sha256(named.encode())
     if possession.shared:
         try:
-            answer = yield from ask(UseStore(_claim_in_store(proof, seconds, policy.max_proofs_per_key)))
+            answer = yield from ask(UseStore(_claim_in_store(proof, holder.hexdigest(), seconds, memory.limits)))
         except AuthorityUnavailable:
             if policy.replay_fail_open_dangerously:
                 return
             raise
         claim = Claim(answer)
     else:
-        named = json.dumps([access.issuer, access.subject, access.client_id if access.subject is None else None])
-        holder = sha256(named.encode()).digest()
-        claim = possession.memory.claim(proof.identity, proof.thumbprint, clock.monotonic(), seconds, holder=holder)
+        claim = memory.claim(proof.identity, proof.thumbprint, now, seconds, holder=holder.digest())
     if claim is Claim.USED:
         raise InvalidProof(Reason.PROOF_USED)
     if claim is Claim.FULL:
         raise AuthorityUnavailable(Reason.PROOF_MEMORY_FULL, _MEMORY, retry_after=window)
+    memory.note(issued_at, now, seconds)
 
 
-def _claim_in_store(proof: Proof, seconds: float, limit: int) -> Callable[[Store], str]:
+def _claim_in_store(proof: Proof, holder: str, seconds: float, limits: ProofLimits) -> Callable[[Store], str]:
     def claim(store: Store) -> str:
         # The constructor of the guard has checked that the store has this method.
-        return cast(ProofStore, store).claim(proof.identity, proof.thumbprint, seconds=seconds, limit=limit)
+        return cast(ProofStore, store).claim(
+            proof.identity,
+            proof.thumbprint,
+            holder=holder,
+            seconds=seconds,
+            total=limits.total,
+            per_owner=limits.per_owner,
+            per_holder=limits.per_holder,
+        )
 
     return claim

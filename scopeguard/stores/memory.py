@@ -21,7 +21,7 @@ class MemoryStore:
         self._values: dict[str, tuple[float, bytes]] = {}
         self._log: deque[tuple[float, bytes]] = deque()
         self._dropped = 0
-        self._proofs: dict[str, dict[bytes, float]] = {}
+        self._proofs: dict[bytes, tuple[float, str, str]] = {}  # the expiry, the key and the holder of each
 
     def get(self, key: str, /) -> bytes | None:
         """Return the value under *key*, ``None`` if there is none or it has expired."""
@@ -51,17 +51,29 @@ class MemoryStore:
             start = max(0, (0 if after is None else int(after)) - self._dropped)
             return str(self._dropped + len(self._log)), [entry for _, entry in islice(self._log, start, None)]
 
-    def claim(self, identity: bytes, owner: str, /, *, seconds: float, limit: int) -> str:
+    def claim(
+        self,
+        identity: bytes,
+        owner: str,
+        /,
+        *,
+        holder: str,
+        seconds: float,
+        total: int,
+        per_owner: int,
+        per_holder: int,
+    ) -> str:
         """Remember a proof; see :class:`~scopeguard.flow.effects.ProofStore`."""
         now = self._clock.monotonic()
         with self._lock:
-            kept = {key: until for key, until in self._proofs.get(owner, {}).items() if now < until}
-            self._proofs[owner] = kept
+            self._proofs = kept = {key: entry for key, entry in self._proofs.items() if now < entry[0]}
             if identity in kept:
                 return "used"
-            if len(kept) >= limit:
+            of_owner = sum(entry[1] == owner for entry in kept.values())
+            of_holder = sum(entry[2] == holder for entry in kept.values())
+            if len(kept) >= total or of_owner >= per_owner or (len(kept) * 2 >= total and of_holder >= per_holder):
                 return "full"
-            kept[identity] = now + seconds
+            kept[identity] = (now + seconds, owner, holder)
             return "new"
 
     def close(self) -> None:

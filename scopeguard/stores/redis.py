@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import logging
 import math
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -37,16 +38,41 @@ _OPTIONS: Final = frozenset(
 
 
 _CLAIMS: Final = ("new", "used", "full")
-# The members of the set are proofs, their scores the times in milliseconds at which they expire, by the clock of Redis.
-# The expiry of the set is that of its last member: other APIs may remember proofs for other times.
+# Three sorted sets: the proofs of a key, the proofs of all keys, and those of a holder of tokens. Scores are the times
+# in milliseconds at which proofs expire, by the clock of Redis. A member of the second set is a proof together with the
+# attempt that has claimed it: redis-py sends the script again if the connection breaks before the answer, and then the
+# first execution may have claimed the proof for this very attempt.
+# Each call removes up to a hundred expired members, more than it adds, so that none takes long. Expired members are not
+# counted. The expiry of a set is that of its last member: other APIs may remember proofs for longer or shorter.
 _CLAIM: Final = """
+local owner, all, holder = KEYS[1], KEYS[2], KEYS[3]
+local proof, attempt, lifetime = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local total, per_owner, per_holder = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local clock = redis.call("TIME")
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-redis.call("ZREMRANGEBYSCORE", KEYS[1], "-inf", now)
-if redis.call("ZSCORE", KEYS[1], ARGV[1]) then return 1 end
-if redis.call("ZCARD", KEYS[1]) >= tonumber(ARGV[3]) then return 2 end
-redis.call("ZADD", KEYS[1], now + ARGV[2], ARGV[1])
-if redis.call("PTTL", KEYS[1]) < tonumber(ARGV[2]) then redis.call("PEXPIRE", KEYS[1], ARGV[2]) end
+local function forget_expired(name)
+  local gone = redis.call("ZRANGE", name, "-inf", now, "BYSCORE", "LIMIT", 0, 100)
+  if #gone > 0 then redis.call("ZREM", name, unpack(gone)) end
+end
+local function count(name)
+  return redis.call("ZCOUNT", name, "(" .. now, "+inf")
+end
+local expiry = redis.call("ZSCORE", owner, proof)
+if expiry and tonumber(expiry) > now then
+  return redis.call("ZSCORE", all, proof .. attempt) and 0 or 1
+end
+forget_expired(owner)
+forget_expired(all)
+forget_expired(holder)
+local taken = count(all)
+if taken >= total or count(owner) >= per_owner then return 2 end
+if taken * 2 >= total and count(holder) >= per_holder then return 2 end
+redis.call("ZADD", owner, now + lifetime, proof)
+redis.call("ZADD", all, now + lifetime, proof .. attempt)
+redis.call("ZADD", holder, now + lifetime, proof)
+for _, name in ipairs(KEYS) do
+  if redis.call("PTTL", name) < lifetime then redis.call("PEXPIRE", name, lifetime) end
+end
 return 0
 """
 
@@ -193,16 +219,28 @@ class RedisStore(Locked):
             log.warning("%s: ignored entries with a wrong form or signature", name)
         return after, found
 
-    def claim(self, identity: bytes, owner: str, /, *, seconds: float, limit: int) -> str:
+    def claim(
+        self,
+        identity: bytes,
+        owner: str,
+        /,
+        *,
+        holder: str,
+        seconds: float,
+        total: int,
+        per_owner: int,
+        per_holder: int,
+    ) -> str:
         """Remember the proof *identity* of *owner*; see :class:`~scopeguard.flow.effects.ProofStore`.
 
-        One script reads and writes one sorted set, so the operation is atomic for any number of processes. Redis drops
-        no key with an expiry for lack of memory under the policy ``noeviction``, which this requires: an evicted proof
-        could be used again.
+        One script reads and writes all sets, so the operation is atomic for any number of processes. Redis drops no key
+        with an expiry for lack of memory under the policy ``noeviction``, which this requires: an evicted proof could
+        be used again. Without free memory the script fails, and raises :class:`~scopeguard.errors.AuthorityUnavailable`
+        as any other failure does.
         """
-        name = f"{self._prefix}proofs:{{{owner}}}"
-        answer = self._run(lambda client: client.eval(_CLAIM, 1, name, identity, math.ceil(seconds * 1000), limit))
-        return _CLAIMS[int(answer)]
+        names = [f"{self._prefix}{name}" for name in (f"proofs:{{{owner}}}", "all-proofs", f"proofs-of:{{{holder}}}")]
+        values = [identity, secrets.token_bytes(16), math.ceil(seconds * 1000), total, per_owner, per_holder]
+        return _CLAIMS[int(self._run(lambda client: client.eval(_CLAIM, len(names), *names, *values)))]
 
     def close(self) -> None:
         """Close the connections; the next operation opens new ones."""

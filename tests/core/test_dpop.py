@@ -26,7 +26,7 @@ from scopeguard import (
     asgi,
     wsgi,
 )
-from scopeguard.errors import AuthorityUnavailable
+from scopeguard.errors import AuthorityUnavailable, NonceRequired
 from scopeguard.flow.effects import Store
 from scopeguard.guard import Decision, engine_of
 from scopeguard.request import ProofNotes
@@ -671,7 +671,7 @@ def test_processes_that_share_a_store_accept_a_proof_once():
 
 
 class DeadStore(MemoryStore):
-    def claim(self, identity: bytes, owner: str, /, *, seconds: float, limit: int) -> str:
+    def claim(self, identity: bytes, owner: str, /, **limits: Any) -> str:
         raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store")
 
 
@@ -684,6 +684,39 @@ def test_without_the_store_no_proof_is_accepted():
     assert isinstance(api.send(token=api.authority.mint("read"), scheme="Bearer"), Granted)
     open_api = Api(store=DeadStore(FakeClock()), replay_fail_open_dangerously=True)
     assert isinstance(open_api.send(open_api.proof()), Granted)
+
+
+@pytest.mark.rule("D-57")
+@pytest.mark.parametrize("shared", [False, True], ids=["in memory", "in a store"])
+@pytest.mark.parametrize("by_nonce", [False, True], ids=["time of the proof", "time of the nonce"])
+def test_a_clock_that_is_set_back_readmits_no_forgotten_proof(shared: bool, by_nonce: bool):
+    by_time_of_nonce = {"nonce_keys": [NONCE_KEY], "nonce_lifetime": 35.0, "trust_nonce_time": True}
+    policy: dict[str, Any] = by_time_of_nonce if by_nonce else {}
+    api = Api(**policy)
+    api.guard = api.another(store=MemoryStore(api.clock) if shared else None, **policy)
+
+    def proof() -> str:
+        if not by_nonce:
+            return api.proof()
+        decision = api.send(api.proof())
+        assert isinstance(decision, Denied)
+        assert isinstance(decision.error, NonceRequired)
+        # The clock of this client runs backwards, which does not matter here.
+        return api.proof(claims={"nonce": decision.error.nonce, "iat": int(2 * began - api.clock.wall())})
+
+    began = api.clock.wall()
+    used = proof()
+    assert isinstance(api.send(used), Granted)
+    late = proof()
+    api.clock.advance(71)  # the proof is forgotten
+    for _ in range(2):
+        assert isinstance(api.send(proof()), Granted)  # and the newest proofs are not affected
+        api.clock.advance(1)
+    api.clock.set_wall(began + 1)
+    for old in (used, late):
+        assert refusal(api.send(old)) == (401, Reason.PROOF_EXPIRED, "invalid_dpop_proof")
+    api.clock.advance(12)
+    assert isinstance(api.send(proof()), Granted)
 
 
 def test_a_store_that_cannot_remember_proofs_is_refused():
@@ -831,7 +864,7 @@ def test_a_faulty_custom_store_accepts_no_proof(answer: Any):
     """Kind: an answer that is none of the three, or an exception: a fault of the store's code, which stays visible."""
 
     class Faulty(MemoryStore):
-        def claim(self, identity: bytes, owner: str, /, *, seconds: float, limit: int) -> str:
+        def claim(self, identity: bytes, owner: str, /, **limits: Any) -> str:
             if isinstance(answer, Exception):
                 raise answer
             given: str = answer  # which is not even one of the strings

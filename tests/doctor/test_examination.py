@@ -438,8 +438,8 @@ def test_proof_is_remembered_only_where_proofs_are_checked(
 ):
     claimed: list[float] = []
 
-    def claim(store: RedisStore, identity: bytes, owner: str, /, *, seconds: float, limit: int) -> str:
-        claimed.append(seconds)
+    def claim(store: RedisStore, identity: bytes, owner: str, /, **limits: Any) -> str:
+        claimed.append(limits["seconds"])
         return "new"
 
     monkeypatch.setattr(RedisStore, "claim", claim)

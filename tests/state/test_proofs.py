@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from scopeguard.state.proofs import Claim, ProofMemory
+import math
+
+from scopeguard.state.proofs import Claim, ProofLimits, ProofMemory
 
 
 class Memory(ProofMemory):
@@ -10,6 +12,9 @@ class Memory(ProofMemory):
 
     now = 0.0
     number = 0
+
+    def __init__(self, total: int, per_owner: int) -> None:
+        super().__init__(ProofLimits(total=total, per_owner=per_owner))
 
     def use(self, key: str = "key", holder: bytes = b"alice", *, identity: bytes | None = None) -> Claim:
         Memory.number += 1
@@ -58,3 +63,19 @@ def test_two_memories_share_their_proofs_while_one_replaces_the_other():
     assert [first.use(identity=b"2"), second.use(identity=b"2")] == [Claim.NEW, Claim.USED]
     assert second.use() is Claim.FULL
     assert first.use() is Claim.NEW
+
+
+def test_the_time_of_the_newest_forgotten_proof_is_known():
+    memory = Memory(100, 10)
+    assert memory.newest_forgotten(0.0) == -math.inf
+    memory.note(1000.0, 0.0, 10.0)
+    memory.note(999.0, 0.5, 10.0)  # within a second, both are one entry
+    memory.note(1001.0, 0.9, 10.0)
+    memory.note(1003.0, 3.0, 10.0)
+    memory.note(1002.0, 6.0, 10.0)
+    assert [memory.newest_forgotten(at) for at in (9.9, 10.0, 12.9)] == [-math.inf, 1001.0, 1001.0]
+    second = Memory(100, 10)
+    second.take_over(memory)
+    assert second.newest_forgotten(13.0) == 1003.0
+    assert memory.newest_forgotten(13.0) == 1003.0
+    assert memory.newest_forgotten(20.0) == 1003.0  # the last entry had an earlier time

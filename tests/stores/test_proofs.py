@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import closing
+from typing import Any, Self
 
 import anyio
 import pytest
@@ -186,10 +188,109 @@ def test_each_key_has_a_quota_and_no_proof_is_forgotten_early(server: RedisServe
 @pytest.mark.rule("D-57")
 def test_a_shorter_claim_does_not_shorten_an_earlier_one(server: RedisServer):
     store = RedisStore(server.url, timeout=5.0)
-    assert store.claim(b"one", "key", seconds=60, limit=5) == "new"
-    assert store.claim(b"two", "key", seconds=1, limit=5) == "new"
+    assert claim(store, b"one", seconds=60) == "new"
+    assert claim(store, b"two", seconds=1) == "new"
     with server.client() as client:
-        (key,) = client.scan_iter()
-        assert client.pttl(key) > 50_000
-    assert store.claim(b"one", "key", seconds=1, limit=5) == "used"
+        keys = list(client.scan_iter())
+        assert len(keys) == 3
+        assert all(client.pttl(key) > 50_000 for key in keys)
+    assert claim(store, b"one", seconds=1) == "used"
     store.close()
+
+
+def claim(store: RedisStore, identity: bytes, owner: str = "key", holder: str = "alice", **limits: Any) -> str:
+    given = {"seconds": 60.0, "total": 100, "per_owner": 5, "per_holder": 12, **limits}
+    return store.claim(identity, owner, holder=holder, **given)
+
+
+@pytest.fixture
+def store(server: RedisServer) -> Iterator[RedisStore]:
+    made = RedisStore(server.url, timeout=5.0)
+    yield made
+    made.close()
+
+
+@pytest.mark.rule("D-56", "D-57")
+def test_all_proofs_together_are_bounded_and_no_client_takes_all_places(store: RedisStore):
+    limits: dict[str, Any] = {"total": 32, "per_owner": 2, "per_holder": 4}
+    outcomes = [claim(store, b"%d" % number, f"key {number}", **limits) for number in range(32)]
+    assert outcomes == ["new"] * 16 + ["full"] * 16
+    others = [claim(store, f"{name}{n}".encode(), name, name, **limits) for name in ("bob", "carol") for n in range(2)]
+    assert others == ["new"] * 4
+    assert [claim(store, b"bob %d" % n, f"bob {n}", "bob", **limits) for n in range(3)] == ["new", "new", "full"]
+    rest = [claim(store, b"of %d" % n, f"of {n}", f"of {n}", **limits) for n in range(11)]
+    assert rest == ["new"] * 10 + ["full"]  # all places are taken
+    assert claim(store, b"0", "key 0", **limits) == "used"
+
+
+def test_expired_proofs_take_no_place_and_are_removed(store: RedisStore, server: RedisServer):
+    with server.client() as client:
+        for name in (b"scopeguard:proofs:{key}", b"scopeguard:all-proofs", b"scopeguard:proofs-of:{alice}"):
+            client.zadd(name, {b"%d" % number: 1.0 for number in range(250)})  # expired in 1970
+        for left in (150, 50, 0):
+            assert claim(store, b"%d" % left) == "new"
+            assert claim(store, b"%d" % left) == "used"
+            expired = [client.zcount(key, "-inf", 1.0) for key in client.scan_iter()]
+            assert all(left - 1 <= found <= left for found in expired)  # a proof that is claimed again is no longer one
+
+
+class Cutting:
+    """A proxy before Redis. It breaks the connection when the answer to the first script is due."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._target = ("127.0.0.1", int(server.url.rpartition(":")[2].partition("/")[0]))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        self.scripts = 0
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with client, socket.create_connection(self._target) as redis:
+                while data := client.recv(65536):
+                    redis.sendall(data)
+                    answer = redis.recv(65536)
+                    self.scripts += b"EVAL" in data
+                    if b"EVAL" in data and self.scripts == 1:
+                        break
+                    client.sendall(answer)
+
+
+@pytest.mark.rule("D-58")
+def test_proof_is_new_to_the_attempt_that_is_repeated_after_a_broken_connection(server: RedisServer):
+    with Cutting(server) as proxy, closing(RedisStore(proxy.url, timeout=5.0)) as store:
+        assert claim(store, b"one") == "new"
+        assert proxy.scripts == 2  # Redis has run the script twice
+        assert claim(store, b"one") == "used"
+    with server.client() as client:
+        assert client.zcard("scopeguard:proofs:{key}") == client.zcard("scopeguard:all-proofs") == 1
+
+
+@pytest.mark.rule("D-60")
+def test_redis_without_free_memory_accepts_no_proof(fleet: Fleet, server: RedisServer):
+    used = fleet.request()
+    assert isinstance(fleet.check(0, used), Granted)
+    with server.client() as client:
+        client.config_set("maxmemory", "1")  # less than Redis needs; the policy is noeviction
+        try:
+            for request in (fleet.request(), fleet.request()):
+                decision = fleet.check(0, request)
+                assert isinstance(decision, Unavailable)
+                assert (decision.response.status, decision.error.reason) == (503, Reason.STORE_UNAVAILABLE)
+            assert outcomes([fleet.check(1, used)]) == {Reason.PROOF_USED: 1}
+        finally:
+            client.config_set("maxmemory", "0")
+    assert isinstance(fleet.check(0, fleet.request()), Granted)
