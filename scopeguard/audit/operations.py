@@ -12,7 +12,7 @@ from scopeguard.rules.mcp import McpPolicy, OperationRule
 from scopeguard.scopes import AUTHENTICATED
 
 # A text with spaces: reports show it as a condition, and not as a scope.
-_FUNCTION: Final = "what a function says"
+_FUNCTION: Final = "the result of a function"
 
 
 def describe_operations(guard: Guard, policy: McpPolicy, tools: Sequence[str] | None) -> list[Entry]:

@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.checks import check_url, host_and_port, is_loopback
+from scopeguard.config.checks import check_url, host_and_port, is_loopback, join_host_port
 from scopeguard.config.documents import read_document
 from scopeguard.devserver import Authority, Client, Endpoint, GoogleServiceAccount, ServiceAccount, check_address, serve
 from scopeguard.errors import ConfigurationError
@@ -40,7 +40,7 @@ def run(
     client_texts = tuple(clients) or (() if account_texts else (DEFAULT_CLIENT,))
     registered = [client_from(text, lifetime) for text in client_texts]
     scopes = None if catalog is None else catalog_from(catalog)
-    url = issuer or (f"http://{f'[{host}]' if ':' in host else host}:{port}" if is_loopback(host) else "")
+    url = issuer or (f"http://{join_host_port(host, port)}" if is_loopback(host) else "")
     authority = Authority(url, audience=audience, clients=registered, catalog=scopes)
 
     check_address(authority, host, allow_remote=allow_remote)

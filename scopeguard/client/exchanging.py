@@ -276,7 +276,7 @@ class Exchanger:
         """Return the failure of an exchange that does not begin for *pause* seconds."""
         last = self._held.last_failure
         if last is None or isinstance(last, TokenEndpointUnavailable):
-            return self._unavailable("no token is exchanged for a while after failures", pause)
+            return self._unavailable("exchanges pause after failures", pause)
         return copy.copy(last)
 
     def _unavailable(self, problem: str, seconds: float | None) -> TokenEndpointUnavailable:

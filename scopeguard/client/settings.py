@@ -17,6 +17,7 @@ from scopeguard.config.checks import (
     flag,
     insecure_hosts,
     instance,
+    join_host_port,
     mapping,
     methods,
     number,
@@ -315,7 +316,7 @@ class ExchangePolicy(Policy):
         if self.grant is Grant.ON_BEHALF_OF:
             for name in ("audience", "resource", "actor", "requested_token_type"):
                 if getattr(self, name):
-                    raise ConfigurationError(f"{name}: has no effect on this server, which goes by the scopes")
+                    raise ConfigurationError(f"{name}: has no effect on this server, which decides by the scopes")
 
 
 def _configured_origin(url: str, insecure: frozenset[str]) -> str:
@@ -328,5 +329,4 @@ def _configured_origin(url: str, insecure: frozenset[str]) -> str:
 def origin(scheme: str, host: str, port: int | None) -> str:
     """Return a normalized origin, with its port. A WebSocket URL has the origin of its handshake, which is HTTP."""
     scheme = {"wss": "https", "ws": "http"}.get(scheme, scheme)
-    shown = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{shown.lower()}:{port or (443 if scheme == 'https' else 80)}"
+    return f"{scheme}://{join_host_port(host.lower(), port or (443 if scheme == 'https' else 80))}"

@@ -94,7 +94,17 @@ def host_and_port(url: str) -> str:
     parts = urlsplit(url)
     host = parts.hostname or ""
     port = (443 if parts.scheme == "https" else 80) if parts.port is None else parts.port
+    return join_host_port(host, port)
+
+
+def join_host_port(host: str, port: int) -> str:
+    """Return *host* and *port* as URLs contain them, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def origin_of(url: str) -> str:
+    """Return the origin of *url*, a valid URL, with its port (RFC 6454 §4)."""
+    return f"{urlsplit(url).scheme}://{host_and_port(url)}"
 
 
 def insecure_hosts(values: object) -> frozenset[str]:

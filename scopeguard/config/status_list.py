@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
-from scopeguard.config.checks import check_form, check_url, flag, positive, strings, whole
+from scopeguard.config.checks import check_form, check_url, flag, origin_of, positive, strings, whole
 from scopeguard.config.introspection import Validation
 from scopeguard.errors import ConfigurationError
 
 _ORIGINS: Final = "experimental_status_list.allowed_origins"
-_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 # Enough for 128 million tokens with eight bits each. Four such lists must fit into memory.
 _MOST_BYTES: Final = 128 * 1024 * 1024
 
@@ -78,14 +76,6 @@ def check_policy(policy: object, issuer: str, validate: Validation, insecure: Co
                 "experimental_status_list.allowed_origins: is missing, and the issuer's identifier is not a URL; "
                 'name the origins, as in ["https://status.example.com"]'
             ) from None
-
-
-def origin_of(url: str) -> str:
-    """Return the origin of *url*, a valid one, with its port (RFC 6454 §4)."""
-    parts = urlsplit(url)
-    port = _DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
-    host = parts.hostname or ""
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _check_origin(url: str) -> str:

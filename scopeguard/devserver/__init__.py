@@ -20,7 +20,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from scopeguard.config.checks import flag, function, instance, is_loopback, text, whole
+from scopeguard.config.checks import flag, function, instance, is_loopback, join_host_port, text, whole
 from scopeguard.devserver.app import create_app
 from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.faults import Endpoint, Mode, Outage, Switch, Unreachable
@@ -165,7 +165,7 @@ def _serving(authority: Authority, listener: socket.socket, host: str, *, contro
     except ImportError:
         raise ConfigurationError(f"devserver: needs uvicorn; {install_command('devserver')}") from None
     port = listener.getsockname()[1]
-    authority.settle(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    authority.settle(f"http://{join_host_port(host, port)}")
     log.warning(
         "%s: %s can get tokens from this authorization server: %s",
         WARNING,

@@ -198,7 +198,7 @@ class Registry:
         self._refuse_taken(client.client_id, f"client {client.client_id!r}")
         if client.client_id in self.subjects:
             raise ConfigurationError(
-                f"client {client.client_id!r}: a user has this name as subject; choose another client_id (RFC 9068 5)"
+                f"client {client.client_id!r}: a user has this subject; choose another client_id (RFC 9068 section 5)"
             )
         self._refuse_unknown(client.scopes, f"client {client.client_id!r}")
         self.clients[client.client_id] = client

@@ -35,7 +35,7 @@ def check_python(running: tuple[int, int], today: date) -> Finding:
         text = f"{name} is not one of the versions that this scopeguard is tested with ({tested})"
         return warning(_PYTHON, "version", text, fix="update scopeguard, or run one of these versions")
     if end is not None and today > end:
-        text = f"{name} gets no security fixes since {end:%Y-%m}"
+        text = f"{name} has had no security fixes since {end:%Y-%m}"
         return error(_PYTHON, "version", text, fix="update Python")
     if end is not None and (end - today).days < _SOON:
         text = f"{name} gets no security fixes after {end:%Y-%m}"

@@ -6,17 +6,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Any
 
 from cryptography import x509
 
+from scopeguard.config.checks import origin_of
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.edge.runtime import Transport
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow.effects import Answer, Clock, Send
-
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +57,7 @@ class Exchange:
     @property
     def origin(self) -> str:
         """The scheme, host and port of the URL."""
-        parts = urlsplit(self.url)
-        port = parts.port or _PORTS.get(parts.scheme, 0)
-        host = parts.hostname or ""
-        return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        return origin_of(self.url)
 
 
 class WatchedTransport:

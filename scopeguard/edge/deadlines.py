@@ -61,7 +61,7 @@ class NameLookups(Locked):
             lookup = self._pending.get((host, port))
             if lookup is None:
                 if len(self._pending) >= MOST_LOOKUPS:
-                    raise TimeoutError(f"{MOST_LOOKUPS} names are being looked up already, and none is found")
+                    raise TimeoutError(f"{MOST_LOOKUPS} names are being looked up already, and none has been found")
                 lookup = self._pending[host, port] = _Lookup()
                 try:
                     threading.Thread(

@@ -19,7 +19,7 @@ from scopeguard.flow.credential import Credential
 from scopeguard.guard import Guard
 from scopeguard.request import RequestView
 from scopeguard.rules import DENIED, OPTIONAL, Access, Rule, Rules
-from scopeguard.rules.mcp import BODY_TIMEOUT, MAX_BODY_BYTES, McpPolicy, OperationRule, origin_of
+from scopeguard.rules.mcp import BODY_TIMEOUT, MAX_BODY_BYTES, McpPolicy, OperationRule, browser_origin
 from scopeguard.scopes import Requirement
 from scopeguard.spec.mcp import (
     Fields,
@@ -124,7 +124,7 @@ class McpMiddleware(GuardMiddleware):
             # MCP: "Access tokens MUST NOT be included in the URI query string", and clients MUST use the header.
             raise ConfigurationError("McpMiddleware: token_sources: MCP clients send tokens in the header only")
         resource = guard.resource
-        self._origins = self._policy.allowed_origins | ({origin_of(resource.url)} if resource else set())
+        self._origins = self._policy.allowed_origins | ({browser_origin(resource.url)} if resource else set())
         self._operations = _Operations(policy)
         self._endpoint = _Endpoint(self) if others.all else None
         if self._metadata is not None:

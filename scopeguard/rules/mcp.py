@@ -267,10 +267,10 @@ def canonical_origin(origin: str) -> str:
         raise ConfigurationError(
             f"allowed_origins: {origin!r} is not an origin; write scheme and host, as in https://app.example.com"
         )
-    return origin_of(origin)
+    return browser_origin(origin)
 
 
-def origin_of(url: str) -> str:
+def browser_origin(url: str) -> str:
     """Return the origin of *url*, as browsers send it: in lower case, and without the default port."""
     parts = urlsplit(url.lower())
     return f"{parts.scheme}://{parts.netloc.removesuffix(_DEFAULT_PORTS.get(parts.scheme, ' '))}"

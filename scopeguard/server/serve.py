@@ -22,6 +22,7 @@ import click
 
 from scopeguard import asgi, wsgi
 from scopeguard.asgi import ASGIApp
+from scopeguard.config.checks import join_host_port
 from scopeguard.edge.listener import listen, unix_listener
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
@@ -230,7 +231,7 @@ def _listener(options: Options) -> Iterator[tuple[socket.socket, str]]:
     except OSError as problem:
         raise ConfigurationError(f"cannot listen on {host} port {options.port}: {problem.strerror}") from None
     with listener:
-        yield listener, f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        yield listener, f"http://{join_host_port(host, listener.getsockname()[1])}"
 
 
 def load(target: str, *, factory: bool) -> Any:

@@ -11,9 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from scopeguard.config.checks import check_url, media_type
+from scopeguard.config.checks import check_url, media_type, origin_of
 from scopeguard.config.issuer import Issuer
-from scopeguard.config.status_list import origin_of
 from scopeguard.errors import ConfigurationError, InvalidToken, Reason
 from scopeguard.spec import jwt
 from scopeguard.spec.http_caching import content_type

@@ -257,7 +257,7 @@ def _check_result(name: str, issuer: object) -> Issuer:
     if not isinstance(issuer, Issuer):
         raise ConfigurationError(f"resolver.resolve: returns an Issuer or None, not {type(issuer).__name__}")
     if issuer.url != name:
-        raise ConfigurationError(f"resolver.resolve: was asked for {name!r} and returned {issuer.url!r}")
+        raise ConfigurationError(f"resolver.resolve: was called with {name!r} and returned {issuer.url!r}")
     if issuer.token_header is not None or issuer.opaque_prefixes:
         raise ConfigurationError(
             f"resolver.resolve: {name!r} has token_header or opaque_prefixes, which determine the issuer of a token; "

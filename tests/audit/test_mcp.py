@@ -51,7 +51,7 @@ def test_each_rule_and_each_tool_has_a_row(audited: Any):
         "tool add": "math:write",
         "tool delete_*": "math:write or admin",
         "tool delete_all": "math:write or admin",
-        "tool pay": "what a function says",
+        "tool pay": "the result of a function",
         "tool gone": "math:write",
         "tool closed": "denied to all",
         "tool unknown": "denied to all",

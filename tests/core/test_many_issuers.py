@@ -222,8 +222,8 @@ def test_unknown_issuer_is_cached_for_a_while(
 
 
 WRONG: list[tuple[Callable[[FakeAuthority], object], str]] = [
-    (lambda a: replace(a.issuer, url=a.url + "/"), "was asked for 'https://a.as.test' and returned"),
-    (lambda a: replace(a.issuer, url=a.url.upper(), aliases={a.url: {}}, metadata_url=a.url), "was asked for"),
+    (lambda a: replace(a.issuer, url=a.url + "/"), "was called with 'https://a.as.test' and returned"),
+    (lambda a: replace(a.issuer, url=a.url.upper(), aliases={a.url: {}}, metadata_url=a.url), "was called with"),
     (lambda a: replace(a.issuer, token_header="x-token"), "has token_header"),
     (lambda a: a.url, "returns an Issuer or None, not str"),
     (lambda a: False, "returns an Issuer or None, not bool"),

@@ -106,7 +106,7 @@ def _marked_by_a_claim(forge: Forge, corpus: Corpus) -> None:
     )
     for name, marks, rule in kinds:
         for typ, header in (("jwt", forge.header(typ="JWT")), ("untyped", forge.header(None, "typ"))):
-            why = "an access token but for a claim that only another kind of token has"
+            why = "an access token with a claim that only another kind of token has"
             corpus.bad(f"kind-{name}-{typ}", forge.sign(header, forge.claims(**marks)), why, rule, "J-63")
 
 
