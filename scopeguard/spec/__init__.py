@@ -12,6 +12,7 @@ No function here does I/O, reads a clock, logs or keeps state. Time, keys and re
 ``audience``               check the audience: RFC 7519 section 4.1.3, RFC 9068 section 4
 ``token_kind``             distinguish access tokens from ID tokens and others: RFC 8725, RFC 9068
 ``scope_claims``           read the granted scopes from claims
+``base64url``              encode base64url: RFC 7515 section 2
 ``strict_json``            parse JSON without duplicate members or NaN, with bounded depth: RFC 8259
 ``jwks``                   parse JWK Sets and choose keys: RFC 7517, RFC 7518
 ``key_by_id``              parse keys that are published one by one as PEM: RFC 7468

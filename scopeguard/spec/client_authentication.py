@@ -7,7 +7,6 @@ authentication method in each request" (RFC 6749 section 2.3).
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from scopeguard.config.ml_dsa import ML_DSA, check_available
 from scopeguard.errors import ConfigurationError
+from scopeguard.spec.base64url import encode_base64url
 from scopeguard.spec.ml_dsa import MLDSAAlgorithm
 from scopeguard.spec.token_endpoint import basic_authorization
 
@@ -159,9 +159,6 @@ def assertion(
 
 def sign_jwt(header: Mapping[str, Any], claims: Mapping[str, Any], key: AssertionKey) -> str:
     """Return a JWT in compact serialization (RFC 7515 section 3.1), signed with *key*."""
-    signed = b".".join(_encode(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
-    return (signed + b"." + _encode(key.sign(signed))).decode("ascii")
-
-
-def _encode(data: bytes) -> bytes:
-    return urlsafe_b64encode(data).rstrip(b"=")
+    parts = (json.dumps(part, separators=(",", ":")).encode() for part in (header, claims))
+    signed = ".".join(map(encode_base64url, parts))
+    return f"{signed}.{encode_base64url(key.sign(signed.encode('ascii')))}"

@@ -9,12 +9,12 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import unquote
 
 from scopeguard.config.mutual_tls import CertificateSource
+from scopeguard.spec.base64url import encode_base64url
 
 MAX_BYTES: Final = 64 * 1024
 _PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
@@ -24,7 +24,7 @@ _HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
 def thumbprint(der: bytes) -> str:
     """Return ``x5t#S256`` of *der*: RFC 8705 section 3.1, "the base64url-encoded SHA-256 hash [...] of the DER
     encoding of the X.509 certificate", without padding."""
-    return urlsafe_b64encode(hashlib.sha256(der).digest()).decode("ascii").rstrip("=")
+    return encode_base64url(hashlib.sha256(der).digest())
 
 
 def from_pem(text: str) -> str | None:
@@ -76,7 +76,7 @@ def from_envoy(value: str) -> str | None:
         found[name] = content.strip().strip('"')
     digests = set()
     if "hash" in found:
-        digests.add(_encode(bytes.fromhex(found["hash"])) if _HASH.fullmatch(found["hash"]) else None)
+        digests.add(encode_base64url(bytes.fromhex(found["hash"])) if _HASH.fullmatch(found["hash"]) else None)
     if "cert" in found:
         digests.add(from_nginx(found["cert"]))
     return digests.pop() if len(digests) == 1 else None
@@ -109,10 +109,6 @@ def _from_base64(text: str) -> str | None:
     except (binascii.Error, ValueError):
         return None
     return thumbprint(der) if der else None
-
-
-def _encode(digest: bytes) -> str:
-    return urlsafe_b64encode(digest).decode("ascii").rstrip("=")
 
 
 def _is_escaped(value: str) -> bool:

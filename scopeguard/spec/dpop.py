@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,6 +17,7 @@ from typing import Any, Final
 from scopeguard.config.checks import media_type
 from scopeguard.config.dpop import DPoP
 from scopeguard.errors import InvalidProof, InvalidToken, Reason
+from scopeguard.spec.base64url import encode_base64url
 from scopeguard.spec.jwks import VerificationKey, parse_proof_key
 from scopeguard.spec.jws import check_header, parse_header, split_compact
 from scopeguard.spec.request_uri import normalise_uri
@@ -168,7 +168,7 @@ def _check_claims(
 def token_hash(token: str) -> str:
     """Return the ``ath`` of *token*: RFC 9449 §4.2, "the base64url encoding [...] of the SHA-256 hash of the ASCII
     encoding of the associated access token's value"."""
-    return urlsafe_b64encode(hashlib.sha256(token.encode("ascii")).digest()).decode("ascii").rstrip("=")
+    return encode_base64url(hashlib.sha256(token.encode("ascii")).digest())
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:

@@ -12,7 +12,6 @@ Longer than 400 lines because parsing a key, checking it and finding it share th
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -33,6 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
 from scopeguard.config.ml_dsa import ML_DSA, load_class
 from scopeguard.errors import ConfigurationError
+from scopeguard.spec.base64url import encode_base64url
 from scopeguard.spec.jws import decode_base64url, strip_padding
 from scopeguard.spec.signatures import Backends, PublicKey, Verifier, prepare_verifier
 from scopeguard.spec.strict_json import MalformedJSON, is_ambiguous, parse_object
@@ -458,7 +458,7 @@ def thumbprint(jwk: Mapping[str, Any]) -> str:
     ``kty`` than RSA, EC, OKP and AKP, and for a member that is missing or not a string.
     """
     canonical = json.dumps(thumbprint_members(jwk), separators=(",", ":"), ensure_ascii=False)
-    return base64.urlsafe_b64encode(hashlib.sha256(canonical.encode()).digest()).rstrip(b"=").decode("ascii")
+    return encode_base64url(hashlib.sha256(canonical.encode()).digest())
 
 
 def thumbprint_members(jwk: Mapping[str, Any]) -> dict[str, str]:

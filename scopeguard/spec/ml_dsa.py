@@ -5,11 +5,11 @@ This module is for private keys. :mod:`scopeguard.spec.jwks` parses and checks p
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from scopeguard.config.ml_dsa import ML_DSA, SEED_OCTETS, load_class
+from scopeguard.spec.base64url import encode_base64url
 from scopeguard.spec.jws import decode_base64url
 
 
@@ -54,7 +54,7 @@ class MLDSAAlgorithm:
         key = load_class(self._name, "PrivateKey").from_seed_bytes(seed)
         # Section 7.4: "the consequences of using mismatched parameters can range from operations failing to private key
         # compromise."
-        if jwk.get("pub") != _encode(key.public_key().public_bytes_raw()):
+        if jwk.get("pub") != encode_base64url(key.public_key().public_bytes_raw()):
             raise ValueError("pub is not the public key of priv")
         return key
 
@@ -62,15 +62,11 @@ class MLDSAAlgorithm:
         """Return *key*, a public or private key, as a JWK. *as_dict* is for PyJWT's classes, which else return text."""
         del as_dict
         public = key.public_key() if self.fits(key) else key
-        jwk = {"kty": "AKP", "alg": self._name, "pub": _encode(public.public_bytes_raw())}
-        return {**jwk, "priv": _encode(key.private_bytes_raw())} if self.fits(key) else jwk
+        jwk = {"kty": "AKP", "alg": self._name, "pub": encode_base64url(public.public_bytes_raw())}
+        return {**jwk, "priv": encode_base64url(key.private_bytes_raw())} if self.fits(key) else jwk
 
     def sign(self, message: bytes, key: Any) -> bytes:
         """Return the signature of *message* with the private key *key*."""
         # RFC 9964 section 5: "The ctx parameter MUST be the empty string", which is the default of cryptography.
         signature: bytes = key.sign(message)
         return signature
-
-
-def _encode(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")

@@ -6,7 +6,6 @@ RFC 9449 §8 and §9. One secret can serve several purposes: a nonce of one purp
 from __future__ import annotations
 
 import struct
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from scopeguard.spec.base64url import encode_base64url
 from scopeguard.spec.jws import decode_base64url
 
 DPOP: Final = "dpop"
@@ -58,7 +58,7 @@ class NonceSealer:
         """
         random = self._random(_RANDOM_BYTES)
         sealed = self._ciphers[0].encrypt(random, _TIME.pack(now), None)
-        return urlsafe_b64encode(random + sealed).decode("ascii").rstrip("=")
+        return encode_base64url(random + sealed)
 
     def issued_at(self, nonce: object, now: float) -> float | None:
         """Return when *nonce* was issued, or ``None`` if it is not a nonce of this server or has expired.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -15,7 +14,7 @@ from scopeguard.config.resource import Resource
 from scopeguard.config.sources import TokenSource
 from scopeguard.scopes import Requirement, conditions_in
 from scopeguard.spec.challenge import Response
-from scopeguard.spec.client_authentication import AssertionKey
+from scopeguard.spec.client_authentication import AssertionKey, sign_jwt
 
 WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 # RFC 9728 section 2: "Defined values are ["header", "body", "query"]".
@@ -119,13 +118,7 @@ def sign_metadata(members: dict[str, Any], key: AssertionKey) -> dict[str, Any]:
     """
     header = {"alg": key.algorithm, **({} if key.kid is None else {"kid": key.kid})}
     claims = {"iss": members["resource"], **members}
-    signed = b".".join(_encode(part) for part in (header, claims))
-    signature = urlsafe_b64encode(key.sign(signed)).rstrip(b"=")
-    return {**members, "signed_metadata": (signed + b"." + signature).decode("ascii")}
-
-
-def _encode(part: dict[str, Any]) -> bytes:
-    return urlsafe_b64encode(json.dumps(part, separators=(",", ":")).encode()).rstrip(b"=")
+    return {**members, "signed_metadata": sign_jwt(header, claims, key)}
 
 
 class MetadataResponse:
