@@ -51,6 +51,7 @@ from scopeguard.tokens import ANONYMOUS, AccessToken, Serving, begin_serving, en
 
 if TYPE_CHECKING:
     from scopeguard.adapter.asgi_messages import DisconnectDetector, FormBody
+    from scopeguard.adapter.debug_page import DebugPage
     from scopeguard.adapter.streams import Connection
 
 __all__ = [
@@ -99,6 +100,8 @@ class GuardMiddleware(Layer):
       :class:`~scopeguard.errors.ResponseAborted`, so that the client sees that it is incomplete.
     * *recheck_streams*: with ``"revocation"``, the seconds after which the token of a connection is validated again.
       Revocations that the guard knows of take effect without it.
+    * *debug*: for development only: serve a page that shows the last decisions of the guard, at ``/_scopeguard`` or at
+      the path given here. Only programs on this machine get it; see docs/debug-page.md.
 
     The app reads the token from ``scope["state"]["access_token"]``. In Starlette and FastAPI that is
     ``request.state.access_token``; ``request.user`` and ``request.auth`` are the token, too. Any code that runs for
@@ -124,6 +127,7 @@ class GuardMiddleware(Layer):
         close_streams: CloseStreams | str = CloseStreams.NEVER,
         recheck_streams: float = 30.0,
         root_path: str | None = None,
+        debug: bool | str = False,
     ) -> None:
         # Not at the top of the module, because anyio and the audit would make its import a third slower. Not at the
         # place of use, because an import during a request blocks the event loop.
@@ -158,6 +162,11 @@ class GuardMiddleware(Layer):
         self._is_checked_outside = is_checked_outside
         self._messages = asgi_messages
         self._streams = streams
+        self._debug: DebugPage | None = None
+        if debug is not False:
+            from scopeguard.adapter.debug_page import open_debug_page  # noqa: PLC0415 - for development only
+
+            self._debug = open_debug_page(debug, engine)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -185,6 +194,11 @@ class GuardMiddleware(Layer):
         engine, token, is_passed = self._engine, None, False
         credential = None
         if engine.listens:
+            if self._debug is not None and kind == "http":  # the page itself listens
+                answer = _debug_answer(self._debug, scope)
+                if answer is not None:
+                    await send_response(answer, encode_headers(answer.headers), scope, send)
+                    return
             report = engine.begin_report(self._adapter, method, scope["path"], None if rule is None else rule.path)
             if report is not None:  # None if a layer around this one has begun the report
                 await self._call_with_report(report, scope, receive, send)
@@ -393,6 +407,19 @@ async def renew(scope: Scope, token: str) -> Granted | Denied | Unavailable:
     if isinstance(decision, Granted):
         state["access_token"] = scope["user"] = scope["auth"] = decision.access_token
     return decision
+
+
+def _debug_answer(page: DebugPage, scope: Scope) -> Response | None:
+    """Return the response to a request for *page*, or ``None`` for another one, and for one from elsewhere."""
+    client, server = scope.get("client"), scope.get("server")
+    return page.answer(
+        method=scope["method"],
+        path=route_path(scope),
+        query=query_of(scope).decode("latin-1"),
+        headers=headers_of(scope),
+        peer=client[0] if client else None,
+        server=server[0] if server else None,
+    )
 
 
 def require_of_renewals(scope: Scope, requirement: Requirement | None) -> None:

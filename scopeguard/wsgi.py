@@ -9,6 +9,8 @@
 The middleware translates an environ into a :class:`~scopeguard.request.RequestView` and a decision into a response. The
 guard decides. The server gets the app's own iterable, so that streaming, ``close()`` and ``write()`` work as they do
 without the middleware.
+
+Longer than 400 lines because the middleware and the reading of an environ are parts of one protocol.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from scopeguard.adapter.client_certificates import certificate_in_environ
@@ -41,6 +43,9 @@ from scopeguard.spec.credentials import declared_length, has_access_token, witho
 from scopeguard.spec.request_uri import PATH_CHARACTERS
 from scopeguard.spec.resource_metadata import WELL_KNOWN
 from scopeguard.tokens import AccessToken, Anonymous, begin_serving, end_serving
+
+if TYPE_CHECKING:
+    from scopeguard.adapter.debug_page import DebugPage
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -91,6 +96,8 @@ class GuardMiddleware(Layer):
     * *root_path*: the prefix that the app itself removes from ``PATH_INFO`` before it routes, as in ``"/api"``; ``""``
       for none. Needed only if the app cannot be inspected: a rule then also holds for every path that ends with its
       path. It is not ``SCRIPT_NAME``, which the server has removed from ``PATH_INFO`` already.
+    * *debug*: for development only: serve a page that shows the last decisions of the guard, at ``/_scopeguard`` or at
+      the path given here. Only programs on this machine get it; see docs/debug-page.md.
 
     The app reads the token from ``environ["scopeguard.access_token"]`` or, during the call of the app, from
     :func:`scopeguard.access_token`. A generator that the app returns runs after the call, so it must read the
@@ -112,6 +119,7 @@ class GuardMiddleware(Layer):
         rules: Rules | Iterable[Rule] | None = None,
         cors_preflight: Preflight | str | None = None,
         root_path: str | None = None,
+        debug: bool | str = False,
     ) -> None:
         # Not at the top of the module, because the audit takes longer to import than the middleware.
         from scopeguard.audit.app_rules import AppRules  # noqa: PLC0415
@@ -136,6 +144,11 @@ class GuardMiddleware(Layer):
         self._metadata = engine.metadata
         if engine.metadata is not None:
             engine.metadata.add(self._route_requirements)
+        self._debug: DebugPage | None = None
+        if debug is not False:
+            from scopeguard.adapter.debug_page import open_debug_page  # noqa: PLC0415 - for development only
+
+            self._debug = open_debug_page(debug, engine)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if self._check.pending:
@@ -150,6 +163,11 @@ class GuardMiddleware(Layer):
         engine = self._engine
         rule = self._find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
         if engine.listens:
+            if self._debug is not None:  # the page itself listens
+                answer = _debug_answer(self._debug, environ)
+                if answer is not None:
+                    start_response(f"{answer.status} {answer.reason_phrase}", list(answer.headers))
+                    return [answer.body]
             route = None if rule is None else rule.path
             report = engine.begin_report(Adapter.WSGI, environ["REQUEST_METHOD"], decoded_path(environ), route)
             if report is not None:  # None if a layer around this one has begun the report
@@ -267,6 +285,18 @@ def answer_metadata(metadata: ResourceMetadata, environ: Environ) -> Response | 
         environ.get("QUERY_STRING", ""),
         if_none_match=environ.get("HTTP_IF_NONE_MATCH", ""),
         is_preflight="HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ,
+    )
+
+
+def _debug_answer(page: DebugPage, environ: Environ) -> Response | None:
+    """Return the response to a request for *page*, or ``None`` for another one, and for one from elsewhere."""
+    return page.answer(
+        method=environ["REQUEST_METHOD"],
+        path=decoded_path(environ),
+        query=environ.get("QUERY_STRING", ""),
+        headers=EnvironHeaders(environ),
+        peer=environ.get("REMOTE_ADDR") or None,
+        server=None,  # SERVER_NAME is the name of the virtual host, not the address of the connection
     )
 
 
