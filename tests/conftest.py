@@ -7,6 +7,8 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import which
+from typing import Any
 
 import coverage
 import hypothesis
@@ -47,6 +49,23 @@ def pytest_collection_finish() -> None:
     """Exempt the thousands of collected tests from garbage collection: traversing them takes a sixth of the run."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, driven by Playwright, for the tests of one file.
+
+    Not for more than one: while it runs, no other event loop can run in this thread.
+    """
+    path = which("chromium")
+    if path is None:
+        missing("chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield running
+        running.close()
 
 
 @pytest.hookimpl(wrapper=True)

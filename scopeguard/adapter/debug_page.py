@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 from urllib.parse import parse_qs
 
-from scopeguard.adapter.debug_page_templates import page
+from scopeguard.adapter.debug_page_templates import decisions_page
+from scopeguard.adapter.debug_reasons import reasons_page
 from scopeguard.config.checks import is_loopback
 from scopeguard.core.decision import DecisionEvent, Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
+from scopeguard.core.reasons import entry_of
 from scopeguard.errors import ConfigurationError, printable
 from scopeguard.request import Headers
 from scopeguard.rules.readings import is_suspicious
@@ -70,14 +71,15 @@ class DebugPage(Locked):
     def __init__(self, engine: Engine, path: str) -> None:
         super().__init__()
         self.path: str = path
-        self._feed = f"{path}/decisions"
+        self._feed, self._reasons = f"{path}/decisions", f"{path}/reasons"
         self._engine = engine
         self._records: deque[dict[str, Any]] = deque(maxlen=MOST_DECISIONS)
         self._number = 0
         # A page that is open while the server restarts begins anew.
-        self._run = secrets.token_hex(4)
+        self._run = f"{engine.clock.wall():.6f} {id(self)}"
         self._has_warned = False
-        self._page, self._policy = page(f"{path.rpartition('/')[2]}/decisions", self._issuers())
+        # Relative to the page, so that a prefix that a server or a mount removes does not matter.
+        self._page, self._policy = decisions_page(path.rpartition("/")[2], self._issuers())
         engine.add_listener(self.add)
         log.warning("debug: %s shows the last decisions to programs on this machine; for development only", path)
 
@@ -99,7 +101,7 @@ class DebugPage(Locked):
 
         *peer* and *server* are the addresses of both ends of the connection; ``None`` if the server does not say.
         """
-        if path not in (self.path, self._feed):
+        if path not in (self.path, self._feed, self._reasons):
             return None
         problem = find_stranger(headers, peer, server)
         if problem is not None:
@@ -107,11 +109,14 @@ class DebugPage(Locked):
             return None
         if method not in ("GET", "HEAD"):
             return _response(405, b"", "text/plain", ("allow", "GET, HEAD"))
+        policy, kind = self._policy, "text/html; charset=utf-8"
         if path == self._feed:
             body, kind = self._decisions(query), "application/json"
+        elif path == self._reasons:
+            body, policy = reasons_page()
         else:
-            body, kind = self._page, "text/html; charset=utf-8"
-        return _response(200, b"" if method == "HEAD" else body, kind, ("content-security-policy", self._policy))
+            body = self._page
+        return _response(200, b"" if method == "HEAD" else body, kind, ("content-security-policy", policy))
 
     def _decisions(self, query: str) -> bytes:
         """Return the decisions after the one with the number ``after`` of *query*, as JSON."""
@@ -168,6 +173,7 @@ def describe(event: DecisionEvent, now: float) -> dict[str, Any]:
     error = decision.error if isinstance(decision, Denied | Unavailable) else None
     facts: Mapping[str, str] = {} if error is None else error.detail
     token = decision.access_token if isinstance(decision, Granted) else None
+    entry = None if event.reason is None else entry_of(event.reason)
     return {
         "time": now,
         "decision": type(decision).__name__.lower(),
@@ -185,6 +191,8 @@ def describe(event: DecisionEvent, now: float) -> dict[str, Any]:
         "fingerprint": facts.get("token") if token is None else token.fingerprint,
         "facts": {name: printable(value, _MOST_CHARACTERS) for name, value in facts.items() if name != "token"},
         "answer": None if error is None else error.description,
+        "cause": "" if entry is None else entry.cause.replace("`", ""),
+        "fix": "" if entry is None else entry.fix.replace("`", ""),
     }
 
 

@@ -22,7 +22,7 @@ _PAGE: Final = Template("""<!DOCTYPE html>
 <link rel="icon" href="data:,">
 <style>$style</style>
 </head>
-<body data-feed="$feed">
+<body data-base="$base">
 <header>
 <div class="top">
 <div><p class="kicker">scopeguard, for development</p><h1>Decisions</h1></div>
@@ -34,6 +34,7 @@ _PAGE: Final = Template("""<!DOCTYPE html>
 <figure aria-hidden="true"><div id="chart"></div>\
 <figcaption><span>older</span><span>a bar for each request; its height is the time of the guard</span>\
 <span>newer</span></figcaption></figure>
+</header>
 <div class="tools">
 <div class="filters" role="group" aria-label="Show">\
 <button type="button" data-kind="" aria-pressed="true">All <b>0</b></button>\
@@ -44,7 +45,6 @@ _PAGE: Final = Template("""<!DOCTYPE html>
 <input type="search" id="search" placeholder="Filter by path, reason, client" autocomplete="off" spellcheck="false">\
 </label>
 </div>
-</header>
 <main>
 <h2 class="unseen">Requests, the newest first</h2>
 <ol id="list"></ol>
@@ -58,7 +58,7 @@ _PAGE: Final = Template("""<!DOCTYPE html>
 </html>
 """)
 
-_STYLE: Final = """
+STYLE: Final = """
 :root { --paper: #f6f6f4; --card: #fff; --ink: #1b2126; --soft: #5a646c; --line: #dcdfe1; --faint: #eef0f1;
   --accent: #1f5fa8; --good: #1b6e3c; --good-soft: #e3f3e9; --bad: #b3261e; --bad-soft: #fde9e7; --odd: #805300;
   --odd-soft: #fff1d2; --shade: 0 1px 2px #1b212612, 0 4px 14px #1b21260d;
@@ -115,7 +115,7 @@ figcaption { display: flex; justify-content: space-between; gap: 10px; padding-t
 .tools label { flex: 0 1 300px; min-width: 220px; }
 input { width: 100%; padding: 6px 12px; background: var(--card); border: 1px solid var(--line); border-radius: 999px; }
 input::placeholder { color: var(--soft); opacity: 1; }
-ol { list-style: none; padding: 0; display: grid; gap: 8px; }
+ol { list-style: none; padding: 4px 0 0; display: grid; gap: 8px; }
 ol > li { background: var(--card); border: 1px solid var(--line); border-left: 4px solid var(--mark);
   border-radius: 10px; box-shadow: var(--shade); overflow: hidden; }
 li.accepted { --mark: var(--good); --tint: var(--good-soft); }
@@ -124,7 +124,7 @@ li.undecided { --mark: var(--odd); --tint: var(--odd-soft); }
 li.new { animation: arrive .5s ease-out; }
 @keyframes arrive { from { opacity: 0; transform: translateY(-8px); background: var(--tint); } }
 summary { display: grid; align-items: center; gap: 2px 14px; padding: 10px 16px 10px 12px; cursor: pointer;
-  grid-template-columns: 52px minmax(0, 1fr) minmax(0, auto) minmax(0, auto) 76px 70px 14px; list-style: none; }
+  grid-template-columns: 52px minmax(0, 1fr) minmax(0, 215px) minmax(0, 130px) 72px 64px 14px; list-style: none; }
 summary::-webkit-details-marker { display: none; }
 summary:hover { background: color-mix(in srgb, var(--faint) 55%, transparent); }
 summary::after { content: ""; width: 7px; height: 7px; margin: 0 0 3px 4px; border: solid var(--soft);
@@ -136,8 +136,7 @@ details[open] summary::after { transform: rotate(225deg); margin-bottom: -3px; }
 .method { margin-right: 8px; font-weight: 700; color: var(--soft); }
 .path { font-weight: 600; }
 .reason { color: var(--mark); font-weight: 600; font-size: 14px; overflow: hidden; text-overflow: ellipsis; }
-.client { color: var(--soft); font-size: 13.5px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
-  max-width: 180px; }
+.client { color: var(--soft); font-size: 13.5px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .took, time { color: var(--soft); font-size: 13px; text-align: right; font-variant-numeric: tabular-nums;
   white-space: nowrap; }
 .more { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); gap: 18px 32px;
@@ -152,14 +151,25 @@ dt { color: var(--soft); font-size: 13.5px; } dd { overflow-wrap: anywhere; padd
 pre { margin: 12px 0; padding: 12px 16px; background: var(--faint); color: var(--ink); border-radius: 8px;
   overflow: auto; }
 #none { margin: 40px 0; text-align: center; color: var(--soft); }
+.reasons { max-width: 860px; } .reasons header { padding-top: 28px; }
+.reasons h2 { margin: 34px 0 10px; font-size: 18px; }
+article { margin-bottom: 8px; padding: 14px 18px; background: var(--card); border: 1px solid var(--line);
+  border-radius: 10px; scroll-margin-top: 20px; --tint: var(--faint); }
+article:target { border-color: var(--accent); box-shadow: 0 0 0 1px var(--accent); }
+article h3 { display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: baseline; margin: 0 0 4px; font-size: 15px; }
+article h3 code { font-size: 14.5px; } article h3 a, article h3 span { font-size: 13px; font-weight: 400; }
+article h3 a { color: var(--accent); } article h3 span, .seen { color: var(--soft); }
+article .fix { margin: 8px 0; } .seen { font-size: 13.5px; }
 @media (max-width: 760px) {
   .actions { margin-left: 0; width: 100%; } .actions button { flex: 1; } .state { margin-left: auto; }
   .filters { display: grid; grid-template-columns: repeat(2, 1fr); width: 100%; } .tools label { flex: 1 1 100%; }
   .tools { position: static; } figcaption span:nth-child(2) { display: none; }
-  summary { grid-template-columns: 52px minmax(0, 1fr) auto 14px; row-gap: 6px; }
+  summary { grid-template-columns: 48px minmax(0, 1fr) auto 14px; gap: 6px 10px; }
   .request { grid-column: 2 / 4; white-space: normal; overflow-wrap: anywhere; }
   summary::after { grid-row: 1; grid-column: 4; }
-  .status { grid-row: 1 / 3; align-self: start; } .reason { grid-column: 2; } .client { grid-column: 2; }
+  .status { align-self: start; } .reason, .client { grid-column: 2; overflow-wrap: anywhere; }
+  .reason { font-size: 13px; letter-spacing: -.01em; }
+  .reason:empty, .client:empty { display: none; }
   .took { display: none; } time { grid-column: 3; grid-row: 2; } .reason:empty + .client { grid-row: 2; }
   .reason:not(:empty) + .client { grid-row: 3; } }
 """
@@ -167,7 +177,7 @@ pre { margin: 12px 0; padding: 12px 16px; background: var(--faint); color: var(-
 _SCRIPT: Final = """
 (() => {
   const $ = id => document.getElementById(id), list = $("list"), chart = $("chart"), search = $("search");
-  const feed = document.body.dataset.feed, most = 100, pause = $("pause");
+  const base = document.body.dataset.base, most = 100, pause = $("pause");
   const filters = [...document.querySelectorAll(".filters button")];
   const kinds = { granted: "accepted", anonymous: "accepted", denied: "refused", unavailable: "undecided" };
   const checks = { cached: "from the cache", verified: "signature verified", fetched: "waited for the network" };
@@ -196,18 +206,12 @@ _SCRIPT: Final = """
   const details = record => {
     const more = make("div", "more");
     if (record.fix) {
-      const text = make("p", "", `${record.fix} `);
-      if (record.page) {
-        const link = make("a", "", `About ${record.reason}`);
-        link.href = record.page;
-        link.rel = "noreferrer";
-        link.target = "_blank";
-        text.append(link);
-      }
-      more.append(section("What to do", text, "fix"));
+      const text = make("p", "", `${record.fix} `), link = make("a", "", `About ${record.reason}`);
+      link.href = `${base}/reasons#${record.reason}`;
+      text.append(link);
+      more.append(section(record.cause, text, "fix"));
     }
     const facts = Object.entries(record.facts);
-    if (record.meaning) facts.unshift(["meaning", record.meaning]);
     if (facts.length) more.append(section("What the guard found", pairs(facts)));
     more.append(section("The request", pairs([
       ["route", record.route], ["issuer", record.issuer], ["client", record.client], ["scopes", record.scopes],
@@ -281,7 +285,7 @@ _SCRIPT: Final = """
   const poll = async () => {
     if (paused || document.hidden) return;
     try {
-      const answer = await fetch(`${feed}?after=${last}`, { cache: "no-store" });
+      const answer = await fetch(`${base}/decisions?after=${last}`, { cache: "no-store" });
       if (!answer.ok) throw new Error(answer.status);
       const document = await answer.json();
       if (run !== null && run !== document.run) {
@@ -331,18 +335,19 @@ _SCRIPT: Final = """
 """
 
 
-def page(feed: str, issuers: str) -> tuple[bytes, str]:
-    """Return the page and its content security policy.
+def decisions_page(base: str, issuers: str) -> tuple[bytes, str]:
+    """Return the page with the decisions, and its content security policy.
 
-    *feed* is the URL of the decisions, relative to that of the page. *issuers* are the URLs of the trusted issuers.
+    *base* is the last segment of its path, and *issuers* are the URLs of the trusted issuers.
     """
     policy = (
-        f"default-src 'none'; style-src '{_hash(_STYLE)}'; script-src '{_hash(_SCRIPT)}'; connect-src 'self'; "
+        f"default-src 'none'; style-src '{hash_of(STYLE)}'; script-src '{hash_of(_SCRIPT)}'; connect-src 'self'; "
         "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-    content = _PAGE.substitute(feed=escape(feed), issuers=escape(issuers), style=_STYLE, script=_SCRIPT)
+    content = _PAGE.substitute(base=escape(base), issuers=escape(issuers), style=STYLE, script=_SCRIPT)
     return content.encode("utf-8"), policy
 
 
-def _hash(content: str) -> str:
+def hash_of(content: str) -> str:
+    """Return the source expression of *content* for a content security policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"

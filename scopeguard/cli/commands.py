@@ -396,7 +396,7 @@ def token(
 @click.option("--offline", is_flag=True, help="Fetch nothing. Without --jwks, the signature is then not checked.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; docs/explain.md lists its members.")
 def explain(token: str | None, **options: Any) -> None:
-    """Show every check of an access token, passed or failed: what was found, and what is wanted.
+    """Show every check of an access token: what was found, what is wanted, and what to do.
 
     The token is read from standard input, or from a prompt that does not show it. It may have "Bearer" or
     "Authorization: Bearer" before it. As an argument it would stay in the history of the shell, and every user of this

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import click
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -232,5 +233,6 @@ def _print_failure(console: Console, check: Check) -> None:
     if check.reference:
         line.append(f"  {check.reference}", "dim")
     console.print(line)
-    if check.note:
-        console.print(Text(f"  {check.note}"))
+    for text in (check.cause, check.note, check.fix):
+        if text:
+            console.print(Padding(Text(text), (0, 0, 0, 2)))

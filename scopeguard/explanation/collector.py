@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
+from scopeguard.core.reasons import entry_of
 from scopeguard.errors import AccessDenied, AuthorityUnavailable
 from scopeguard.explanation.checks import BY_NAME
 from scopeguard.explanation.result import Check, Outcome
@@ -44,6 +45,8 @@ class Collector:
             wanted=wanted,
             reason=None if error is None else error.reason,
             note="; ".join(filter(None, (note, *facts))),
+            cause="" if error is None else entry_of(error.reason).cause.replace("`", ""),
+            fix="" if error is None else entry_of(error.reason).fix.replace("`", ""),
             reference=kind.reference,
         )
         return outcome is Outcome.PASSED

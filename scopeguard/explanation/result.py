@@ -37,6 +37,7 @@ class Check:
     * ``reason``: why it failed or is undecided, else ``None``.
     * ``decides``: whether this check is the one for which the request is refused. The others do not change the answer.
     * ``note``: more facts, such as why the check was not performed.
+    * ``cause``, ``fix``: what the reason means, and what to do; empty unless the check failed or is undecided.
     * ``reference``: the section of the standard; empty if the check is one of scopeguard's own.
     """
 
@@ -48,6 +49,8 @@ class Check:
     reason: Reason | None = None
     decides: bool = False
     note: str = ""
+    cause: str = ""
+    fix: str = ""
     reference: str = ""
 
     def as_json(self) -> dict[str, Any]:
@@ -61,6 +64,8 @@ class Check:
             "found": self.found,
             "wanted": self.wanted,
             "note": self.note,
+            "cause": self.cause,
+            "fix": self.fix,
             "reference": self.reference,
         }
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import pytest
-from playwright.sync_api import sync_playwright
 
-from environment import missing
 from scopeguard import Guard, Issuer, Rule, all_of, any_of
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.audit.findings import audit_app
@@ -121,17 +118,6 @@ def test_a_route_with_conditions_shows_them():
     assert '<span class="kind">1 scope, conditions</span>' in page
     assert '<span class="kind">conditions</span>' in page
     assert page.count('<th scope="col" class="scope"') == 1
-
-
-@pytest.fixture(scope="module")
-def browser() -> Any:
-    path = which("chromium")
-    if path is None:
-        missing("chromium is not installed")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 def shown(browser: Any, report: Report, folder: Path, **options: Any) -> tuple[Any, list[str]]:

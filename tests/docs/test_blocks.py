@@ -598,6 +598,15 @@ def _check_explain(authority: FakeAuthority) -> None:
     ]
 
 
+def _check_debug_page(authority: FakeAuthority) -> None:
+    client = TestClient(run("debug_page")["app"], base_url="http://127.0.0.1:8000", client=("127.0.0.1", 50000))
+    assert client.get("/rows").status_code == 401
+    assert "<h1>Decisions</h1>" in client.get("/_scopeguard").text
+    (decision,) = client.get("/_scopeguard/decisions").json()["decisions"]
+    assert decision["reason"] == "no_credentials"
+    assert client.get("/_scopeguard", headers={"host": "api.example.com"}).status_code == 401
+
+
 CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "asgi": _check_asgi,
     "wsgi": _check_wsgi,
@@ -646,6 +655,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "rule_mark": _check_rule_mark,
     "doctor_json": _check_doctor_json,
     "explain": _check_explain,
+    "debug_page": _check_debug_page,
 }
 
 
