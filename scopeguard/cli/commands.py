@@ -302,7 +302,7 @@ def devserver(
 @click.option("--client-id", required=True, metavar="ID", help="The client identifier.")
 @click.option(
     "--client-secret",
-    required=True,
+    "secret",
     metavar="WHERE",
     help="env:NAME, file:PATH, or - for standard input. Never the secret itself: other users can see command lines.",
 )
@@ -311,11 +311,38 @@ def devserver(
 @click.option("--audience", multiple=True, help="The API that the token is for, as Auth0 and others expect it.")
 @click.option(
     "--auth-method",
-    default="client_secret_basic",
-    show_default=True,
-    type=click.Choice(["client_secret_basic", "client_secret_post"]),
-    help="Send the secret in a header or in the form.",
+    "method",
+    type=click.Choice(["client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth"]),
+    help="How the client authenticates. Default: client_secret_basic with --client-secret, private_key_jwt with "
+    "--private-key, tls_client_auth with --cert alone.",
 )
+@click.option(
+    "--private-key", "key_file", metavar="FILE", help="The key that signs assertions (private_key_jwt): PEM or a JWK."
+)
+@click.option("--key-algorithm", metavar="NAME", help="The algorithm of assertions.  [default: RS256]")
+@click.option("--key-id", metavar="ID", help="The key identifier (kid) of assertions.")
+@click.option(
+    "--assertion-audience",
+    metavar="URL",
+    help="The audience of assertions; needed with --token-url, not with --issuer.",
+)
+@click.option("--cert", metavar="FILE", help="The client certificate for TLS, and its key unless --cert-key is given.")
+@click.option("--cert-key", metavar="FILE", help="The key of the client certificate.")
+@click.option(
+    "--dpop-key",
+    metavar="FILE",
+    help="Bind the token to the private key in this PEM file (DPoP, RFC 9449). If there is no such file, it is written "
+    "with a new key.",
+)
+@click.option("--dpop-algorithm", metavar="NAME", help="The algorithm of proofs.  [default: ES256]")
+@click.option("--dpop-optional", is_flag=True, help="Accept a token that is not bound to the key as well.")
+@click.option(
+    "--proof-for",
+    nargs=2,
+    metavar="METHOD URL",
+    help="With --header and --dpop-key, print a proof for one request to the API as a second line.",
+)
+@click.option("--nonce", metavar="VALUE", help="The DPoP-Nonce of the API, for the proof of --proof-for.")
 @click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="A further form parameter.")
 @click.option(
     "--token-type",
@@ -343,9 +370,7 @@ def devserver(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the whole response as JSON instead of the token alone.")
 @click.option("--header", is_flag=True, help="Print a header line with the token, for curl -H @-.")
-def token(
-    *, client_id: str, client_secret: str, as_json: bool, header: bool, parameters: tuple[str, ...], **settings: Any
-) -> None:
+def token(*, client_id: str, as_json: bool, header: bool, parameters: tuple[str, ...], **settings: Any) -> None:
     """Fetch an access token by client credentials and print it to standard output.
 
     Its scopes and lifetime are printed to standard error.
@@ -354,7 +379,7 @@ def token(
     Exit status:
       0  the token was fetched
       1  the authorization server refused or did not answer
-      2  the command line is wrong, or the secret is not where it should be
+      2  the command line is wrong, or a secret or key is not where it should be
     """
     from scopeguard.cli.token import Output, run
 
@@ -367,7 +392,7 @@ def token(
     if len({name for name, _, _ in pairs}) < len(pairs):
         raise Refused("--parameter: a name occurs twice")
     further = {name: value for name, _, value in pairs}
-    problem = run(client_id, client_secret, output=output, parameters=further, **settings)
+    problem = run(client_id, output=output, parameters=further, **settings)
     if problem is not None:
         raise Failed(problem)
 

@@ -44,10 +44,7 @@ class DPoPKey:
     __slots__ = ("_jwk", "_key", "_thumbprint")
 
     def __init__(self, *, pem: str | None = None, file: str | Path | None = None, algorithm: str = "ES256") -> None:
-        text(algorithm, "dpop: algorithm", empty=False)
-        if algorithm not in _GENERATORS:
-            raise ConfigurationError(f"dpop: algorithm: {algorithm!r} is not one of {', '.join(sorted(_GENERATORS))}")
-        check_available((algorithm,), "dpop: algorithm")
+        _check_algorithm(algorithm)
         if pem is not None and file is not None:
             raise ConfigurationError("dpop: pem and file: set one of them")
         if file is not None:
@@ -55,7 +52,7 @@ class DPoPKey:
         elif pem is not None:
             text(pem, "dpop: pem", empty=False)
         else:
-            pem = _generate(algorithm)
+            pem = generate_pem(algorithm)
         self._key = AssertionKey(
             material=pem, algorithm=algorithm, setting="dpop: pem" if file is None else "dpop: file"
         )
@@ -107,11 +104,20 @@ def check_key(key: object) -> None:
     instance(key, DPoPKey, "dpop", "a DPoPKey")
 
 
-def _generate(algorithm: str) -> str:
+def generate_pem(algorithm: str) -> str:
+    """Return a new private key for *algorithm* as PEM text. Raises :class:`ConfigurationError`."""
+    _check_algorithm(algorithm)
     encoded: bytes = _GENERATORS[algorithm]().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return encoded.decode("ascii")
+
+
+def _check_algorithm(algorithm: str) -> None:
+    text(algorithm, "dpop: algorithm", empty=False)
+    if algorithm not in _GENERATORS:
+        raise ConfigurationError(f"dpop: algorithm: {algorithm!r} is not one of {', '.join(sorted(_GENERATORS))}")
+    check_available((algorithm,), "dpop: algorithm")
 
 
 def _read(file: str | Path) -> str:

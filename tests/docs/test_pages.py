@@ -75,7 +75,7 @@ def test_a_page_names_no_machine_and_no_registry(page: str):
 COMMANDS = [
     (page, line)
     for page, text in MANUAL.items()
-    for line in re.findall(r"^    (?:TOKEN=\$\(.*\| )?scopeguard (\w.*?)\)?$", text, re.MULTILINE)
+    for line in re.findall(r"^    (?:TOKEN=\$\(.*\| )?scopeguard (\w.*?)(?: \| curl .*)?\)?$", text, re.MULTILINE)
 ]
 
 
@@ -95,10 +95,14 @@ def _options(name: str) -> set[str]:
     }
 
 
-def test_every_option_in_the_table_of_serve_exists():
-    table = re.findall(r"^\| (`--.*?) \|", MANUAL["docs/command-line.md"], re.MULTILINE)
+@pytest.mark.parametrize(
+    ("command", "section"), [("serve", "Serving an app"), ("token", "A development server and tokens")]
+)
+def test_every_option_in_the_table_of_a_command_exists(command: str, section: str):
+    text = MANUAL["docs/command-line.md"].partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    table = re.findall(r"^\| (`--.*?) \|", text, re.MULTILINE)
     assert len(table) > 5
-    assert {option for cell in table for option in re.findall(r"`(--[a-z-]+)", cell)} <= _options("serve")
+    assert {option for cell in table for option in re.findall(r"`(--[a-z-]+)", cell)} <= _options(command)
 
 
 def test_every_make_target_and_extra_that_a_page_names_exists():
