@@ -143,6 +143,14 @@ docs-check: $(DEV) system peers ## look at every page of the site with axe-core 
 pictures: $(DEV) system ## draw the diagrams of the documentation into docs/pictures (with npm and Chromium)
 	@$(BIN)/python -m website.pictures
 
+# Needs the package prometheus of Debian, which no test needs. PICTURE= draws no picture.
+PICTURE ?= docs/pictures/dashboard.png
+
+.PHONY: observability
+observability: $(DEV) ## fill the Grafana dashboard from a real Prometheus, check each query, and draw docs/pictures/dashboard.png
+	@$(MAKE) --no-print-directory system SYSTEM=prometheus:prometheus
+	$(BIN)/python examples/observability/run.py $(if $(PICTURE),--picture $(PICTURE))
+
 # -- checks
 
 .PHONY: check

@@ -502,7 +502,9 @@ def framework_route(scope: Scope) -> str | None:
 
     ``None`` for other apps, before the app has routed the request, and below a mount whose path has parameters.
     """
-    path = getattr(scope.get("route"), "path", None)
+    route = scope.get("route")
+    # Inside a mount, before its router has matched, the route is the mount, which has no endpoint.
+    path = getattr(route, "path", None) if hasattr(route, "endpoint") else None
     root: str = scope.get("root_path", "")
     mount = root.removeprefix(scope.get("app_root_path", root))
     if not isinstance(path, str) or (mount and _has_parameter(mount, scope.get("path_params") or {})):

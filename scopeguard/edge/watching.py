@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from scopeguard.errors import AuthorityUnavailable
+from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow.effects import Clock
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ Watcher = Callable[[Exchange], None]
 
 
 def watched(work: Callable[[], T], kind: str, authority: str, watchers: tuple[Watcher, ...], clock: Clock) -> T:
-    """Return the result of *work*, and tell *watchers* about it."""
+    """Return the result of *work*, and tell *watchers* about it, unless a pause has prevented it."""
     began, result = clock.monotonic(), FAILED
     try:
         value = work()
@@ -50,9 +50,13 @@ def watched(work: Callable[[], T], kind: str, authority: str, watchers: tuple[Wa
         result = error.reason.value
         raise
     finally:
-        exchange = Exchange(kind, authority, clock.monotonic() - began, result)
-        for watcher in watchers:
-            try:
-                watcher(exchange)
-            except Exception:
-                log.exception("a watcher of outbound requests failed")
+        if result != Reason.AUTHORITY_BACKING_OFF:
+            _tell(Exchange(kind, authority, clock.monotonic() - began, result), watchers)
+
+
+def _tell(exchange: Exchange, watchers: tuple[Watcher, ...]) -> None:
+    for watcher in watchers:
+        try:
+            watcher(exchange)
+        except Exception:
+            log.exception("a watcher of outbound requests failed")

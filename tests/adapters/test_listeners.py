@@ -156,6 +156,15 @@ def test_starlette_behind_middleware(
         assert found == [*each(path, template)[:2], [f"Denied GET {path}", "/{rest:path}"]]
 
 
+def test_refusal_by_middleware_in_a_mount_has_no_route_of_the_mount(
+    authority: FakeAuthority, guard: Guard, events: list[DecisionEvent]
+):
+    mount = Mount("/in", routes=[Route("/x", endpoint)], middleware=[Middleware(GuardMiddleware, guard=guard)])
+    found = outcomes(TestClient(Starlette(routes=[mount])), authority, events, "/in/x")
+    template = "/in/x" if tells_route() else "None"
+    assert [route for _, route in found] == [template, template, "None"]
+
+
 def fastapi_app(guard: Guard) -> FastAPI:
     protected = Protected(guard)
     app = FastAPI()

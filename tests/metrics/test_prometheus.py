@@ -224,6 +224,10 @@ def test_introspection_is_timed_and_its_breaker_shown():
         for _ in range(5):
             scene.check(authority.mint(token_format="opaque"))
     assert (scene.value("pause_seconds", kind="introspection", authority=authority.url) or 0.0) > 0.0
+    # Three failures open the breaker. It prevents the others, which are refused without an exchange.
+    failed = authority.url, "introspection", "authority_unreachable"
+    assert scene.series("exchange_duration_seconds_count")[failed] == 3.0
+    assert {result for *_, result in scene.series("exchange_duration_seconds_count")} == {"ok", failed[-1]}
     assert scene.value("issuer_ready", issuer=authority.url) == 0.0
     assert scene.value("ready") == 0.0
 
