@@ -227,7 +227,23 @@ def doctor(app: str | None, **options: Any) -> None:
     "clients",
     multiple=True,
     metavar="ID:SECRET:SCOPES",
-    help="A client and its scopes (separated by spaces). May be given several times.",
+    help="A client and its scopes (separated by spaces). Without SECRET, as in 'swagger::read', it is a public client, "
+    "such as a browser. May be given several times.",
+)
+@click.option(
+    "--redirect-uri",
+    "redirect_uris",
+    multiple=True,
+    metavar="ID=URI",
+    help="Where users of the client ID return after the login page. May be given several times.",
+)
+@click.option(
+    "--user",
+    "users",
+    multiple=True,
+    metavar="NAME",
+    help="A user who can sign in, without a password. May be given several times.  [default: alice, if there is a "
+    "--redirect-uri]",
 )
 @click.option(
     "--service-account",
@@ -266,6 +282,8 @@ def devserver(
     host: str,
     port: int,
     clients: tuple[str, ...],
+    redirect_uris: tuple[str, ...],
+    users: tuple[str, ...],
     service_accounts: tuple[str, ...],
     audience: str,
     lifetime: int,
@@ -283,6 +301,8 @@ def devserver(
         host=host,
         port=port,
         clients=clients,
+        redirect_uris=redirect_uris,
+        users=users,
         service_accounts=service_accounts,
         audience=audience,
         lifetime=lifetime,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from typing import Final
 
 import click
@@ -13,10 +13,20 @@ import click
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import check_url, host_and_port, is_loopback, join_host_port
 from scopeguard.config.documents import read_document
-from scopeguard.devserver import Authority, Client, Endpoint, GoogleServiceAccount, ServiceAccount, check_address, serve
+from scopeguard.devserver import (
+    Authority,
+    Client,
+    ClientAuthMethod,
+    Endpoint,
+    GoogleServiceAccount,
+    ServiceAccount,
+    check_address,
+    serve,
+)
 from scopeguard.errors import ConfigurationError
 
 DEFAULT_CLIENT: Final = "demo:for development:read write"
+DEFAULT_USER: Final = "alice"
 
 
 def run(
@@ -30,18 +40,26 @@ def run(
     allow_remote: bool,
     issuer: str | None = None,
     catalog: str | None = None,
+    redirect_uris: Iterable[str] = (),
+    users: Iterable[str] = (),
 ) -> None:
     """Serve until interrupted.
 
-    *clients*, *service_accounts* and *catalog* are the values of ``--client``, ``--service-account`` and ``--catalog``.
-    Raises :class:`ConfigurationError`.
+    *clients*, *service_accounts*, *catalog*, *redirect_uris* and *users* are the values of ``--client``,
+    ``--service-account``, ``--catalog``, ``--redirect-uri`` and ``--user``. Raises :class:`ConfigurationError`.
     """
     account_texts = tuple(service_accounts)
     client_texts = tuple(clients) or (() if account_texts else (DEFAULT_CLIENT,))
-    registered = [client_from(text, lifetime) for text in client_texts]
+    uris = redirect_uris_from(redirect_uris)
+    registered = [client_from(text, lifetime, uris) for text in client_texts]
+    if uris:
+        known = ", ".join(client.client_id for client in registered)
+        raise ConfigurationError(f"--redirect-uri: {next(iter(uris))!r} is not a client; the clients are {known}")
     scopes = None if catalog is None else catalog_from(catalog)
     url = issuer or (f"http://{join_host_port(host, port)}" if is_loopback(host) else "")
-    authority = Authority(url, audience=audience, clients=registered, catalog=scopes)
+    has_login = any(client.redirect_uris for client in registered)
+    subjects = tuple(users) or ((DEFAULT_USER,) if has_login else ())
+    authority = Authority(url, audience=audience, clients=registered, catalog=scopes, subjects=subjects)
 
     check_address(authority, host, allow_remote=allow_remote)
     accounts: list[tuple[str, ServiceAccount]] = []
@@ -88,13 +106,35 @@ def catalog_from(path: str) -> ScopeCatalog:
     return ScopeCatalog.from_google_discovery(path)
 
 
-def client_from(text: str, lifetime: int) -> Client:
-    """Return the client in ``ID:SECRET:SCOPES``. Only the scopes may contain colons."""
+def redirect_uris_from(texts: Iterable[str]) -> dict[str, list[str]]:
+    """Return the redirect URIs in *texts*, each ``ID=URI``, by client."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        client_id, equals, uri = text.partition("=")
+        if not client_id or not equals:
+            raise ConfigurationError("--redirect-uri: write ID=URI, as in swagger=http://127.0.0.1:8000/callback")
+        found.setdefault(client_id, []).append(uri)
+    return found
+
+
+def client_from(text: str, lifetime: int, redirect_uris: MutableMapping[str, list[str]]) -> Client:
+    """Return the client in ``ID:SECRET:SCOPES``. Only the scopes may contain colons. Without a secret it is public.
+
+    Its entry is removed from *redirect_uris*.
+    """
     parts = text.split(":", 2)
     if len(parts) < 3:
         raise ConfigurationError("--client: write three parts, ID:SECRET:SCOPES, as in 'loader:any secret:read'")
     client_id, secret, scopes = parts
-    return Client(client_id=client_id, secret=secret, scopes=scopes.split(), lifetime=lifetime)
+    confidential = (ClientAuthMethod.BASIC, ClientAuthMethod.POST)
+    return Client(
+        client_id=client_id,
+        secret=secret,
+        scopes=scopes.split(),
+        lifetime=lifetime,
+        redirect_uris=redirect_uris.pop(client_id, ()),
+        auth_methods=confidential if secret else (ClientAuthMethod.NONE,),
+    )
 
 
 def introduction(
@@ -117,11 +157,11 @@ def introduction(
         f'    url = "{url}"',
     ]
     for client in clients:
-        lines += [
-            "",
-            f"client {client.client_id}, scopes: {' '.join(client.scopes) or 'none'}",
-            f"    {curl(authority.url(Endpoint.TOKEN), client)}",
-        ]
+        lines += ["", f"client {client.client_id}, scopes: {' '.join(client.scopes) or 'none'}"]
+        lines += [f"    returns to {uri}" for uri in client.redirect_uris]
+        lines += [] if client.is_public else [f"    {curl(authority.url(Endpoint.TOKEN), client)}"]
+    if authority.registry.subjects:
+        lines += ["", f"users, who sign in without a password: {', '.join(sorted(authority.registry.subjects))}"]
     for path, account in accounts:
         lines += ["", f"service account {account.email}, scopes: {' '.join(account.scopes) or 'none'}", f"    {path}"]
     return [*lines, ""]

@@ -15,11 +15,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from scopeguard.config.checks import flag, instance, is_loopback
 from scopeguard.devserver.authority import Authority
-from scopeguard.devserver.faults import Endpoint, Switch, Unreachable
+from scopeguard.devserver.authorization import COOKIE, BrowserRequest
+from scopeguard.devserver.faults import Switch, Unreachable
 from scopeguard.devserver.page import WARNING, start_page
 from scopeguard.devserver.registry import Form
 from scopeguard.errors import ConfigurationError
@@ -30,7 +31,8 @@ log: Final = logging.getLogger("scopeguard.devserver")
 MAX_BODY: Final = 64 * 1024  # bytes
 _METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _FORM: Final = "application/x-www-form-urlencoded"
-# Web pages on loopback, such as Swagger UI, may request tokens. Other pages may not, and no page may use /control.
+# Web pages on loopback, such as Swagger UI, may request tokens, and those of registered redirect URIs. Other pages may
+# not, and no page may use /control.
 _LOOPBACK_ORIGIN: Final = r"https?://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?"
 _PAGE_HEADERS: Final = {
     "cache-control": "no-store",
@@ -53,18 +55,34 @@ def create_app(authority: Authority, *, control: bool = True) -> Starlette:
     instance(authority, Authority, "authority", "an Authority")
     flag(control, "control")
     cors = Middleware(
-        CORSMiddleware, allow_origin_regex=_LOOPBACK_ORIGIN, allow_methods=["POST"], allow_headers=["*"], max_age=60
+        _RegisteredOrigins,
+        authority=authority,
+        allow_origin_regex=_LOOPBACK_ORIGIN,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        max_age=60,
     )
     if not authority.is_settled:
         raise ConfigurationError("issuer: it is only a path; use serve() or DevServer, or set the complete URL")
     endpoints = _Endpoints(authority, control=control)
     routes = [
         Route("/", endpoints.page, methods=["GET"]),
-        Route(authority.path(Endpoint.TOKEN), endpoints.respond, methods=_METHODS, middleware=[cors]),
+        *(Route(path, endpoints.respond, methods=_METHODS, middleware=[cors]) for path in authority.browser_paths),
         *([Route("/control/{action}", endpoints.control, methods=["POST"])] if control else []),
         Route("/{path:path}", endpoints.respond, methods=_METHODS),
     ]
     return Starlette(routes=routes)
+
+
+class _RegisteredOrigins(CORSMiddleware):
+    """Let pages on loopback, and pages of the origins of registered redirect URIs, read the responses."""
+
+    def __init__(self, app: ASGIApp, *, authority: Authority, **settings: Any) -> None:
+        super().__init__(app, **settings)
+        self._authority = authority
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        return super().is_allowed_origin(origin) or origin in self._authority.registry.origins
 
 
 class _Endpoints:
@@ -98,6 +116,11 @@ class _Endpoints:
                 form=form,
                 authorization=", ".join(request.headers.getlist("authorization")) or None,
                 proofs=request.headers.getlist("dpop"),
+                browser=BrowserRequest(
+                    query=tuple(request.query_params.multi_items()),
+                    cookie=request.cookies.get(COOKIE),
+                    same_origin=_is_same_origin(request),
+                ),
             )
         except Unreachable:
             log.info("%s %r: no response, because an outage is switched on", request.method, path)
@@ -148,7 +171,8 @@ def _is_local(request: Request) -> bool:
 
 
 def _is_same_origin(request: Request) -> bool:
-    return request.headers.get("origin") in (None, f"http://{request.headers.get('host')}")
+    scheme, host = request.url.scheme, request.headers.get("host")
+    return request.headers.get("origin") in (None, f"{scheme}://{host}")
 
 
 def _media_type(request: Request) -> str:

@@ -1,12 +1,13 @@
 """An authorization server for development and tests, without sockets: it turns requests into answers.
 
-FOR DEVELOPMENT ONLY. It keeps everything in memory, has no login, and can be made to misbehave.
+FOR DEVELOPMENT ONLY. It keeps everything in memory, has users without passwords, and can be made to misbehave.
 :mod:`scopeguard.devserver` serves it on a loopback port, :mod:`scopeguard.testing` calls it in process.
 
-It supports client credentials (RFC 6749 section 4.4), JWT bearer assertions (RFC 7523), token exchange (RFC 8693),
-resource indicators (RFC 8707), JWT access tokens (RFC 9068) and opaque ones, introspection (RFC 7662), revocation (RFC
-7009), metadata (RFC 8414 and OpenID Connect Discovery), key rotation, and tokens bound to the key of a DPoP proof (RFC
-9449 section 5), without nonces.
+It supports authorization codes with PKCE and a login page (:mod:`scopeguard.devserver.authorization`), client
+credentials (RFC 6749 section 4.4), JWT bearer assertions (RFC 7523), token exchange (RFC 8693), resource indicators
+(RFC 8707), JWT access tokens (RFC 9068) and opaque ones, introspection (RFC 7662), revocation (RFC 7009), metadata (RFC
+8414 and OpenID Connect Discovery), key rotation, and tokens bound to the key of a DPoP proof (RFC 9449 section 5),
+without nonces.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import check_form, instance, methods, text, whole
 from scopeguard.config.dpop import SUPPORTED_DPOP_ALGORITHMS, DPoP
 from scopeguard.config.ml_dsa import ML_DSA, is_available
+from scopeguard.devserver.authorization import AuthorizationEndpoint, BrowserRequest
+from scopeguard.devserver.codes import CodeBook
 from scopeguard.devserver.faults import Endpoint, Faults
 from scopeguard.devserver.grants import GRANTS, Grant, GrantRequest, Parameters, UsedAssertions
 from scopeguard.devserver.keys import KeyRing, compact
+from scopeguard.devserver.metadata import make_metadata
 from scopeguard.devserver.registry import (
     Client,
-    ClientAuthMethod,
     Form,
     OAuthError,
     Registry,
@@ -49,8 +52,14 @@ from scopeguard.spec.sender_constraint import thumbprint_of
 _NO_STORE: Final = {"content-type": "application/json", "cache-control": "no-store", "pragma": "no-cache"}
 _OAUTH_WELL_KNOWN: Final = "/.well-known/oauth-authorization-server"
 _OPENID_WELL_KNOWN: Final = "/.well-known/openid-configuration"
-_POSTED: Final = (Endpoint.TOKEN, Endpoint.INTROSPECTION, Endpoint.REVOCATION)
+_METHODS: Final[Mapping[Endpoint, tuple[str, ...]]] = {
+    Endpoint.AUTHORIZATION: ("GET", "HEAD", "POST"),
+    Endpoint.TOKEN: ("POST",),
+    Endpoint.INTROSPECTION: ("POST",),
+    Endpoint.REVOCATION: ("POST",),
+}
 _PATHS: Final[Mapping[Endpoint, str]] = {
+    Endpoint.AUTHORIZATION: "/authorize",
     Endpoint.TOKEN: "/token",
     Endpoint.INTROSPECTION: "/introspect",
     Endpoint.REVOCATION: "/revoke",
@@ -73,7 +82,8 @@ class Authority:
       own address (:meth:`settle`).
     * ``audience``: the ``aud`` of a token if neither the request nor the client names one.
     * ``clients``, ``service_accounts``: those that may request tokens.
-    * ``subjects``: the names of users. A client or service account with such a name is refused.
+    * ``subjects``: the names of users, who sign in without a password. A client or service account with such a
+      name is refused.
     * ``keys``: the signing keys; by default a new RS256 key in memory.
     * ``clock``: the time; by default the machine's.
     * ``jwks_max_age``: the ``max-age`` of the key set in seconds; ``None`` sends no ``Cache-Control``.
@@ -123,6 +133,8 @@ class Authority:
         self.faults: Faults = Faults()
         self.tokens: TokenBook = TokenBook()
         self.assertions: UsedAssertions = UsedAssertions()
+        self.codes: CodeBook = CodeBook()
+        self._authorization = AuthorizationEndpoint(self.registry, self.codes, audience)
         self.jwks_max_age = jwks_max_age
         self.requests: deque[str] = deque(maxlen=MOST_REQUESTS)
         self._issuer = issuer
@@ -159,6 +171,13 @@ class Authority:
         parts = urlsplit(self.issuer)
         return f"{parts.scheme}://{parts.netloc}{self.path(endpoint)}"
 
+    @property
+    def browser_paths(self) -> tuple[str, ...]:
+        """The paths that scripts in a browser may use: the token endpoint and the metadata."""
+        prefix = urlsplit(self._issuer).path.rstrip("/")
+        metadata = (self.path(Endpoint.METADATA), _OPENID_WELL_KNOWN + prefix, prefix + _OPENID_WELL_KNOWN)
+        return tuple(dict.fromkeys((self.path(Endpoint.TOKEN), *metadata)))
+
     def endpoint_at(self, path: str) -> Endpoint | None:
         """Return the endpoint at *path*, ``None`` if there is none.
 
@@ -178,12 +197,13 @@ class Authority:
         form: Form | None = None,
         authorization: str | None = None,
         proofs: Sequence[str] = (),
+        browser: BrowserRequest | None = None,
     ) -> Answer:
         """Return the answer to one request, with the faults that are switched on.
 
         ``form`` has the decoded parameters of an urlencoded body, and is ``None`` without such a body. ``proofs`` are
-        the values of the ``DPoP`` fields, which bind the token of a token request to their key. ``requests``
-        records the method and the path, but no query, body or header. Raises
+        the values of the ``DPoP`` fields, which bind the token of a token request to their key. ``browser`` is for
+        the authorization endpoint. ``requests`` records the method and the path, but no query, body or header. Raises
         :class:`~scopeguard.devserver.faults.Unreachable` during an outage of the kind ``UNREACHABLE``.
         """
         self.requests.append(f"{method} {path}")
@@ -193,14 +213,21 @@ class Authority:
         endpoint = self.endpoint_at(path)
         if endpoint is None:
             return Answer(404, b"Not Found", {"content-type": "text/plain"})
-        allowed = ("POST",) if endpoint in _POSTED else ("GET", "HEAD")
+        allowed = _METHODS.get(endpoint, ("GET", "HEAD"))
         if method not in allowed:
             return Answer(405, b"Method Not Allowed", {"content-type": "text/plain", "allow": ", ".join(allowed)})
         try:
-            answer = self._answer(endpoint, form, authorization, proofs)
+            if endpoint is Endpoint.AUTHORIZATION:
+                answer = self._authorize(method, form, browser or BrowserRequest())
+            else:
+                answer = self._answer(endpoint, form, authorization, proofs)
         except OAuthError as error:
             answer = _error_answer(error)
         return self.faults.apply(endpoint, answer, self.issuer)
+
+    def _authorize(self, method: str, form: Form | None, browser: BrowserRequest) -> Answer:
+        sent = (form or ()) if method == "POST" else None
+        return self._authorization.respond(sent, browser, issuer=self.issuer, now=self.clock.wall())
 
     def _answer(
         self, endpoint: Endpoint, form: Form | None, authorization: str | None, proofs: Sequence[str]
@@ -235,10 +262,13 @@ class Authority:
                 own_audiences=(self.issuer, self.url(Endpoint.TOKEN)),
                 used=self.assertions,
                 tokens=self.tokens,
+                codes=self.codes,
             )
         )
         thumbprint = self._check_proof(proofs)
         issued = self.issue(grant if thumbprint is None else replace(grant, thumbprint=thumbprint))
+        if grant.code is not None:
+            self.codes.record(grant.code, issued.token)
         return _json_answer(
             {
                 "access_token": issued.token,
@@ -320,41 +350,21 @@ class Authority:
 
     def metadata(self) -> dict[str, Any]:
         """Return the metadata: one document for RFC 8414 and OpenID Connect Discovery."""
-        methods = [method.value for method in ClientAuthMethod]
-        parties: tuple[Client | ServiceAccount, ...] = (
-            *self.registry.clients.values(),
-            *self.registry.service_accounts.values(),
-        )
-        return {
-            "issuer": self.issuer,
-            "token_endpoint": self.url(Endpoint.TOKEN),
-            "jwks_uri": self.url(Endpoint.JWKS),
-            "introspection_endpoint": self.url(Endpoint.INTROSPECTION),
-            "revocation_endpoint": self.url(Endpoint.REVOCATION),
-            "grant_types_supported": list(GRANTS),
-            # RFC 8414 section 2 requires this member, but this server has no authorization endpoint.
-            "response_types_supported": [],
-            "scopes_supported": sorted({scope for party in parties for scope in party.scopes}),
-            "token_endpoint_auth_methods_supported": methods,
-            "introspection_endpoint_auth_methods_supported": methods,
-            "revocation_endpoint_auth_methods_supported": methods,
-            "dpop_signing_alg_values_supported": list(_PROOFS.algorithms),
-            "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": [self.keys.algorithm],
-        }
+        return make_metadata(self.registry, self.issuer, self.url, self.keys.algorithm, _PROOFS.algorithms)
 
     def rotate(self, *, overlap: float | None = None) -> None:
         """Sign with a new key. The old key stays published for *overlap* seconds; 0 removes it at once."""
         self.keys.rotate(self.clock.wall(), overlap=overlap)
 
     def reset(self) -> None:
-        """Switch all faults off, and forget tokens, used assertions, retired keys and recorded requests.
+        """Switch all faults off, and forget tokens, codes, used assertions, retired keys and recorded requests.
 
         Clients, service accounts and the signing key stay.
         """
         self.faults.reset()
         self.tokens.reset()
         self.assertions.reset()
+        self.codes.reset()
         self.keys.reset()
         self.requests.clear()
 

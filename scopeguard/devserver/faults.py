@@ -24,6 +24,7 @@ class Endpoint(StrEnum):
 
     METADATA = "metadata"
     JWKS = "jwks"
+    AUTHORIZATION = "authorization"
     TOKEN = "token"
     INTROSPECTION = "introspection"
     REVOCATION = "revocation"

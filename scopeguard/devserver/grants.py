@@ -1,7 +1,13 @@
-"""Checks of token requests, one function for each grant type: RFC 6749 sections 4.4 and 5, RFC 7523, 8693 and 8707."""
+"""Checks of token requests, one function for each grant type.
+
+RFC 6749 sections 4.1, 4.4 and 5, RFC 7523, RFC 7636, RFC 8693 and RFC 8707.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import math
 import re
 import threading
@@ -12,6 +18,7 @@ from typing import Any, Final
 import jwt
 from jwt.exceptions import PyJWTError
 
+from scopeguard.devserver.codes import CodeBook
 from scopeguard.devserver.registry import Client, Form, OAuthError, Registry, ServiceAccount, TokenFormat
 from scopeguard.devserver.tokens import IssuedToken, TokenBook
 from scopeguard.errors import ConfigurationError
@@ -19,6 +26,7 @@ from scopeguard.scopes import check_scope
 from scopeguard.spec.token_exchange import ACCESS_TOKEN, JWT, JWT_BEARER, TOKEN_EXCHANGE
 
 CLIENT_CREDENTIALS: Final = "client_credentials"
+AUTHORIZATION_CODE: Final = "authorization_code"
 
 _TOKEN_TYPES: Final = (ACCESS_TOKEN, JWT)
 
@@ -28,6 +36,7 @@ _REPEATABLE: Final = ("resource", "audience")
 _ASSERTION_ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
 _ASSERTION_LIFETIME: Final = 3600.0  # what Google's authorization server allows
 _LEEWAY: Final = 30.0
+_VERIFIER: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 section 4.1
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s#]+")
 # PyJWT checks the signature only: it would compare the times with the system's clock, not with the authority's.
 _SIGNATURE_ONLY: Final[Any] = {
@@ -102,7 +111,7 @@ class Grant:
     """The token that a request is allowed to have. The lifetime is in seconds.
 
     ``actor``: the ``act`` claim. ``issued_token_type``: the member of that name in the response (RFC 8693).
-    ``thumbprint``: that of the key to which the token is bound (RFC 9449 section 6).
+    ``thumbprint``: that of the key to which the token is bound (RFC 9449 section 6). ``code``: the authorization code.
     """
 
     client_id: str
@@ -114,6 +123,7 @@ class Grant:
     actor: Mapping[str, Any] | None = None
     issued_token_type: str | None = None
     thumbprint: str | None = None
+    code: str | None = None
 
 
 GrantHandler = Callable[["GrantRequest"], Grant]
@@ -131,6 +141,40 @@ class GrantRequest:
     own_audiences: tuple[str, ...]
     used: UsedAssertions
     tokens: TokenBook
+    codes: CodeBook
+
+
+def authorization_code(request: GrantRequest) -> Grant:
+    """Grant a token for an authorization code (RFC 6749 section 4.1.3) and the verifier of PKCE (RFC 7636 section 4.5).
+
+    Checked: the code was issued to this client, with the same ``redirect_uri``, less than a minute ago, and is used for
+    the first time; the verifier matches the challenge. Every attempt uses the code up. A second one also revokes the
+    token that the first one got, as RFC 6749 section 4.1.2 recommends.
+    """
+    parameters = request.parameters
+    client = request.registry.authenticate(parameters.single, request.authorization, or_public=True)
+    code = parameters.require("code")
+    redirect_uri, verifier = parameters.require("redirect_uri"), parameters.require("code_verifier")
+    login, stolen = request.codes.take(code, request.now)
+    if stolen is not None:
+        request.tokens.revoke(stolen)
+    if login is None or login.client_id != client.client_id or login.redirect_uri != redirect_uri:
+        raise OAuthError("invalid_grant", "The code is unknown, was used before, has expired or is for another client")
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode("utf-8")).digest()).rstrip(b"=").decode("ascii")
+    if _VERIFIER.fullmatch(verifier) is None or not hmac.compare_digest(challenge, login.code_challenge):
+        raise OAuthError("invalid_grant", "The code_verifier does not match the code_challenge")
+    resources = parameters.all("resource")
+    if not set(resources) <= set(login.audiences):
+        raise OAuthError("invalid_target", "The user has not signed in for this resource")
+    return Grant(
+        client_id=client.client_id,
+        subject=login.subject,
+        scopes=login.scopes,
+        audiences=resources or login.audiences,
+        token_format=client.token_format,
+        lifetime=client.lifetime,
+        code=code,
+    )
 
 
 def client_credentials(request: GrantRequest) -> Grant:
@@ -142,8 +186,8 @@ def client_credentials(request: GrantRequest) -> Grant:
     return Grant(
         client_id=client.client_id,
         subject=client.client_id,
-        scopes=_granted_scopes(request.parameters.get("scope"), client.scopes),
-        audiences=_granted_audiences(request, client.audiences),
+        scopes=granted_scopes(request.parameters.get("scope"), client.scopes),
+        audiences=granted_audiences(request.parameters, request.default_audience, client.audiences),
         token_format=client.token_format,
         lifetime=client.lifetime,
     )
@@ -169,8 +213,8 @@ def jwt_bearer(request: GrantRequest) -> Grant:
     return Grant(
         client_id=account.email,
         subject=account.email,
-        scopes=_granted_scopes(scope, account.scopes),
-        audiences=_granted_audiences(request, account.audiences),
+        scopes=granted_scopes(scope, account.scopes),
+        audiences=granted_audiences(request.parameters, request.default_audience, account.audiences),
         token_format=account.token_format,
         lifetime=account.lifetime,
     )
@@ -201,8 +245,8 @@ def token_exchange(request: GrantRequest) -> Grant:
     return Grant(
         client_id=client.client_id,
         subject=user,
-        scopes=_granted_scopes(parameters.get("scope"), [scope for scope in scopes if scope in client.scopes]),
-        audiences=_granted_audiences(request, client.exchanges_for),
+        scopes=granted_scopes(parameters.get("scope"), [scope for scope in scopes if scope in client.scopes]),
+        audiences=granted_audiences(request.parameters, request.default_audience, client.exchanges_for),
         token_format=client.token_format,
         lifetime=min(client.lifetime, int(subject.claims["exp"] - request.now)),
         actor=_actor(client, subject, request),
@@ -211,6 +255,7 @@ def token_exchange(request: GrantRequest) -> Grant:
 
 
 GRANTS: Final[Mapping[str, GrantHandler]] = {
+    AUTHORIZATION_CODE: authorization_code,
     CLIENT_CREDENTIALS: client_credentials,
     JWT_BEARER: jwt_bearer,
     TOKEN_EXCHANGE: token_exchange,
@@ -310,7 +355,11 @@ def _moment(claims: Mapping[str, Any], name: str) -> float:
     return value
 
 
-def _granted_scopes(requested: str | None, allowed: Sequence[str]) -> tuple[str, ...]:
+def granted_scopes(requested: str | None, allowed: Sequence[str]) -> tuple[str, ...]:
+    """Return the scopes of a token, all that are *allowed* if *requested* is ``None`` (RFC 6749 section 3.3).
+
+    Raises :class:`OAuthError` for a scope that is not allowed.
+    """
     if requested is None:
         return tuple(allowed)
     scopes = tuple(dict.fromkeys(requested.split(" ")))
@@ -324,14 +373,18 @@ def _granted_scopes(requested: str | None, allowed: Sequence[str]) -> tuple[str,
     return scopes
 
 
-def _granted_audiences(request: GrantRequest, allowed: Sequence[str]) -> tuple[str, ...]:
-    allowed = allowed or (request.default_audience,)
-    resources = request.parameters.all("resource")
+def granted_audiences(parameters: Parameters, default: str, allowed: Sequence[str]) -> tuple[str, ...]:
+    """Return the audiences of a token, the first of *allowed* if none is requested (RFC 8707 section 2).
+
+    An empty *allowed* means *default*. Raises :class:`OAuthError` for an audience that is not allowed.
+    """
+    allowed = allowed or (default,)
+    resources = parameters.all("resource")
     for resource in resources:
         # An allowed audience may be another identifier, as some servers use them (a GUID at the v1 endpoint of Entra).
         if resource not in allowed and not _ABSOLUTE_URI.fullmatch(resource):
             raise OAuthError("invalid_target", "resource must be an absolute URI without a fragment (RFC 8707)")
-    requested = tuple(dict.fromkeys((*resources, *request.parameters.all("audience"))))
+    requested = tuple(dict.fromkeys((*resources, *parameters.all("audience"))))
     if not set(requested) <= set(allowed):
         raise OAuthError("invalid_target", "The client may not have tokens for this resource")
     return requested or (allowed[0],)

@@ -1,19 +1,14 @@
-"""The start page of the development server: a warning, its clients, and commands to paste into a shell.
-
-``string.Template`` fills the page, and :func:`_fill` is the only place that escapes. Jinja2 would do both, but this is
-the only page of the server and not worth a dependency.
-"""
+"""The start page of the development server: a warning, its clients, and commands to paste into a shell."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
-from html import escape
-from string import Template
 from typing import Final
 
 from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.faults import Endpoint, Mode, Outage
+from scopeguard.devserver.html import Html, fill
 from scopeguard.devserver.registry import Client
 
 WARNING: Final = "FOR DEVELOPMENT ONLY"
@@ -41,6 +36,7 @@ make this server misbehave. Do not let a production system trust its tokens.</p>
 <tr><th>client_id</th><th>secret</th><th>scopes</th><th>audiences</th><th>tokens</th></tr>
 $clients
 </table>
+$users
 $service_accounts
 $token_commands
 <h2>Metadata and keys</h2>
@@ -53,6 +49,7 @@ _CLIENT: Final = (
     "<tr><td><code>$client_id</code></td><td><code>$secret</code></td><td><code>$scopes</code></td>"
     "<td><code>$audiences</code></td><td>$token_format, $lifetime seconds</td></tr>"
 )
+_USERS: Final = "<p>Users, who sign in without a password: <code>$users</code></p>"
 _SERVICE_ACCOUNTS: Final = "<p>Service accounts (JWT bearer grant): <code>$emails</code></p>"
 _COMMAND: Final = "<pre>$command</pre>"
 _SWITCHES: Final = """<h2>Make it misbehave</h2>
@@ -68,20 +65,8 @@ _CONTROL_BODIES: Final = {
 }
 
 
-class _Html(str):
-    """Text that is HTML already."""
-
-    __slots__ = ()
-
-
-def _fill(template: str, **values: str) -> _Html:
-    """Return *template* with *values*, each escaped unless it is :class:`_Html`."""
-    escaped = {name: value if isinstance(value, _Html) else escape(value) for name, value in values.items()}
-    return _Html(Template(template).substitute(escaped))
-
-
-def _commands(lines: Iterable[str]) -> _Html:
-    return _Html("\n".join(_fill(_COMMAND, command=line) for line in lines))
+def _commands(lines: Iterable[str]) -> Html:
+    return Html("\n".join(fill(_COMMAND, command=line) for line in lines))
 
 
 def start_page(authority: Authority, *, show_secrets: bool, control: bool) -> str:
@@ -91,25 +76,29 @@ def start_page(authority: Authority, *, show_secrets: bool, control: bool) -> st
     * *control*: whether it shows the commands of the control endpoint.
     """
     clients = tuple(authority.registry.clients.values())
+    subjects = authority.registry.subjects
     emails = ", ".join(authority.registry.service_accounts)
-    return _fill(
+    return fill(
         _PAGE,
         warning=WARNING,
         issuer=authority.issuer,
         audience=authority.audience,
-        clients=_Html("\n".join(_client_row(authority, client, show_secret=show_secrets) for client in clients)),
-        service_accounts=_fill(_SERVICE_ACCOUNTS, emails=emails) if emails else _Html(),
-        token_commands=_commands(_token_command(authority, client) for client in clients if show_secrets),
+        clients=Html("\n".join(_client_row(authority, client, show_secret=show_secrets) for client in clients)),
+        users=fill(_USERS, users=", ".join(sorted(subjects))) if subjects else Html(),
+        service_accounts=fill(_SERVICE_ACCOUNTS, emails=emails) if emails else Html(),
+        token_commands=_commands(
+            _token_command(authority, client) for client in clients if show_secrets and not client.is_public
+        ),
         endpoints=_commands(f"curl -s {authority.url(endpoint)}" for endpoint in (Endpoint.METADATA, Endpoint.JWKS)),
-        switches=_switches(authority) if control else _Html(),
+        switches=_switches(authority) if control else Html(),
     )
 
 
-def _client_row(authority: Authority, client: Client, *, show_secret: bool) -> _Html:
-    return _fill(
+def _client_row(authority: Authority, client: Client, *, show_secret: bool) -> Html:
+    return fill(
         _CLIENT,
         client_id=client.client_id,
-        secret=client.secret if show_secret else "not shown to other machines",
+        secret=_secret(client, show=show_secret),
         scopes=" ".join(client.scopes),
         audiences=" ".join(client.audiences or (authority.audience,)),
         token_format=str(client.token_format),
@@ -117,14 +106,20 @@ def _client_row(authority: Authority, client: Client, *, show_secret: bool) -> _
     )
 
 
+def _secret(client: Client, *, show: bool) -> str:
+    if client.is_public:
+        return "none, a public client"
+    return client.secret if show else "not shown to other machines"
+
+
 def _token_command(authority: Authority, client: Client) -> str:
     credentials = shlex.quote(f"{client.client_id}:{client.secret}")
     return f"curl -s -u {credentials} -d grant_type=client_credentials {authority.url(Endpoint.TOKEN)}"
 
 
-def _switches(authority: Authority) -> _Html:
+def _switches(authority: Authority) -> Html:
     base = authority.issuer.rstrip("/")
-    return _fill(
+    return fill(
         _SWITCHES,
         endpoints=", ".join(Endpoint),
         modes=", ".join(Mode),

@@ -8,14 +8,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_plus, urlsplit
 
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.checks import instance, items, member, strings, text, whole
+from scopeguard.config.checks import check_form, instance, items, member, strings, text, whole
 from scopeguard.errors import ConfigurationError
 from scopeguard.scopes import check_scope
 
@@ -33,10 +33,11 @@ class TokenFormat(StrEnum):
 
 
 class ClientAuthMethod(StrEnum):
-    """A method of client authentication (RFC 6749 section 2.3.1)."""
+    """A method of client authentication (RFC 6749 section 2.3.1, RFC 8414 section 2)."""
 
     BASIC = "client_secret_basic"
     POST = "client_secret_post"
+    NONE = "none"  # a public client, such as a browser
 
 
 class OAuthError(Exception):
@@ -67,8 +68,11 @@ def _scopes(values: Sequence[str], setting: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A confidential client of RFC 6749 section 2.
+    """A client of RFC 6749 section 2: confidential, or public if ``auth_methods`` is ``["none"]``.
 
+    * ``secret``: the secret of a confidential client. A public client has none and cannot use client credentials.
+    * ``redirect_uris``: where users may be sent after they have signed in, each compared as a whole string (RFC 9700
+      section 2.1). Empty means that the client cannot use authorization codes.
     * ``scopes``: the scopes that it may get. A request without ``scope`` gets all of them.
     * ``audiences``: the APIs that it may get tokens for. The first is used if a request names none (RFC 8707). Empty
       means the default audience of the authority.
@@ -81,11 +85,13 @@ class Client:
     * ``lifetime``: the lifetime of its tokens, in seconds.
     * ``auth_methods``: the allowed methods of client authentication.
 
-    Raises :class:`ConfigurationError` for an empty secret, an invalid scope, or no authentication method.
+    Raises :class:`ConfigurationError` for a confidential client without a secret, a public one with a secret, an
+    invalid scope or redirect URI, and no authentication method.
     """
 
     client_id: str
-    secret: str = field(repr=False)
+    secret: str = field(default="", repr=False)
+    redirect_uris: Sequence[str] = ()
     scopes: Sequence[str] = ()
     audiences: Sequence[str] = ()
     introspects: Sequence[str] = ()
@@ -97,14 +103,26 @@ class Client:
     def __post_init__(self) -> None:
         text(self.client_id, "client: client_id", empty=False)
         setting = f"client {self.client_id!r}"
-        text(self.secret, f"{setting}: secret", empty=False)
+        text(self.secret, f"{setting}: secret")
         whole(self.lifetime, f"{setting}: lifetime")
         named = items(self.auth_methods, f"{setting}: auth_methods", 'a list, as in ["client_secret_basic"]')
         methods = frozenset(member(ClientAuthMethod, method, f"{setting}: auth_methods") for method in named)
         token_format = member(TokenFormat, self.token_format, f"{setting}: token_format")
         if not methods:
             raise ConfigurationError(f"{setting}: auth_methods is empty; name at least one")
+        if ClientAuthMethod.NONE in methods and (self.secret or len(methods) > 1):
+            raise ConfigurationError(
+                f"{setting}: a public client has no secret; remove secret, or 'none' in auth_methods"
+            )
+        if ClientAuthMethod.NONE not in methods and not self.secret:
+            raise ConfigurationError(
+                f'{setting}: secret is empty; set it, or auth_methods=["none"] for a public client'
+            )
+        redirect_uris = _strings(self.redirect_uris, f"{setting}, redirect_uris")
+        for uri in redirect_uris:
+            _check_redirect_uri(uri, f"{setting}, redirect_uris")
         for name, value in (
+            ("redirect_uris", redirect_uris),
             ("scopes", _scopes(self.scopes, f"{setting}, scopes")),
             ("audiences", _strings(self.audiences, f"{setting}, audiences")),
             ("introspects", _strings(self.introspects, f"{setting}, introspects")),
@@ -113,6 +131,23 @@ class Client:
             ("auth_methods", methods),
         ):
             object.__setattr__(self, name, value)
+
+    @property
+    def is_public(self) -> bool:
+        """Whether the client has no secret."""
+        return ClientAuthMethod.NONE in self.auth_methods
+
+
+def _check_redirect_uri(uri: str, setting: str) -> None:
+    """Raise :class:`ConfigurationError` unless *uri* is absolute and has no fragment (RFC 6749 section 3.1.2).
+
+    It may have the scheme of a native app, which contains a dot (RFC 8252 section 7.1).
+    """
+    scheme = urlsplit(uri).scheme
+    if "." not in scheme:
+        check_form(uri, setting)
+    if not uri.isascii() or not uri.isprintable() or "#" in uri or " " in uri:
+        raise ConfigurationError(f"{setting}: {uri!r} has a fragment or a character that is not allowed in a URI")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,8 +262,20 @@ class Registry:
         if name in self.clients or name in self.service_accounts:
             raise ConfigurationError(f"{setting}: a client or service account has this name; choose another")
 
-    def authenticate(self, form: Mapping[str, str], authorization: str | None) -> Client:
+    @property
+    def origins(self) -> frozenset[str]:
+        """The origins of all redirect URIs with http or https, as browsers write them."""
+        parts = [urlsplit(uri) for client in self.clients.values() for uri in client.redirect_uris]
+        return frozenset(f"{part.scheme}://{part.netloc.lower()}" for part in parts if part.netloc)
+
+    def describe(self, scope: str) -> str:
+        """Return the description of *scope* in the catalog, ``""`` without one."""
+        return "" if self._catalog is None else self._catalog.describe(scope) or ""
+
+    def authenticate(self, form: Mapping[str, str], authorization: str | None, *, or_public: bool = False) -> Client:
         """Return the client that *authorization* or the form authenticates.
+
+        With *or_public*, the form may instead have the ``client_id`` of a public client (RFC 6749 section 3.2.1).
 
         Raises :class:`OAuthError`: ``invalid_client`` if that fails, ``invalid_request`` for two methods at once. RFC
         6749 section 2.3: "The client MUST NOT use more than one authentication method in each request."
@@ -244,6 +291,8 @@ class Registry:
             client_id, secret = form.get("client_id", ""), form.get("client_secret", "")
             method = ClientAuthMethod.POST
         client = self.clients.get(client_id)
+        if or_public and client is not None and client.is_public and authorization is None and not secret:
+            return client
         expected = client.secret if client else ""
         matches = hmac.compare_digest(expected.encode("utf-8"), secret.encode("utf-8", "surrogatepass"))
         if client is None or not secret or not matches or method not in client.auth_methods:
