@@ -126,13 +126,18 @@ def client_from(text: str, lifetime: int, redirect_uris: MutableMapping[str, lis
     if len(parts) < 3:
         raise ConfigurationError("--client: write three parts, ID:SECRET:SCOPES, as in 'loader:any secret:read'")
     client_id, secret, scopes = parts
+    uris = redirect_uris.pop(client_id, ())
+    if not secret and not uris:
+        raise ConfigurationError(
+            f"--client: {client_id!r} has no secret and no --redirect-uri, so it cannot get a token; give one of them"
+        )
     confidential = (ClientAuthMethod.BASIC, ClientAuthMethod.POST)
     return Client(
         client_id=client_id,
         secret=secret,
         scopes=scopes.split(),
         lifetime=lifetime,
-        redirect_uris=redirect_uris.pop(client_id, ()),
+        redirect_uris=uris,
         auth_methods=confidential if secret else (ClientAuthMethod.NONE,),
     )
 

@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from scopeguard.config.checks import flag, instance, is_loopback
 from scopeguard.devserver.authority import Authority
@@ -55,8 +55,7 @@ def create_app(authority: Authority, *, control: bool = True) -> Starlette:
     instance(authority, Authority, "authority", "an Authority")
     flag(control, "control")
     cors = Middleware(
-        _RegisteredOrigins,
-        authority=authority,
+        _cors_of(authority),
         allow_origin_regex=_LOOPBACK_ORIGIN,
         allow_methods=["GET", "POST"],
         allow_headers=["*"],
@@ -74,15 +73,14 @@ def create_app(authority: Authority, *, control: bool = True) -> Starlette:
     return Starlette(routes=routes)
 
 
-class _RegisteredOrigins(CORSMiddleware):
-    """Let pages on loopback, and pages of the origins of registered redirect URIs, read the responses."""
+def _cors_of(authority: Authority) -> type[CORSMiddleware]:
+    """Return middleware that also lets pages of the origins of registered redirect URIs read the responses."""
 
-    def __init__(self, app: ASGIApp, *, authority: Authority, **settings: Any) -> None:
-        super().__init__(app, **settings)
-        self._authority = authority
+    class RegisteredOrigins(CORSMiddleware):
+        def is_allowed_origin(self, origin: str) -> bool:
+            return super().is_allowed_origin(origin) or origin in authority.registry.origins
 
-    def is_allowed_origin(self, origin: str) -> bool:
-        return super().is_allowed_origin(origin) or origin in self._authority.registry.origins
+    return RegisteredOrigins
 
 
 class _Endpoints:

@@ -105,7 +105,7 @@ class AuthorizationEndpoint:
         except OAuthError as error:
             raise _Refused(f"{error.description}.") from None
         client = self._registry.clients.get(parameters.get("client_id") or "")
-        redirect_uri = parameters.get("redirect_uri")
+        redirect_uri = parameters.get("redirect_uri") or ""
         if client is None:
             raise _Refused("The client_id is missing, or is not that of a client of this server.")
         if redirect_uri not in client.redirect_uris:

@@ -5,7 +5,6 @@ RFC 6749 sections 4.1, 4.4 and 5, RFC 7523, RFC 7636, RFC 8693 and RFC 8707.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import math
@@ -23,6 +22,7 @@ from scopeguard.devserver.registry import Client, Form, OAuthError, Registry, Se
 from scopeguard.devserver.tokens import IssuedToken, TokenBook
 from scopeguard.errors import ConfigurationError
 from scopeguard.scopes import check_scope
+from scopeguard.spec.base64url import encode_base64url
 from scopeguard.spec.token_exchange import ACCESS_TOKEN, JWT, JWT_BEARER, TOKEN_EXCHANGE
 
 CLIENT_CREDENTIALS: Final = "client_credentials"
@@ -160,7 +160,7 @@ def authorization_code(request: GrantRequest) -> Grant:
         request.tokens.revoke(stolen)
     if login is None or login.client_id != client.client_id or login.redirect_uri != redirect_uri:
         raise OAuthError("invalid_grant", "The code is unknown, was used before, has expired or is for another client")
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode("utf-8")).digest()).rstrip(b"=").decode("ascii")
+    challenge = encode_base64url(hashlib.sha256(verifier.encode("utf-8")).digest())
     if _VERIFIER.fullmatch(verifier) is None or not hmac.compare_digest(challenge, login.code_challenge):
         raise OAuthError("invalid_grant", "The code_verifier does not match the code_challenge")
     resources = parameters.all("resource")

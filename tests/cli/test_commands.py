@@ -122,7 +122,12 @@ def test_exception_during_the_import_of_an_app_is_shown_completely(tmp_path: Pat
 
 DEVSERVER = [
     (["--client", "a:b"], "--client: write three parts, ID:SECRET:SCOPES"),
-    (["--client", "a::read"], "client 'a': secret: must not be empty"),
+    (["--client", "a::read"], "--client: 'a' has no secret and no --redirect-uri"),
+    (["--client", "a::read", "--redirect-uri", "a"], "--redirect-uri: write ID=URI, as in swagger=http://127.0.0.1"),
+    (["--client", "a::read", "--redirect-uri", "=b"], "--redirect-uri: write ID=URI, as in swagger=http://127.0.0.1"),
+    (["--client", "a:b:", "--redirect-uri", "c=http://d/"], "--redirect-uri: 'c' is not a client; the clients are a"),
+    (["--client", "a:b:", "--redirect-uri", "a=/d"], "client 'a', redirect_uris: the value is not an https URL"),
+    (["--user", "demo"], "client 'demo': a user has this subject; choose another client_id"),
     (["--client", "a:b:\x7f"], "client 'a', scopes: '\\x7f' is not a scope"),
     (["--host", "192.0.2.1"], "host: '192.0.2.1' is not a loopback address"),
     (
@@ -176,6 +181,28 @@ def test_devserver_uses_the_configured_issuer(monkeypatch: pytest.MonkeyPatch):
     ):
         assert line in run.output.splitlines()
     assert "http://authority:9000/as/token" in run.output
+
+
+@pytest.mark.parametrize(("options", "users"), [([], "alice"), (["--user", "bob", "--user", "carol"], "bob, carol")])
+def test_devserver_registers_users_and_redirect_uris(monkeypatch: pytest.MonkeyPatch, options: list[str], users: str):
+    served: list[Authority] = []
+
+    def serve(authority: Authority, host: str, port: int, *, allow_remote: bool, ready: Callable[[], None]) -> None:
+        served.append(authority)
+        ready()
+
+    monkeypatch.setattr("scopeguard.cli.devserver.serve", serve)
+    client = ["--client", "swagger::read a:b", "--redirect-uri", "swagger=http://127.0.0.1:8000/back?a=b"]
+    run = CliRunner().invoke(cli, ["devserver", *client, *options])
+    assert run.exit_code == 0, run.output
+    [authority] = served
+    swagger = authority.registry.clients["swagger"]
+    assert swagger.is_public
+    assert swagger.redirect_uris == ("http://127.0.0.1:8000/back?a=b",)
+    assert swagger.scopes == ("read", "a:b")
+    assert f"users, who sign in without a password: {users}" in run.output.splitlines()
+    assert "    returns to http://127.0.0.1:8000/back?a=b" in run.output.splitlines()
+    assert "curl" not in run.output
 
 
 @pytest.mark.parametrize("command", ["audit", "demo", "devserver", "serve", "token"])

@@ -262,7 +262,7 @@ def test_code_expires(authority, browser):
 )
 def test_every_wrong_attempt_is_refused_and_uses_the_code_up(browser, changes):
     code = sign_in(browser)["code"]
-    assert exchange(browser, **{"code": code, **changes}).json()["error"] == "invalid_grant"
+    assert exchange(browser, code, **changes).json()["error"] == "invalid_grant"
     if "code" not in changes:
         assert exchange(browser, code).json()["error"] == "invalid_grant"
 

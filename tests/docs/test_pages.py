@@ -96,7 +96,12 @@ def _options(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("command", "section"), [("serve", "Serving an app"), ("token", "A development server and tokens")]
+    ("command", "section"),
+    [
+        ("serve", "Serving an app"),
+        ("token", "A development server and tokens"),
+        ("devserver", "The development server"),
+    ],
 )
 def test_every_option_in_the_table_of_a_command_exists(command: str, section: str):
     text = MANUAL["docs/command-line.md"].partition(f"\n## {section}\n")[2].partition("\n## ")[0]
