@@ -464,12 +464,12 @@ class Guard:
         await self._engine.awarm()
 
     def ready(self) -> Readiness:
-        """Return whether tokens can be judged now, and why not. Does no I/O.
+        """Return whether tokens can be checked now, and why not. Does no I/O.
 
         Checked: the keys have been fetched and are not too old, the introspection endpoint did not fail a moment ago,
         and neither did the shared store. Not checked: whether the authorization server answers now. Before the first
-        request no key has been fetched, so call :meth:`warm` when the app starts, and again while this says
-        ``no_keys``.
+        request no key has been fetched, so call :meth:`warm` when the app starts, and again while an obstacle
+        is ``no_keys``.
         """
         return assess(self._engine.issuers, self._engine.clock.monotonic())
 

@@ -79,7 +79,7 @@ class Layer:
     views_decide: ClassVar[bool] = False
     """True if a view may open a route that no rule opens. If a rule and a view decide, the stricter one holds."""
     policy: McpPolicy | None = None
-    """What an MCP server inside the layer requires for each operation. It decides where no rule matches."""
+    """What an MCP server inside the layer requires for each operation. It decides if no rule matches."""
     passes_preflights: bool = False
     """True if CORS preflights reach the app without a token."""
 

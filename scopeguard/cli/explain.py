@@ -166,7 +166,7 @@ def _print(explanation: Explanation, *, offline: bool, has_proof: bool) -> None:
         head.append(f"   HTTP {explanation.status}", "dim")
     console.print(head)
     if explanation.verdict is Verdict.UNDECIDED and offline:
-        console.print("No fault decides, and what --offline does not fetch is not checked.", style="dim")
+        console.print("No fault was found. Checks that need the network were left out (--offline).", style="dim")
     for name, value in _facts(explanation):
         console.print(Text(f"  {name:9}", style="dim") + Text(value))
     console.print()

@@ -365,7 +365,7 @@ class Issuer:
             )
         if self._discovers and self.metadata_url is None:
             # RFC 8414 §2: "a URL that uses the "https" scheme and has no query or fragment components". Some providers
-            # use identifiers that are not URLs. They are allowed where no URL is derived from the identifier.
+            # use identifiers that are not URLs. They are allowed if no URL is derived from the identifier.
             check_url(self.url, "issuer", query=False, insecure=self.insecure_http_dangerously)
             if "/.well-known/" in self.url:
                 raise ConfigurationError(

@@ -61,7 +61,7 @@ def is_available() -> bool:
 
 
 def check_available(algorithms: Iterable[str], setting: str) -> None:
-    """Raise :class:`ConfigurationError` if *algorithms*, the value of *setting*, needs ML-DSA and it is not here."""
+    """Raise :class:`ConfigurationError` if *algorithms*, the value of *setting*, needs ML-DSA but it is missing."""
     for algorithm in algorithms:
         if algorithm in ML_DSA and not is_available():
             raise ConfigurationError(

@@ -612,7 +612,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 Reason.USER_REQUIRED,
                 Forbidden,
                 "",
-                "The route is for users, and the token was issued to a client for itself, or that is unknown.",
+                "The route is for users, and the token was issued to a client for itself, or it is unknown to whom.",
                 "Use a token of a signed-in user. If this is one, set `Issuer(machine_signs=...)`.",
             ),
             _entry(
@@ -647,7 +647,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 Reason.POLICY_DENIED,
                 PolicyDenied,
                 "AuthZEN Authorization API 1.0",
-                "The function or policy decision point of the route said no.",
+                "The function or policy decision point of the route denied the request.",
                 "See its own log. Only `True` allows.",
             ),
         ),
@@ -737,7 +737,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 AuthorityUnavailable,
                 "",
                 "A library in `signature_backends` raised an exception.",
-                "The log of `scopeguard` has it. Update the library, or remove it from the setting.",
+                "The log `scopeguard` has the exception. Update the library, or remove it from the setting.",
             ),
             _entry(
                 Reason.POLICY_UNAVAILABLE,

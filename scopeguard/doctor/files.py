@@ -19,7 +19,7 @@ _CHECK: Final = "permissions"
 SECRET_KEYS: Final = frozenset(
     ("client_secret", "private_key", "bearer_token", "secret", "nonce_keys", "signing_key", "redis", "proxy")
 )
-"""The keys whose values are secrets, wherever they stand. Of ``redis`` and ``proxy``, only a URL with a password is."""
+"""The keys whose values are secrets, in any table. A URL in ``redis`` or ``proxy`` is one only if it has a password."""
 _URLS: Final = frozenset(("redis", "proxy"))
 _SECRET_PATHS: Final = frozenset(("jwks_bearer_file", "cert_file"))
 PATH_KEYS: Final = _SECRET_PATHS | {

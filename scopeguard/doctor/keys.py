@@ -1,4 +1,4 @@
-"""Which keys of a set can verify the tokens of an issuer. Pure."""
+"""Find the keys of a set that can verify the tokens of an issuer. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to do about a failed exchange with an authorization server. Pure."""
+"""Advice about failed exchanges with an authorization server. Pure."""
 
 from __future__ import annotations
 

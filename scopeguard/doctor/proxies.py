@@ -1,4 +1,4 @@
-"""Whether the trusted proxies fit the address that the server listens on. Pure."""
+"""Compare the trusted proxies with the address that the server listens on. Pure."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def _check_role(facts: ServerFacts) -> Finding:
 
 
 def _check_eviction(facts: ServerFacts, *, claims: bool) -> Finding:
-    """An evicted proof can be used again, and an evicted revocation is forgotten."""
+    """Check that Redis evicts nothing: an evicted proof could be used again, and an evicted revocation is lost."""
     kept = "on disk (appendonly)" if facts.is_append_only else "in memory only (appendonly is off)"
     if facts.policy == _KEEPING or facts.max_memory == 0:
         limit = "maxmemory is not limited" if facts.max_memory == 0 else f"maxmemory-policy is {_KEEPING}"

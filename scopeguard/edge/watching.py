@@ -1,4 +1,4 @@
-"""Tells watchers about outbound work: how long it took, and how it ended. Metrics are made of it."""
+"""Tells watchers about outbound work: how long it took, and how it ended. Metrics are derived from it."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ OUTAGES: Final = (
     _R.AUTHORITY_UNREACHABLE, _R.AUTHORITY_ANSWER_INVALID, _R.AUTHORITY_BACKING_OFF, _R.AUTHORITY_TIMED_OUT,
     _R.TOO_MANY_WAITING, _R.CALLER_LEFT, _R.SHUTTING_DOWN,
 )  # fmt: skip
-"""The outages that may occur wherever the authorization server is asked."""
+"""The outages that may occur in every exchange with the authorization server."""
 
 # fmt: off
 CHECKS: Final = (

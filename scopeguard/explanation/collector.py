@@ -65,13 +65,13 @@ class Collector:
         return self.add(name, Outcome.PASSED, found=found, wanted=wanted)
 
     def add_outage(self, name: str, error: AuthorityUnavailable, *, found: str = "", wanted: str = "") -> bool:
-        """Add that the check *name* is undecided, or that nothing was to be fetched for it."""
+        """Add the check *name* as undecided, or as not performed if nothing may be fetched."""
         if self.offline:
             return self.skip(name, "offline: nothing is fetched", found=found, wanted=wanted)
         return self.add(name, Outcome.UNDECIDED, error, found=found, wanted=wanted)
 
     def skip(self, name: str, note: str, *, found: str = "", wanted: str = "") -> bool:
-        """Add that the check *name* was not performed, and why."""
+        """Add the check *name* as not performed, with the reason in *note*."""
         return self.add(name, Outcome.NOT_CHECKED, found=found, wanted=wanted, note=note)
 
     def has_not_passed(self, names: Iterable[str]) -> bool:

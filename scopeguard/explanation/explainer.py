@@ -235,7 +235,7 @@ class Explainer:
         return None
 
     def _key_place(self, record: IssuerRecord) -> tuple[str, str]:
-        """Return where the keys come from, and which there are."""
+        """Return the place that the keys come from, and the keys."""
         issuer, now = record.issuer, self.engine.clock.monotonic()
         metadata = record.cached_metadata(now, has_keys)
         place = issuer.jwks_file or record.jwks_uri or issuer.key_url_template
@@ -312,7 +312,7 @@ class Explainer:
         )  # fmt: skip
         self.results.run("proof", lambda: engine.perform(flow), found=found, wanted=wanted)
         if proofs:
-            self.results.skip("replay", "an explanation uses no proof up, and reads no memory of used ones")
+            self.results.skip("replay", "an explanation does not mark proofs as used, and does not look for used ones")
 
     def _check_route(self) -> None:
         engine = self.engine

@@ -132,7 +132,7 @@ PROBES: Final[Mapping[str, Callable[[Content], object]]] = MappingProxyType(
 
 
 def applies(name: str, content: Content) -> bool:
-    """Return whether the check *name* has something to check in this token. It is left out otherwise, if it passes."""
+    """Return whether the check *name* has something to check in this token. If not, a passed check is left out."""
     issuer, claims = content.issuer, content.claims
     match name:
         case "issuer_claim":

@@ -14,7 +14,7 @@ class Verdict(StrEnum):
 
     ACCEPTED = "accepted"
     REFUSED = "refused"  # 4xx
-    UNDECIDED = "undecided"  # 503: the authorization server or the store did not answer, or was not to be asked
+    UNDECIDED = "undecided"  # 503: the authorization server or the store did not answer, or was not asked (offline)
 
 
 class Outcome(StrEnum):

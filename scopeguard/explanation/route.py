@@ -40,7 +40,7 @@ class Route:
 
     @classmethod
     def find(cls, rules: Rules | None, requirement: Requirement | None, request: RequestView) -> Self:
-        """Return the route of *request* by *rules*, or without rules one with *requirement*."""
+        """Return the route of *request*: by *rules*, or with *requirement* if there are no rules."""
         method, path = request.method, request.path
         if rules is None:
             return cls(method=method, path=path, requirement=requirement)
@@ -68,7 +68,7 @@ class Route:
 
     @property
     def policies(self) -> tuple[Policy, ...]:
-        """What decides after the token."""
+        """The functions and policy decision points that decide after the token."""
         return () if self.rule is None else self.rule.policies
 
     @property

@@ -38,7 +38,7 @@ def listed(values: Iterable[object], between: str = ", ") -> str:
 
 
 def member(members: Mapping[str, Any], name: str) -> str:
-    """Return the member *name*, or that it is absent."""
+    """Return the member *name* and its value as text, or the text that it is absent."""
     return f"{shown(name)} {_ABSENT}" if name not in members else f"{shown(name)}={shown(members[name])}"
 
 
@@ -151,7 +151,7 @@ def _scope_claim(content: Content) -> str:
 
 def _confirmation(content: Content) -> str:
     value = content.claims.get("cnf", _ABSENT)
-    # The thumbprints themselves help nobody.
+    # The thumbprints themselves would not help a reader.
     return f"cnf with {listed(value)}" if isinstance(value, Mapping) else f"cnf {shown(value)}"
 
 

@@ -29,7 +29,7 @@ def prometheus(guard: Guard, *, registry: CollectorRegistry | None = None) -> No
     """Export metrics about *guard* to *registry*, by default that of ``prometheus_client``.
 
     Call it once for each guard, when the guard is created. A second call for the same guard and registry changes
-    nothing. Several guards in one registry share the metrics: counts are added, of ages and pauses the longest counts.
+    nothing. Several guards in one registry share the metrics: counts are added, and the longest age or pause is used.
 
     Counters and histograms work in the multiprocess mode of ``prometheus_client``. Gauges are read when they are
     scraped, from the process that is scraped, so that mode has none.
@@ -55,7 +55,7 @@ def opentelemetry(guard: Guard, *, meter: Meter | None = None) -> None:
 
     Call it once for each guard. The app or its agent sets up the meter provider and its exporter; without one, nothing
     is exported. A second call for the same guard and meter changes nothing. Several guards with one meter share the
-    metrics: counts are added, of ages and pauses the longest counts.
+    metrics: counts are added, and the longest age or pause is used.
 
     Raises :class:`ConfigurationError` for an argument of the wrong kind, and :class:`ModuleNotFoundError` without the
     extra ``otel``.

@@ -34,7 +34,7 @@ ATTRIBUTES: Final = {
 class Instrument:
     """One metric. ``name`` and ``unit`` are those of OpenTelemetry, ``labels`` those of Prometheus.
 
-    ``boundaries``: the upper bounds of a histogram. ``combine``: how a gauge adds up over several guards.
+    ``boundaries``: the upper bounds of a histogram. ``combine``: combines the values of several guards.
     """
 
     name: str
@@ -76,10 +76,15 @@ EXCHANGE_DURATION: Final = Instrument(
     (1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 READY: Final = Instrument(
-    "scopeguard.ready", Kind.GAUGE, "1", (), "1 if tokens of at least one issuer can be judged.", combine=min
+    "scopeguard.ready", Kind.GAUGE, "1", (), "1 if tokens of at least one issuer can be checked.", combine=min
 )
 ISSUER_READY: Final = Instrument(
-    "scopeguard.issuer.ready", Kind.GAUGE, "1", ("issuer",), "1 if new tokens of the issuer can be judged.", combine=min
+    "scopeguard.issuer.ready",
+    Kind.GAUGE,
+    "1",
+    ("issuer",),
+    "1 if new tokens of the issuer can be checked.",
+    combine=min,
 )
 KEY_SET_AGE: Final = Instrument(
     "scopeguard.key_set.age", Kind.GAUGE, "s", ("issuer",), "Time since the key set was fetched.", combine=max

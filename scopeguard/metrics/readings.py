@@ -1,4 +1,4 @@
-"""What gauges show: the state of guards at the time of a scrape. Nothing here waits or does I/O."""
+"""The values of gauges: the state of guards at the time of a scrape. Nothing here waits or does I/O."""
 
 from __future__ import annotations
 

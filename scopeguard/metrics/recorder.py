@@ -47,7 +47,7 @@ class Recorder:
     def __init__(self, engine: Engine, exporter: Exporter) -> None:
         self._exporter = exporter
         self._issuers = {record.issuer.url: record.issuer.url for record in engine.issuers.all}
-        self._points = engine.context.points  # rules that are added later bring more
+        self._points = engine.context.points  # rules that are added later add decision points
         self._routes: set[str] = set()
 
     def record_decision(self, event: DecisionEvent) -> None:
@@ -70,7 +70,7 @@ class Recorder:
         return any(point.settings.url == url for point in list(self._points.values()))
 
     def _route(self, route: str | None) -> str:
-        """Return the label of *route*, a template. Templates that an app makes up without end get no label."""
+        """Return the label of *route*, a template. Only the first :data:`MOST_ROUTES` templates have a label."""
         if route is None:
             return ""
         if route not in self._routes:

@@ -70,7 +70,7 @@ class Outcome:
 
 
 def endpoint_of(settings: AuthZen) -> str:
-    """Return the URL of the endpoint where no metadata names one."""
+    """Return the URL of the endpoint if no metadata names one."""
     return settings.url.removesuffix("/") + (EVALUATION if settings.evaluations is None else EVALUATIONS)
 
 

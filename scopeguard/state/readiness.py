@@ -1,4 +1,4 @@
-"""Whether a guard can judge tokens now, and why not."""
+"""Readiness: whether a guard can check tokens now, and why not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scopeguard.state.keyring import KeyRing
 
 
 class Obstacle(StrEnum):
-    """What keeps a guard from judging tokens, or will soon."""
+    """A reason why a guard cannot check tokens, or soon will not be able to."""
 
     NO_KEYS = "no_keys"
     """No key set has been fetched yet."""
@@ -29,10 +29,10 @@ class Obstacle(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuerReadiness:
-    """Whether tokens of one issuer can be judged.
+    """Whether tokens of one issuer can be checked.
 
-    ``ready``: new tokens of the issuer can be judged. ``obstacle``: why not, or what will keep the guard from it soon;
-    ``None`` if there is nothing to report.
+    ``ready``: new tokens of the issuer can be checked. ``obstacle``: why not, or why soon not; ``None`` if there is
+    nothing to report.
     """
 
     issuer: str
@@ -42,9 +42,9 @@ class IssuerReadiness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
-    """Whether a guard can judge tokens.
+    """Whether a guard can check tokens.
 
-    ``ready``: new tokens of at least one issuer can be judged. An outage of one authorization server does not take an
+    ``ready``: new tokens of at least one issuer can be checked. An outage of one authorization server does not take an
     API out of service that also has others. For all issuers, use ``all(each.ready for each in readiness.issuers)``.
     ``obstacle``: what concerns all issuers. ``issuers``: the configured issuers, in their order. The issuers that a
     resolver finds are not listed; with a resolver, a guard is ready without them.
@@ -83,7 +83,7 @@ def _assess_issuer(record: IssuerRecord, now: float) -> IssuerReadiness:
     if missing in (Obstacle.NO_KEYS, Obstacle.KEYS_TOO_OLD):
         return IssuerReadiness(issuer=url, ready=False, obstacle=missing)
     if state is not None and state.breaker.remaining(now) > 0:
-        ready = validation is not Validation.INTROSPECTION  # JWTs can be judged
+        ready = validation is not Validation.INTROSPECTION  # JWTs can be checked
         return IssuerReadiness(issuer=url, ready=ready, obstacle=Obstacle.INTROSPECTION_PAUSED)
     return IssuerReadiness(issuer=url, ready=True, obstacle=missing)
 
@@ -91,7 +91,7 @@ def _assess_issuer(record: IssuerRecord, now: float) -> IssuerReadiness:
 def _missing_keys(records: Iterable[IssuerRecord], now: float) -> Obstacle | None:
     """Return what is wrong with the key sets of an issuer, of which it needs one."""
     found = [_missing_set(record.ring, now) for record in records]
-    # An issuer with several sets is judged by the best: a key may be in any of them.
+    # Of several sets of an issuer, the best one decides: a key may be in any of them.
     return min(found, key=_SEVERITY.index)
 
 

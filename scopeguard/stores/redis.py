@@ -43,7 +43,7 @@ _CLAIMS: Final = ("new", "used", "full")
 # attempt that has claimed it: redis-py sends the script again if the connection breaks before the answer, and then the
 # first execution may have claimed the proof for this very attempt.
 # Each call removes up to a hundred expired members, more than it adds, so that none takes long. Expired members are not
-# counted. The expiry of a set is that of its last member: other APIs may remember proofs for longer or shorter.
+# counted. The expiry of a set is that of its last member: other APIs may remember proofs for other times.
 _CLAIM: Final = """
 local owner, all, holder = KEYS[1], KEYS[2], KEYS[3]
 local proof, attempt, lifetime = ARGV[1], ARGV[2], tonumber(ARGV[3])
