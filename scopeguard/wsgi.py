@@ -164,7 +164,7 @@ class GuardMiddleware(Layer):
         rule = self._find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
         if engine.listens:
             if self._debug is not None:  # the page itself listens
-                answer = _debug_answer(self._debug, environ)
+                answer = debug_answer(self._debug, environ)
                 if answer is not None:
                     start_response(f"{answer.status} {answer.reason_phrase}", list(answer.headers))
                     return [answer.body]
@@ -288,7 +288,7 @@ def answer_metadata(metadata: ResourceMetadata, environ: Environ) -> Response | 
     )
 
 
-def _debug_answer(page: DebugPage, environ: Environ) -> Response | None:
+def debug_answer(page: DebugPage, environ: Environ) -> Response | None:
     """Return the response to a request for *page*, or ``None`` for another one, and for one from elsewhere."""
     return page.answer(
         method=environ["REQUEST_METHOD"],

@@ -46,21 +46,28 @@ _SAFE: Final = (
 )
 
 
-def open_debug_page(debug: str | Literal[True], engine: Engine) -> DebugPage:
-    """Return the page for the setting *debug*, which is ``True`` or a path.
-
-    Raises :class:`ConfigurationError` for anything else, and for a guard that is not for development.
-    """
-    if engine.settings.require_https:
-        raise ConfigurationError(
-            "debug: the page is for development on one machine, and require_https is for production; remove one of them"
-        )
+def check_path(debug: str | Literal[True]) -> str:
+    """Return the path of the page for the setting *debug*. Raises :class:`ConfigurationError` for anything else."""
     path: Any = DEFAULT_PATH if debug is True else debug
     is_path = isinstance(path, str) and path.startswith("/") and path.isascii() and not path.endswith("/")
     if not is_path or is_suspicious(path) or set("?#{}%") & set(path):
         raise ConfigurationError(
             f"debug: must be True, False or the path of the page without a final slash, as in {DEFAULT_PATH!r}, "
             f"not {debug!r}"
+        )
+    checked: str = path
+    return checked
+
+
+def open_debug_page(debug: str | Literal[True], engine: Engine) -> DebugPage:
+    """Return the page for the setting *debug*, which is ``True`` or a path.
+
+    Raises :class:`ConfigurationError` for anything else, and for a guard that is not for development.
+    """
+    path = check_path(debug)
+    if engine.settings.require_https:
+        raise ConfigurationError(
+            "debug: the page is for development on one machine, and require_https is for production; remove one of them"
         )
     return DebugPage(engine, path)
 

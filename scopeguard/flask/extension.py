@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask, request
 from flask.wrappers import Request, Response
@@ -42,6 +42,7 @@ from scopeguard.wsgi import (
     ENVIRON_KEY,
     GUARD_KEY,
     answer_metadata,
+    debug_answer,
     decoded_path,
     raw_path,
     read_form,
@@ -50,6 +51,9 @@ from scopeguard.wsgi import (
     strip_query_token,
     strip_url,
 )
+
+if TYPE_CHECKING:
+    from scopeguard.adapter.debug_page import DebugPage
 
 _MOST_ROUTES: Final = 4096
 _REST: Final = Rule("/{rest:path}", OPTIONAL)
@@ -74,6 +78,8 @@ class ScopeGuard:
       everyone. Flask answers them. An extension that adds CORS headers to all responses, such as
       ``flask_cors.CORS(app)``, adds them to refusals as well, so that scripts can read them. Default: the setting of
       the guard.
+    * *debug*: for development only: serve a page that shows the last decisions of the guard, at ``/_scopeguard`` or at
+      the path given here. Only programs on this machine get it; see docs/debug-page.md.
 
     If both a rule and a view declare something, the stricter one holds: the token must satisfy both requirements, and
     a requirement takes precedence over public and optional. ``public=["/{path:path}"]`` therefore opens all views
@@ -94,6 +100,7 @@ class ScopeGuard:
         public: Iterable[str] = (),
         rules: Rules | Iterable[Rule] | None = None,
         cors_preflight: Preflight | str | None = None,
+        debug: bool | str = False,
     ) -> None:
         if guard is not None:
             instance(guard, Guard, "guard", "a scopeguard.Guard, as in ScopeGuard(app, guard)")
@@ -101,6 +108,11 @@ class ScopeGuard:
             instance(app, Flask, "app", "a Flask app")
         if cors_preflight is not None:
             cors_preflight = member(Preflight, cors_preflight, "cors_preflight")
+        if debug is not False:
+            from scopeguard.adapter.debug_page import check_path  # noqa: PLC0415 - for development only
+
+            check_path(debug)
+        self._debug = debug
         self._guard = guard
         self._cors_preflight = cors_preflight
         self._rules = None if rules is None else Rules.of(rules)
@@ -125,6 +137,10 @@ class ScopeGuard:
         layer = _Extension(app, guard, rules.with_public(rule.path for rule in self._public))
         layer.passes_preflights = engine.passes_preflights(self._cors_preflight)
         hooks = _Hooks(app, layer, StartCheck(app, guard, check=_source_check(app, engine)))
+        if self._debug is not False:
+            from scopeguard.adapter.debug_page import open_debug_page  # noqa: PLC0415 - for development only
+
+            hooks.debug = open_debug_page(self._debug, engine)
         if engine.metadata is not None:
             layer.route_requirements = RouteRequirements(app, layer.rules)
             engine.metadata.add(layer.route_requirements)
@@ -174,6 +190,7 @@ class _Hooks:
         self._passes_preflights = layer.passes_preflights
         self._start_check = check
         self._routes: dict[tuple[int, str, str], RouteAccess] = {}
+        self.debug: DebugPage | None = None
 
     def check(self) -> Response | None:
         """Check the current request and return its refusal, or ``None`` if it may proceed."""
@@ -195,6 +212,9 @@ class _Hooks:
             environ[GUARD_KEY] = self._guard
         state = environ[STATE_KEY] = RequestState(route)
         if engine.listens:
+            answer = None if self.debug is None else debug_answer(self.debug, environ)  # the page itself listens
+            if answer is not None:
+                return to_flask_response(answer)
             state.own_report = engine.begin_report(
                 Adapter.FLASK, flask_request.method, decoded_path(environ), None if rule is None else rule.path
             )

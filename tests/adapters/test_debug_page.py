@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
@@ -9,9 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import flask
 import pytest
 
 from scopeguard import ConfigurationError, Guard, Reason, asgi, wsgi
+from scopeguard.flask import ScopeGuard
 from scopeguard.guard import engine_of
 from scopeguard.testing import FakeAuthority, bad_tokens
 
@@ -77,7 +80,8 @@ def call_wsgi(
         for name, value in (HERE if headers is None else headers).items()
     }
     environ = {
-        "REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query, "wsgi.url_scheme": "http", **fields,
+        "REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path, "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": "8000", "wsgi.input": io.BytesIO(), "QUERY_STRING": query, "wsgi.url_scheme": "http", **fields,
         **({} if peer is None else {"REMOTE_ADDR": peer[0]}),
     }  # fmt: skip
     started: list[Any] = []
@@ -103,10 +107,24 @@ def wsgi_app(guard: Guard | None = None, *, debug: bool | str = True) -> Any:
     return wsgi.GuardMiddleware(_wsgi_app, guard=guard or new_guard(), debug=debug)
 
 
-@pytest.fixture(params=["asgi", "wsgi"])
+def flask_app(guard: Guard | None = None, *, debug: bool | str = True) -> Any:
+    app = flask.Flask("app")
+    app.add_url_rule("/<path:rest>", view_func=lambda rest: "the app", methods=["GET", "POST"])
+    ScopeGuard(app, guard or new_guard(), debug=debug)
+    return app
+
+
+DOORS: dict[str, tuple[Callable[..., Any], Call]] = {
+    "asgi": (asgi_app, call_asgi),
+    "wsgi": (wsgi_app, call_wsgi),
+    "flask": (flask_app, call_wsgi),
+}
+
+
+@pytest.fixture(params=DOORS)
 def door(request: pytest.FixtureRequest) -> tuple[Callable[..., Any], Call]:
     """A function that builds a guarded app, and one that calls it."""
-    return (asgi_app, call_asgi) if request.param == "asgi" else (wsgi_app, call_wsgi)
+    return DOORS[request.param]
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -335,3 +353,10 @@ def test_a_websocket_is_not_answered():
 
     anyio.run(run)
     assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+def test_a_flask_app_needs_no_view_for_it():
+    app = flask.Flask("app")
+    ScopeGuard(app, new_guard(), debug=True)
+    assert b"<h1>Decisions</h1>" in call_wsgi(app, PAGE)[2]
+    assert call_wsgi(app, PAGE, {"host": "attacker.test"})[0] == 401

@@ -254,7 +254,7 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
         ({"true"}, {"TokenExchange": "issued_token_type_optional"}),
         ({"zero", "fraction"}, {"TokenExchange": "longest_use leeway"}),
         ({"object", "function", "class"}, {"asgi.GuardMiddleware": "app", "wsgi.GuardMiddleware": "app"}),
-        ({"true"}, {"asgi.GuardMiddleware": "debug", "wsgi.GuardMiddleware": "debug"}),
+        ({"true"}, dict.fromkeys(("asgi.GuardMiddleware", "wsgi.GuardMiddleware", "ScopeGuard"), "debug")),
         ({"empty"}, {"asgi.GuardMiddleware": "root_path", "wsgi.GuardMiddleware": "root_path"}),
         (
             {"text", "empty"},

@@ -29,9 +29,9 @@ from scopeguard import (
     UserAuthentication,
     all_of,
     any_of,
-    inbound_token,
 )
 from scopeguard.explanation import Check, Explanation, Outcome, Verdict
+from scopeguard.inbound import to_serve
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority, ProofKey
 
@@ -306,8 +306,12 @@ def test_nothing_is_logged_reported_or_handed_over(
         guard.explain(view(token))
     assert decisions == []
     assert [record for record in caplog.records if record.name.startswith("scopeguard")] == []
-    with pytest.raises(ConfigurationError):
-        inbound_token()
+    # The text of the token is not left for an adapter, which would serve it to the app.
+    request = view(authority.mint("read"))
+    access = [getattr(guard.check(request), "access_token") for _ in range(2)][1]  # noqa: B009 - it is granted
+    assert to_serve(access) is not access
+    guard.explain(request)
+    assert to_serve(access) is access
 
 
 def test_values_of_strangers_are_escaped_and_bounded(authority: FakeAuthority, guard_of: Callable[..., Guard]):
