@@ -256,6 +256,10 @@ bench-issuers: $(DEV) ## measure the cost of many issuers: time, memory, routing
 bench-floods: $(DEV) ## measure the cost of junk tokens, and the latency of good requests during a flood
 	@$(BIN)/python -m benchmarks.floods
 
+.PHONY: bench-hooks
+bench-hooks: $(DEV) system ## measure what on_decision and metrics cost a request with a cached token
+	@$(BIN)/python -m benchmarks.hooks
+
 .PHONY: bench-rules
 bench-rules: $(DEV) ## measure finding a rule among ten and among ten thousand
 	@$(BIN)/python benchmarks/rules.py

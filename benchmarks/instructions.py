@@ -26,7 +26,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -65,22 +65,24 @@ def tools() -> str:
     return ", ".join([valgrind(), *(f"{name} {version(name)}" for name in ("PyJWT", "cryptography"))])
 
 
-def counted(times: int = TIMES) -> dict[str, float]:
-    """Return the instructions of one request of each path."""
+def counted(
+    times: int = TIMES, *, module: str = "benchmarks.instructions", paths: Sequence[str] = PATHS
+) -> dict[str, float]:
+    """Return the instructions of one request of each of *paths*, in whose order ``python -m`` *module* serves them."""
     with tempfile.TemporaryDirectory() as folder:
         material = Path(folder, "material.json")
-        material.write_text(json.dumps(_material(3 * times)), "utf-8")
-        served = [sys.executable, "-m", "benchmarks.instructions", "--run", str(material), "--times", str(times)]
+        material.write_text(json.dumps(prepared(3 * times)), "utf-8")
+        serving = [sys.executable, "-m", module, "--run", str(material), "--times", str(times)]
         callgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out", f"--dump-before={MARK}"]
         # The first run, without callgrind, compiles the bytecode.
-        for command in (served, callgrind + served):
+        for command in (serving, callgrind + serving):
             run = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=_environment())
             if run.returncode != 0:
                 raise SystemExit(f"{command[0]} failed:\n{run.stderr[-2000:]}")
         # out.1 has the counts before the first mark, out.2 those between the first and the second.
-        series = [_total(Path(folder, f"out.{number}")) for number in range(2, 2 + 2 * len(PATHS))]
+        series = [_total(Path(folder, f"out.{number}")) for number in range(2, 2 + 2 * len(paths))]
     once, twice = series[0::2], series[1::2]
-    return {name: (b - a) / times for name, a, b in zip(PATHS, once, twice, strict=True)}
+    return {name: (b - a) / times for name, a, b in zip(paths, once, twice, strict=True)}
 
 
 def _environment() -> dict[str, str]:
@@ -104,7 +106,7 @@ def _total(path: Path) -> int:
 # -- the counted paths
 
 
-def _material(count: int) -> dict[str, Any]:
+def prepared(count: int) -> dict[str, Any]:
     """Return prepared keys and tokens, because preparing them under callgrind would take fifty times as long."""
     from benchmarks.material import Material
 
@@ -136,14 +138,14 @@ def run(material: dict[str, Any], times: int) -> None:
     from scopeguard.spec.jwks import VerificationKey
 
     issuer = Issuer(material["issuer"], audience=AUDIENCE, keys={"keys": [material["key"]]})
-    warm, cold = (_served(Guard(issuer, clock=Still(material["now"]), audit="off")) for _ in PATHS)
+    warm, cold = (served(Guard(issuer, clock=Still(material["now"]), audit="off")) for _ in PATHS)
     first, *tokens = material["tokens"]
-    warm([_scope(first)])
+    warm([http_request(first)])
     any_key: Any = VerificationKey
     any_key.verify = lambda self, algorithm, signed, signature: True  # the arithmetic is not counted
-    cold([_scope(first)])
+    cold([http_request(first)])
     series = [
-        (serve, [_scope(token) for token in chosen])
+        (serve, [http_request(token) for token in chosen])
         for serve, chosen in (
             (warm, [first] * times),
             (warm, [first] * 2 * times),
@@ -151,6 +153,11 @@ def run(material: dict[str, Any], times: int) -> None:
             (cold, tokens[times : 3 * times]),
         )
     ]
+    mark_each(series)
+
+
+def mark_each(series: Sequence[tuple[Callable[[list[Message]], None], list[Message]]]) -> None:
+    """Serve each of *series*, with a mark before and after it."""
     gc.collect()
     gc.disable()
     os.getpgrp()
@@ -159,7 +166,7 @@ def run(material: dict[str, Any], times: int) -> None:
         os.getpgrp()
 
 
-def _scope(token: str) -> Message:
+def http_request(token: str) -> Message:
     """Return an HTTP request in the form of uvicorn."""
     return {
         "type": "http",
@@ -187,7 +194,7 @@ def _scope(token: str) -> Message:
     }
 
 
-def _served(guard: Any) -> Callable[[list[Message]], None]:
+def served(guard: Any) -> Callable[[list[Message]], None]:
     """Return a function that sends requests through the middleware without an event loop, because nothing in them
     waits.
     """

@@ -147,6 +147,23 @@ def test_shared_state_is_not_measured_without_redis(monkeypatch: pytest.MonkeyPa
     assert loaded("shared").measured(quick=True) == {"missing": "redis-server", "figures": []}
 
 
+# -- hooks
+
+
+def test_hooks_are_measured_in_all_kinds_of_guards(monkeypatch: pytest.MonkeyPatch):
+    hooks, instructions = loaded("hooks"), loaded("instructions")
+    marks: list[None] = []
+    monkeypatch.setattr(instructions.os, "getpgrp", lambda: marks.append(None))
+    try:
+        hooks.run(instructions.prepared(1), 1)
+    finally:
+        gc.enable()
+    assert len(marks) == 1 + 2 * len(hooks.KINDS)
+    rows = hooks.times_of(2)
+    assert [kind for kind, *_ in rows] == list(hooks.KINDS)
+    assert rows[0][-1].startswith("1.00 ")
+
+
 # -- instructions
 
 
@@ -173,7 +190,7 @@ def test_what_is_counted_is_served(monkeypatch: pytest.MonkeyPatch):
     marks: list[None] = []
     monkeypatch.setattr(instructions.os, "getpgrp", lambda: marks.append(None))
     try:
-        instructions.run(instructions._material(3), 1)
+        instructions.run(instructions.prepared(3), 1)
     finally:
         gc.enable()
     assert len(marks) == 1 + 2 * len(instructions.PATHS)
