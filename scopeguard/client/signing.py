@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Generator, Iterable
 from typing import Any, Final, Protocol
 
 from scopeguard.client.errors import OriginNotAllowed
-from scopeguard.client.libraries import REPLAYABLE, Auth, with_proof, without_proof
+from scopeguard.client.httpx_parts import REPLAYABLE, Auth, with_proof, without_proof
 from scopeguard.client.proofs import Proofs
 from scopeguard.client.settings import origin
 from scopeguard.config.checks import is_loopback

@@ -4,7 +4,7 @@ Each check is a function that returns a :class:`~scopeguard.doctor.finding.Findi
 transport, the limits and the parsers of the guard itself, so that a finding is what the guard would experience.
 
 * ``finding``: findings, and the diagnosis that they make up. ``report`` writes it as text and as JSON.
-* ``watching``: a transport that notes what each exchange did.
+* ``transport``: a transport that notes what each exchange did.
 * ``files``, ``environment``, ``advisories``, ``proxies``: checks without a network.
 * ``issuers``, ``keys``, ``clocks``, ``outages``: checks of an authorization server.
 * ``store``, ``resource``, ``rules``: checks of Redis, of the metadata of the API, and of an app.

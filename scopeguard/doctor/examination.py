@@ -23,7 +23,7 @@ from scopeguard.doctor.resource import check_resource
 from scopeguard.doctor.rules import check_app, check_rules
 from scopeguard.doctor.store import SUBJECT as STORE
 from scopeguard.doctor.store import check_store
-from scopeguard.doctor.watching import WatchedTransport
+from scopeguard.doctor.transport import WatchedTransport
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 

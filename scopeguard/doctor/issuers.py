@@ -17,7 +17,7 @@ from scopeguard.doctor.clocks import check_clock, server_offset
 from scopeguard.doctor.finding import Finding, error, ok, skipped, warning
 from scopeguard.doctor.keys import check_keys
 from scopeguard.doctor.outages import advise, describe
-from scopeguard.doctor.watching import Exchange, WatchedTransport
+from scopeguard.doctor.transport import Exchange, WatchedTransport
 from scopeguard.errors import AuthorityUnavailable, Blame
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.introspection import ask_authority

@@ -20,7 +20,7 @@ from scopeguard.doctor.issuers import check_connections
 from scopeguard.doctor.keys import check_keys
 from scopeguard.doctor.outages import advise
 from scopeguard.doctor.proxies import Door, check_door, check_trusted
-from scopeguard.doctor.watching import Connection, Exchange
+from scopeguard.doctor.transport import Connection, Exchange
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 from scopeguard.flow.effects import Answer
 from scopeguard.spec.jwks import parse_key_set
