@@ -1,11 +1,14 @@
-// What the theme adds to a page after it has loaded: tables that scroll, and buttons for blocks of code. Somebody without
+// Parts of a page that scroll, and what the theme adds after it has loaded: buttons for blocks of code. Somebody without
 // a mouse has to reach the former, and somebody who hears the page has to tell the latter apart.
 addEventListener("load", () => {
   const improve = () => {
-    document.querySelectorAll(".md-typeset__scrollwrap:not([tabindex])").forEach((part) => {
-      part.tabIndex = 0;
-      part.setAttribute("role", "group");
-      part.setAttribute("aria-label", "Table");
+    const wide = { ".md-typeset__scrollwrap": "Table", '.md-typeset p:has(> img[src*="pictures/"])': "Diagram" };
+    Object.entries(wide).forEach(([selector, name]) => {
+      document.querySelectorAll(`${selector}:not([tabindex])`).forEach((part) => {
+        part.tabIndex = 0;
+        part.setAttribute("role", "group");
+        part.setAttribute("aria-label", name);
+      });
     });
     document.querySelectorAll("nav.md-code__nav:not([aria-label])").forEach((part) => {
       improve.count = (improve.count ?? 0) + 1;

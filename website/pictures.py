@@ -11,7 +11,6 @@ which a test finds one that is out of date.
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 import subprocess
 import sys
@@ -25,8 +24,8 @@ from website.pages import DIAGRAM, DOCS, ROOT
 FOLDER: Final = DOCS / "pictures"
 _VERSION: Final = "12.3.0"
 _SETTINGS: Final = """{
-    startOnLoad: false, theme: "neutral", htmlLabels: false, fontFamily: "sans-serif",
-    flowchart: { htmlLabels: false, useMaxWidth: false }, sequence: { useMaxWidth: false },
+    startOnLoad: false, theme: "neutral", fontFamily: "sans-serif",
+    flowchart: { useMaxWidth: false, nodeSpacing: 24, rankSpacing: 32 }, sequence: { useMaxWidth: false },
 }"""
 
 
@@ -90,10 +89,7 @@ def draw() -> None:
         page.evaluate(f"mermaid.initialize({_SETTINGS})")
         for diagram in (each for each in found if not each.is_drawn):
             svg: str = page.evaluate("async (source) => (await mermaid.render('diagram', source)).svg", diagram.source)
-            # A white ground, because the lines are dark whatever the colours of the page are.
-            svg = re.sub(r'style="', 'style="background-color: white; ', svg, count=1)
-            text = f"<!-- {diagram.digest} -->\n{svg}\n"
-            diagram.path.write_text(text, "utf-8")
+            diagram.path.write_text(f"<!-- {diagram.digest} -->\n{svg}\n", "utf-8")
             print(diagram.path.relative_to(ROOT), file=sys.stderr)
         browser.close()
 

@@ -126,7 +126,7 @@ def _check_guard(guard: Guard, request: Request) -> list[Finding]:
             findings += check_issuer(record, engine, watch)
         findings += check_store(engine, time.monotonic)
     findings += check_resource(engine, offline=request.offline)
-    findings.append(check_rules(guard))
+    findings.append(check_rules(guard, audited=request.app is not None))
     if request.app is not None:
         findings.append(check_app(request.app, request.target, request.file, guard))
     door = Door(host=request.host, trusted=request.trusted_proxies, needs_https=engine.settings.require_https)

@@ -25,9 +25,14 @@ def as_text(diagnosis: Diagnosis) -> str:
             lines.append(f"  {level}  {finding.check}: {finding.text}")
             if finding.fix is not None:
                 lines.append(f"  {'':{_WIDTH}}  fix: {finding.fix}")
-    counts = ", ".join(f"{number} {level.value}" for level, number in diagnosis.counts.items() if number)
+    counts = ", ".join(_count(level, number) for level, number in diagnosis.counts.items() if number)
     lines += ["", f"{diagnosis.file}: {counts}. Advisories as known on {DATE.isoformat()}.", ""]
     return "\n".join(lines[1:])
+
+
+def _count(level: Level, number: int) -> str:
+    plural = number > 1 and level in (Level.WARNING, Level.ERROR)
+    return f"{number} {level.value}{'s' if plural else ''}"
 
 
 def as_json(diagnosis: Diagnosis) -> dict[str, Any]:

@@ -12,11 +12,16 @@ from scopeguard.guard import Guard
 SUBJECT: Final = "rules"
 
 
-def check_rules(guard: Guard) -> Finding:
-    """Count the rules of the file. Without any, and without an app that declares scopes, every valid token suffices."""
+def check_rules(guard: Guard, *, audited: bool = False) -> Finding:
+    """Count the rules of the file. Without any, every valid token suffices, unless the app declares requirements.
+
+    *audited*: the audit of the app finds that out.
+    """
     rules = () if guard.rules is None else guard.rules.all
     operations = () if guard.mcp is None else guard.mcp.rules
     if guard.mcp is None and (guard.rules is None or not guard.rules.deny_unmatched):
+        if audited:
+            return ok(SUBJECT, "rules", "none in the file; the audit shows the requirements of the app")
         text = "the file has no [[rules]]: without decorators in the app, any valid token opens every route"
         return warning(SUBJECT, "rules", text, fix="add [[rules]], or name the app, as in scopeguard doctor module:app")
     count = len(rules) + len(operations)

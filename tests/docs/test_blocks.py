@@ -663,6 +663,11 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
 ELSEWHERE = {
     *("file", "network", "network_transport_file", "shared", "testing", "takeover", "proofs"),
     *("readme_fastapi", "readme_starlette", "readme_flask"),
+    *("tutorial_file", "tutorial_app", "tutorial_tests"),  # tests/docs/test_tutorial.py
+    # tests/docs/test_how_to.py
+    *("uvicorn_lifespan", "gunicorn", "compose_file", "lambda", "rotation", "issuers", "tenants", "tenant_of"),
+    *("tenant_rule", "organization", "graphql", "django_wsgi", "django_view"),
+    *("from_pyjwt", "from_authlib", "from_azure", "from_flask_jwt"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -297,6 +298,8 @@ def test_file_without_rules_is_a_warning(doctor: Doctor):
     assert doctor.one("rules").level is Level.WARNING
     rules = SETTINGS + '[[rules]]\npath = "/tables"\nany_of = ["read"]\n'
     assert doctor.one("rules", rules).text == "2 rules; everything else is denied"
+    app = Starlette(routes=[Route("/rows", lambda request: Response())])
+    assert doctor.one("rules", app=app, target="my:app").level is Level.OK  # the audit says what is open
 
 
 def test_app_is_audited(doctor: Doctor):
@@ -345,6 +348,7 @@ def test_outputs_name_every_finding_and_no_secret(doctor: Doctor):
         assert finding.fix is None or f"fix: {finding.fix}" in text
     assert len(document["findings"]) == len(diagnosis.findings) == sum(document["summary"].values())
     assert "sg-secret" not in text + json.dumps(document)
+    assert re.search(r": \d+ ok, \d warnings, 1 error, 1 skipped\. Advisories as known on \d{4}-\d\d-\d\d\.", text)
 
 
 def test_command_prints_json_and_exits_by_the_findings(devserver: DevServer, tmp_path: Path):
