@@ -8,12 +8,13 @@ import stat
 import pytest
 from jwt import PyJWK
 
+from algorithms import ML_DSA_HERE
 from scopeguard import ConfigurationError
 from scopeguard.devserver import KeyRing, SigningKey
 from scopeguard.devserver.keys import compact
 from scopeguard.spec.jwks import parse_key_set
 
-ALGORITHMS = ["RS256", "RS512", "PS256", "ES256", "ES384", "ES512", "ES256K", "EdDSA", "Ed25519"]
+ALGORITHMS = ["RS256", "RS512", "PS256", "ES256", "ES384", "ES512", "ES256K", "EdDSA", "Ed25519", *ML_DSA_HERE]
 
 
 def kids(ring: KeyRing, now: float) -> list[str]:
