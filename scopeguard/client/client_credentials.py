@@ -34,8 +34,9 @@ class ClientCredentials(SigningAuth):
       ``"tls_client_auth"`` uses the client certificate of the *transport* (RFC 8705 section 2); both need no secret.
     * *private_key*: PEM text, or a private JWK as a mapping. *key_algorithm*: RS256, PS256, ES256, ES384,
       EdDSA or, with ``cryptography`` 48, ML-DSA-44, ML-DSA-65 or ML-DSA-87.
-      *key_id*: the ``kid`` of assertions. *assertion_audience*: their ``aud``, which is the issuer identifier of the
-      server; :meth:`from_issuer` knows it. *assertion_typ*: their ``typ``, ``None`` for none.
+      *key_id*: the ``kid`` of assertions. *certificate*: the certificate of the key, as PEM text, which assertions then
+      name with ``x5t#S256``. *assertion_audience*: their ``aud``, which is the issuer identifier of the server;
+      :meth:`from_issuer` knows it. *assertion_typ*: their ``typ``, ``None`` for none.
     * *dpop*: a :class:`DPoPKey` to which the tokens are bound (RFC 9449). Each request then has a proof.
       *dpop_optional*: accept bearer tokens as well.
     * *scopes*: the scopes to request, one string or several.

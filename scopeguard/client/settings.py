@@ -63,6 +63,7 @@ class ClientSettings(TypedDict, total=False):
     private_key: str | Mapping[str, Any] | None
     key_algorithm: str
     key_id: str | None
+    certificate: str | None
     assertion_audience: str | None
     assertion_typ: str | None
     origins: str | Iterable[str]
@@ -142,6 +143,7 @@ class Policy:
     private_key: str | Mapping[str, Any] | None = field(default=None, repr=False)
     key_algorithm: str = "RS256"
     key_id: str | None = None
+    certificate: str | None = None
     assertion_audience: str | None = None
     assertion_typ: str | None = "client-authentication+jwt"
     narrower_scope: str = NarrowerScope.WARN
@@ -223,7 +225,7 @@ class Policy:
         if self.private_key is not None:
             instance(self.private_key, (str, Mapping), "private_key", "PEM text or a JWK")
         text(self.key_algorithm, "key_algorithm", empty=False)
-        for name in ("key_id", "assertion_audience", "assertion_typ"):
+        for name in ("key_id", "certificate", "assertion_audience", "assertion_typ"):
             if getattr(self, name) is not None:
                 text(getattr(self, name), name, empty=False)
         method, needed = str(self.auth_method), _AUTH_METHODS[ClientAuthentication(self.auth_method)]
@@ -236,6 +238,8 @@ class Policy:
         if method == ClientAuthentication.TLS_CLIENT_AUTH:
             self._check_certificate()
         if self.private_key is None:
+            if self.certificate is not None:
+                raise ConfigurationError("certificate: has no effect without private_key; for TLS, set transport")
             return None
         if self.assertion_audience is None and self.issuer is None:
             raise ConfigurationError(
@@ -243,7 +247,11 @@ class Policy:
                 "from_issuer"
             )
         return AssertionKey(
-            material=self.private_key, algorithm=self.key_algorithm, kid=self.key_id, setting="private_key"
+            material=self.private_key,
+            algorithm=self.key_algorithm,
+            kid=self.key_id,
+            certificate=self.certificate,
+            setting="private_key",
         )
 
     def _check_certificate(self) -> None:

@@ -109,7 +109,7 @@ class TokenExchange(Auth):
         cls,
         tenant: str,
         client_id: str,
-        client_secret: str,
+        client_secret: str | None = None,
         *,
         host: str = "login.microsoftonline.com",
         **settings: Unpack[ExchangeSettings],
@@ -117,8 +117,11 @@ class TokenExchange(Auth):
         """Return an object for the on-behalf-of flow of Microsoft Entra.
 
         It is a JWT bearer grant with the caller's token as the assertion, and ``requested_token_use=on_behalf_of``. The
-        *scopes* name the next API, as in ``["api://stock/.default"]``. *host*: that of the cloud. The secret is sent in
-        the form, as Microsoft documents it. The flow needs a token of a user: Entra refuses those of applications.
+        *scopes* name the next API, as in ``["api://stock/.default"]``. *host*: that of the cloud. The flow needs a
+        token of a user: Entra refuses those of applications.
+
+        A secret is sent in the form. With *private_key* and *certificate* instead, the client signs assertions as
+        Microsoft requires them: PS256, ``typ`` JWT, ``x5t#S256``, and the token endpoint as the audience.
 
         ``error`` is ``interaction_required`` if the user has to consent or to sign in again.
         """
@@ -126,10 +129,21 @@ class TokenExchange(Auth):
         _check(_HOST, host, "host", "a host name without https://")
         if not strings(settings.get("scopes", ()), "scopes"):
             raise ConfigurationError('scopes: name the next API, as in ["api://stock/.default"]')
-        settings.setdefault("auth_method", ClientAuthentication.CLIENT_SECRET_POST)
+        token_url = f"https://{host}/{tenant}/oauth2/v2.0/token"
+        if settings.get("private_key") is None:
+            settings.setdefault("auth_method", ClientAuthentication.CLIENT_SECRET_POST)
+        else:
+            settings.setdefault("auth_method", ClientAuthentication.PRIVATE_KEY_JWT)
+            settings.setdefault("key_algorithm", "PS256")
+            settings.setdefault("assertion_typ", "JWT")
+            settings.setdefault("assertion_audience", token_url)
+            if settings.get("certificate") is None:
+                raise ConfigurationError(
+                    "certificate: is missing; Entra finds the key of an assertion by its certificate"
+                )
         return cls._from(
             ExchangePolicy(
-                token_url=f"https://{host}/{tenant}/oauth2/v2.0/token",
+                token_url=token_url,
                 issuer=None,
                 client_id=client_id,
                 client_secret=client_secret,

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from scopeguard.config.ml_dsa import ML_DSA, check_available
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.base64url import encode_base64url
+from scopeguard.spec.client_certificate import from_pem
 from scopeguard.spec.ml_dsa import MLDSAAlgorithm
 from scopeguard.spec.token_endpoint import basic_authorization
 
@@ -50,14 +51,17 @@ class AssertionKey:
 
     *material* is PEM text or a JWK as a dict. *algorithm* is one of RS256, PS256, ES256, ES384, EdDSA and, with
     ``cryptography`` 48, ML-DSA-44, ML-DSA-65, ML-DSA-87. *kid* goes into the header, so that the server finds the
-    public key. Raises :class:`ConfigurationError` if *material* is not a private key for *algorithm*; *setting* is its
-    name in the message.
+    public key. *certificate* is PEM text: the header then has ``x5t#S256`` (RFC 7515 section 4.1.8), for servers that
+    know keys by their certificates. Raises :class:`ConfigurationError` if *material* is not a private key for
+    *algorithm*, or if *certificate* is for another key. *setting* is the name of the key in the message.
     """
 
     material: str | Mapping[str, Any] = field(repr=False)
     algorithm: str = "RS256"
     kid: str | None = None
+    certificate: str | None = field(default=None, repr=False)
     setting: str = field(default="private_key_jwt", repr=False, compare=False)
+    x5t: str | None = field(default=None, init=False)
     _key: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -78,6 +82,8 @@ class AssertionKey:
                 f"{self.setting}: not a private key for {self.algorithm}; PEM text or a private JWK is needed"
             )
         object.__setattr__(self, "_key", key)
+        if self.certificate is not None:
+            object.__setattr__(self, "x5t", _thumbprint_of(self.certificate, key))
 
     def sign(self, message: bytes) -> bytes:
         """Return the signature of *message*."""
@@ -108,6 +114,26 @@ def _fits(algorithm: str, key: object) -> bool:
         return MLDSAAlgorithm(algorithm).fits(key)
     kind, curve = _SIGNING[algorithm]
     return isinstance(key, kind) and (curve is None or isinstance(getattr(key, "curve", None), curve))
+
+
+def _thumbprint_of(certificate: str, key: Any) -> str:
+    """Return the thumbprint of *certificate*, PEM text. Raise :class:`ConfigurationError` if it is not for *key*."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
+    from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415 - few clients have a certificate
+
+    found = from_pem(certificate)
+    try:
+        public = None if found is None else load_pem_x509_certificate(certificate.encode()).public_key()
+    except ValueError:
+        public = None
+    if found is None or public is None:
+        raise ConfigurationError("certificate: must be one certificate as PEM text")
+    one, other = (
+        each.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for each in (public, key.public_key())
+    )
+    if one != other:
+        raise ConfigurationError("certificate: belongs to another key than private_key")
+    return found
 
 
 def basic(client_id: str, secret: str) -> Proof:
@@ -144,6 +170,8 @@ def assertion(
         header["typ"] = typ
     if key.kid is not None:
         header["kid"] = key.kid
+    if key.x5t is not None:
+        header["x5t#S256"] = key.x5t
     # RFC 7523 section 3: "For client authentication, the subject MUST be the "client_id" of the OAuth client."
     claims = {
         "iss": client_id,

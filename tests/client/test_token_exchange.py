@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import datetime as dt
+import hashlib
 import logging
 import pickle
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +18,13 @@ from typing import Any
 import anyio
 import anyio.from_thread
 import httpx
+import jwt
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from scopeguard import AccessToken, ConfigurationError, InboundToken
 from scopeguard.client import (
@@ -740,6 +750,74 @@ def test_entra_takes_the_callers_token_as_an_assertion(server, clock):
         ("client_secret", SECRET),
     )
     assert request.authorization is None
+
+
+def key_and_certificate() -> tuple[rsa.RSAPrivateKey, str, str]:
+    """Return an RSA key, the same as PEM text, and a certificate of it as PEM text."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "orders")])
+    begin = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin + dt.timedelta(days=365))
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+        .decode()
+    )
+    return key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(), certificate
+
+
+def test_entra_takes_an_assertion_in_the_form_that_microsoft_requires(server, clock):
+    """https://learn.microsoft.com/entra/identity-platform/certificate-credentials"""
+    key, pem, certificate = key_and_certificate()
+    exchange = TokenExchange.entra(
+        "contoso.example",
+        "orders",
+        private_key=pem,
+        certificate=certificate,
+        scopes=["api://stock/.default"],
+        transport=server,
+        clock=clock,
+    )
+    server.members = {"issued_token_type": ...}
+    assert exchange.for_token(inbound(ANN)).token().access_token == "sg-opaque-ann-1"
+    (request,) = server.seen
+    form = dict(request.form)
+    assertion = form.pop("client_assertion")
+    assert form == {
+        "grant_type": JWT_BEARER,
+        "assertion": ANN,
+        "requested_token_use": "on_behalf_of",
+        "scope": "api://stock/.default",
+        "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+    }
+    digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).digest()
+    thumbprint = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    assert jwt.get_unverified_header(assertion) == {"alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint}
+    endpoint = "https://login.microsoftonline.com/contoso.example/oauth2/v2.0/token"
+    timeless: Any = {"verify_exp": False, "verify_iat": False}
+    claims = jwt.decode(assertion, key.public_key(), algorithms=["PS256"], audience=endpoint, options=timeless)
+    now = int(clock.wall())
+    assert len(claims.pop("jti")) >= 20
+    assert claims == {"aud": endpoint, "iss": "orders", "sub": "orders", "iat": now, "exp": now + 60}
+
+
+def test_certificate_of_an_assertion_must_be_one_of_its_key():
+    _, pem, certificate = key_and_certificate()
+    _, other, _ = key_and_certificate()
+    given: dict[str, Any] = {"scopes": ["x"], "private_key": pem}
+    for wrong, message in (
+        ({}, "certificate: is missing; Entra finds the key"),
+        ({"certificate": pem}, "certificate: must be one certificate as PEM text"),
+        ({"certificate": certificate + certificate}, "certificate: must be one certificate as PEM text"),
+        ({"certificate": certificate.replace("MII", "AAA", 1)}, "certificate: must be one certificate as PEM text"),
+        ({"certificate": certificate, "private_key": other}, "certificate: belongs to another key than private_key"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            TokenExchange.entra("contoso", "orders", **{**given, **wrong})
+    with pytest.raises(ConfigurationError, match="certificate: has no effect without private_key"):
+        TokenExchange.entra("contoso", "orders", SECRET, scopes=["x"], certificate=certificate)
+    with pytest.raises(ConfigurationError, match="client_secret: is missing"):
+        TokenExchange.entra("contoso", "orders", scopes=["x"])
 
 
 @pytest.mark.parametrize(

@@ -334,7 +334,8 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
                 "ScopeClaim": "claim",
                 "Rule": "access",
                 "Protected": "token_url",
-                "ClientCredentials": "client_id client_secret key_algorithm key_id assertion_audience assertion_typ",
+                "ClientCredentials": "client_id client_secret key_algorithm key_id certificate assertion_audience "
+                "assertion_typ",
                 "FakeAuthority": "audience",
             },
         ),

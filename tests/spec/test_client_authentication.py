@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
+import hashlib
 import json
+import ssl
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -210,3 +216,38 @@ def test_a_key_of_another_type_or_curve_is_refused(
     material = pem(keys[other]) if form == "pem" else keys[other].private_jwk()
     with pytest.raises(ConfigurationError, match=f"not a private key for {algorithm}"):
         AssertionKey(material=material, algorithm=algorithm)
+
+
+# -- certificates
+
+
+def certificate_of(signer: SigningKey) -> str:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "api")])
+    begin = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    key: Any = signer.private_key
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin + dt.timedelta(days=365))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+@pytest.mark.parametrize("algorithm", ["PS256", "ES256"])
+def test_header_names_the_certificate_of_the_key(keys: Mapping[str, SigningKey], algorithm: str):
+    certificate = certificate_of(keys[algorithm])
+    key = AssertionKey(material=pem(keys[algorithm]), algorithm=algorithm, certificate=certificate)
+    header, _, _ = make_assertion(key)
+    digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).digest()
+    assert header["x5t#S256"] == base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    assert "kid" not in header
+    assert "CERTIFICATE" not in repr(key)
+
+
+def test_certificate_must_be_one_of_the_key(keys: Mapping[str, SigningKey]):
+    own, other = certificate_of(keys["ES256"]), certificate_of(keys["PS256"])
+    for wrong, message in (
+        ("", "must be one certificate as PEM text"),
+        (own + other, "must be one certificate as PEM text"),
+        (pem(keys["ES256"]), "must be one certificate as PEM text"),
+        (own.replace("MII", "AAA", 1), "must be one certificate as PEM text"),
+        (other, "belongs to another key than private_key"),
+    ):
+        with pytest.raises(ConfigurationError, match=f"certificate: {message}"):
+            AssertionKey(material=pem(keys["ES256"]), algorithm="ES256", certificate=wrong)
