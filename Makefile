@@ -140,8 +140,9 @@ docs-check: $(DEV) system peers ## look at every page of the site with axe-core 
 	@$(BIN)/python -m website.accessibility
 
 .PHONY: pictures
-pictures: $(DEV) system ## draw the diagrams of the documentation into docs/pictures (with npm and Chromium)
+pictures: $(DEV) system ## draw the pictures of the documentation into docs/pictures (with npm and Chromium)
 	@$(BIN)/python -m website.pictures
+	@$(BIN)/python -m website.debug_page
 
 # Needs the package prometheus of Debian, which no test needs. PICTURE= draws no picture.
 PICTURE ?= docs/pictures/dashboard.png

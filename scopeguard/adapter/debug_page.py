@@ -175,7 +175,10 @@ def _host_of(authority: str) -> str:
 
 
 def describe(event: DecisionEvent, now: float) -> dict[str, Any]:
-    """Return *event* at *now* in JSON types, without a token. Texts that others chose are escaped and cut."""
+    """Return *event* at *now* in JSON types, without a token. Texts that others chose are escaped and cut.
+
+    In ``cause`` and ``fix``, code is between backticks.
+    """
     decision = event.decision
     error = decision.error if isinstance(decision, Denied | Unavailable) else None
     facts: Mapping[str, str] = {} if error is None else error.detail
@@ -198,8 +201,8 @@ def describe(event: DecisionEvent, now: float) -> dict[str, Any]:
         "fingerprint": facts.get("token") if token is None else token.fingerprint,
         "facts": {name: printable(value, _MOST_CHARACTERS) for name, value in facts.items() if name != "token"},
         "answer": None if error is None else error.description,
-        "cause": "" if entry is None else entry.cause.replace("`", ""),
-        "fix": "" if entry is None else entry.fix.replace("`", ""),
+        "cause": "" if entry is None else entry.cause,
+        "fix": "" if entry is None else entry.fix,
     }
 
 

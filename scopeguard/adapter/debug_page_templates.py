@@ -198,15 +198,20 @@ _SCRIPT: Final = """
     }
     return found;
   };
+  const withCode = (name, text) => {
+    const element = make(name);
+    text.split("`").forEach((part, number) => element.append(number % 2 ? make("code", "", part) : part));
+    return element;
+  };
   const section = (title, content, className) => {
-    const block = make("section", className);
-    block.append(make("h3", "", title), content);
+    const block = make("section", className), heading = withCode("h3", title);
+    block.append(heading, content);
     return block;
   };
   const details = record => {
     const more = make("div", "more");
     if (record.fix) {
-      const text = make("p", "", `${record.fix} `), link = make("a", "", `About ${record.reason}`);
+      const text = withCode("p", `${record.fix} `), link = make("a", "", `About ${record.reason}`);
       link.href = `${base}/reasons#${record.reason}`;
       text.append(link);
       more.append(section(record.cause, text, "fix"));

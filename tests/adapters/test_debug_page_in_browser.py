@@ -87,6 +87,7 @@ def test_page_is_live_and_explains_a_refusal(open_page: Callable[..., Any], api:
     assert row.locator("dl", has_text="needed").text_content().startswith("neededread")
     assert "client sees403: The access token lacks a scope that this operation needs" in row.text_content()
     assert token not in page.content()
+    assert "`" not in row.text_content()
     row.locator(".fix a").click()
     article = page.locator("article:target")
     assert article.locator("h3 code").text_content() == "insufficient_scope"
