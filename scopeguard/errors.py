@@ -30,8 +30,9 @@ Longer than 400 lines because all exceptions and reason codes are here, so that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import ClassVar, Final
 
 
@@ -195,6 +196,23 @@ def printable(value: object, limit: int = 200) -> str:
     return text if len(text) <= limit else text[:limit] + "..."
 
 
+Later = Callable[[], Mapping[str, object]]
+"""A function that returns facts. It is called when they are read, because many refusals are never written to a log."""
+
+
+def _show(facts: Mapping[str, object]) -> dict[str, str]:
+    shown: dict[str, str] = {}
+    for name, value in facts.items():
+        if callable(value):
+            shown.update({later: printable(fact) for later, fact in value().items()})
+        else:
+            shown[name] = printable(value)
+    return shown
+
+
+_NO_HINTS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
 class AccessDenied(Exception):
     """The request is denied: the base class of all denials.
 
@@ -202,7 +220,10 @@ class AccessDenied(Exception):
     * ``status``: the HTTP status of the response.
     * ``error``: the OAuth error code (RFC 6750 section 3.1), or ``None`` if the challenge has none.
     * ``description``: the constant text for the client.
-    * ``detail``: facts for the operator's log, such as the expected issuer; escaped, and never a token.
+    * ``detail``: facts for the operator's log, such as the expected issuer; escaped and bounded, and never a token.
+    * ``hints``: texts for the log by reason, or by reason and a value in ``detail`` (``Issuer.hints``).
+
+    A fact of the constructor may be a function without arguments that returns further facts (:data:`Later`).
 
     An outage of the authorization server is an :class:`AuthorityUnavailable` instead.
     """
@@ -214,8 +235,26 @@ class AccessDenied(Exception):
         self.reason = reason
         # The scheme of the credentials, which decides the challenge that names the error (RFC 9449 section 7.2).
         self.is_dpop: bool = False
-        self.detail: dict[str, str] = {name: printable(value) for name, value in detail.items()}
+        self.hints: Mapping[str, str] = _NO_HINTS
+        self._facts: dict[str, object] = detail
         super().__init__(reason)
+
+    def note(self, **facts: object) -> None:
+        """Add *facts* to ``detail``, or replace them."""
+        self._facts.update(facts)
+
+    def take_facts(self, other: AccessDenied | AuthorityUnavailable) -> None:
+        """Add the facts of *other*, which has led to this error."""
+        self._facts.update(other._facts)
+
+    @property
+    def detail(self) -> dict[str, str]:
+        """Facts for the operator's log, by name. The dictionary is a new one at each call."""
+        shown = _show(self._facts)
+        if self.hints:
+            keys = (*(f"{self.reason.value}:{value}" for value in shown.values()), self.reason.value)
+            shown.update(next(({"hint": self.hints[key]} for key in keys if key in self.hints), {}))
+        return shown
 
     def __str__(self) -> str:
         facts = ", ".join(f"{name}={value}" for name, value in self.detail.items())
@@ -443,8 +482,21 @@ class AuthorityUnavailable(Exception):
         self.retry_after = retry_after
         self.sent: bool | None = None
         self.blame: Blame = Blame.AUTHORITY
-        self.detail: dict[str, str] = {name: printable(value) for name, value in detail.items()}
+        self._facts: dict[str, object] = detail
         super().__init__(reason, authority)
+
+    def note(self, **facts: object) -> None:
+        """Add *facts* to ``detail``, or replace them."""
+        self._facts.update(facts)
+
+    def take_facts(self, other: AccessDenied | AuthorityUnavailable) -> None:
+        """Add the facts of *other*, which has led to this error."""
+        self._facts.update(other._facts)
+
+    @property
+    def detail(self) -> dict[str, str]:
+        """Facts for the operator's log, by name. The dictionary is a new one at each call."""
+        return _show(self._facts)
 
     @classmethod
     def text_for(cls, reason: Reason) -> str:

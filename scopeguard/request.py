@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, final
 
+from scopeguard.errors import printable
+
 
 class Headers(Protocol):
     """The header fields of a request, as the server received them."""
@@ -150,3 +152,8 @@ class PolicyRequest:
 
 class _Unfrozen:
     __slots__ = tuple(field.name for field in fields(RequestView))
+
+
+def describe_request(request: RequestView | None) -> str:
+    """Return the beginning of a line in the log, ``"GET /path: "``, escaped and bounded; ``""`` without a request."""
+    return "" if request is None else f"{printable(request.method, 20)} {printable(request.path)}: "

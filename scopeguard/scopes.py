@@ -150,6 +150,8 @@ class Requirement:
                 has_scopes = is_granted
                 named = self.first if number == 0 else tuple(sorted(scopes))
                 chosen = _with_scopes(refusal, named, token, is_granted=is_granted)
+        if isinstance(chosen, InsufficientScope) and len(self.alternatives) > 1:
+            chosen.note(alternatives=lambda: {"alternatives": " or ".join(map(" ".join, self.terms))})
         return chosen
 
     @property
@@ -219,13 +221,10 @@ def _with_scopes(
         return refusal
     if refusal is not None and is_granted:
         return refusal
-    return InsufficientScope(
-        scopes,
-        client_id=token.client_id,
-        token=token.fingerprint,
-        scope_claim="absent" if token.granted_scopes is None else "present",
-        granted=" ".join(token.granted_scopes or ()),
-    )
+    missing = tuple(scope for scope in scopes if scope not in token.scopes)
+    facts = {"missing": " ".join(missing)} if missing != scopes else {}
+    granted = "no scope claim" if token.granted_scopes is None else " ".join(token.granted_scopes) or "none"
+    return InsufficientScope(scopes, granted=granted, **facts, client_id=token.client_id, token=token.fingerprint)
 
 
 def _to_requirement(item: Requirement | Condition | str, setting: str) -> Requirement:

@@ -136,6 +136,10 @@ class _Unfrozen:
 Listener = Callable[[DecisionEvent], None]
 
 
+def _write_nothing(*_: object) -> None:
+    """Stand in for the writer of a guard without a log of refusals."""
+
+
 class Reporter:
     """Writes refusals to the log and passes decisions to the listeners of one guard."""
 
@@ -145,18 +149,24 @@ class Reporter:
         # Failures of a listener are limited as well.
         limits = policy or RefusalLog()
         self._lines = LineBudget(limits.burst, limits.interval)
+        self._write: Callable[..., None] = _write_nothing
+        if policy is not None:
+            # Not at the top of the module, because the catalog of reasons is long. Not in a request either.
+            from scopeguard.core.refusal_line import write_refusal  # noqa: PLC0415
 
-    def log_refusal(self, error: AccessDenied | AuthorityUnavailable, route: str, now: float) -> None:
-        """Log the refusal of a request. The line begins with *route*; *now* is in monotonic seconds."""
+            self._write = write_refusal
+
+    def log_refusal(self, refusal: Denied | Unavailable, request: RequestView | None, now: float) -> None:
+        """Log *refusal*, the answer to *request*, unless too many lines have its reason.
+
+        *now* is in monotonic seconds.
+        """
         policy = self._policy
         if policy is None or not refusals.isEnabledFor(policy.number):
             return
-        left_out = self._lines.spend(error.reason, now)
-        if left_out is None:
-            return
-        verdict = "not judged" if isinstance(error, AuthorityUnavailable) else f"denied with {error.status}"
-        more = f" [and {left_out} more with this reason since the last such line]" if left_out else ""
-        refusals.log(policy.number, "%s: %s%s%s", verdict, route, error, more)
+        left_out = self._lines.spend(refusal.error.reason, now)
+        if left_out is not None:
+            self._write(policy.number, refusal.error, refusal.response, request, left_out)
 
     def report(
         self,

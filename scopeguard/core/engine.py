@@ -41,7 +41,6 @@ from scopeguard.errors import (
     MissingCredentials,
     PolicyDenied,
     Reason,
-    printable,
 )
 from scopeguard.flow.authenticate import authenticate, validate
 from scopeguard.flow.context import Context
@@ -54,7 +53,7 @@ from scopeguard.flow.policy import decide
 from scopeguard.flow.renewal import renew
 from scopeguard.flow.revocation import stable_part, sync
 from scopeguard.inbound import InboundToken, hand_over
-from scopeguard.request import RequestView
+from scopeguard.request import RequestView, describe_request
 from scopeguard.rules import Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import write_denial, write_outage
@@ -360,8 +359,8 @@ class Engine:
         if challenge_requirement is not None and isinstance(denial, InsufficientScope):
             # The challenge names what code inside the app requires as well.
             requirement = challenge_requirement() or requirement
-            facts = {name: value for name, value in denial.detail.items() if name != "needed"}
-            denial = InsufficientScope(requirement.challenge_scopes, **facts)
+            denial.scopes = requirement.challenge_scopes
+            denial.note(needed=" ".join(denial.scopes))
         denial.is_dpop = token.sender_constrained and thumbprint_of(token.claims) is not None
         return self.refuse(denial, requirement, request=request, observation=observation, token=token)
 
@@ -419,7 +418,7 @@ class Engine:
         request: RequestView,
         observation: Observation | None,
     ) -> Denied | Unavailable:
-        error.detail["token"] = token.fingerprint
+        error.note(token=token.fingerprint)
         return self.refuse(error, request=request, observation=observation, token=token)
 
     def admit_anonymous(
@@ -450,16 +449,15 @@ class Engine:
             hand_over(None)
         style = self.settings.style
         head = request is not None and request.method == "HEAD"
-        route = "" if request is None else f"{printable(request.method, 20)} {printable(request.path)}: "
-        self.reporter.log_refusal(error, route, self._monotonic())
         refusal: Denied | Unavailable
         if isinstance(error, AuthorityUnavailable):
             refusal = Unavailable(error, write_outage(error, style, head=head))
         else:
             scopes = () if requirement is None else requirement.challenge_scopes
             refusal = Denied(error, write_denial(error, style, scopes=scopes, head=head))
+        self.reporter.log_refusal(refusal, request, self._monotonic())
         if refusal.response.body_failure is not None:
-            log.error("%sa problem document was sent: %s", route, refusal.response.body_failure)
+            log.error("%sa problem document was sent: %s", describe_request(request), refusal.response.body_failure)
         if self.listens:
             self.reporter.report(refusal, request, self._monotonic(), observation=observation, token=token)
         return refusal
@@ -531,7 +529,7 @@ class Engine:
 
     def _refuse_or_log_cleartext(self) -> None:
         if self.settings.require_https:
-            raise InvalidRequest(Reason.HTTPS_REQUIRED)
+            raise InvalidRequest(Reason.HTTPS_REQUIRED, scheme="http")
         if self._watches_cleartext:
             self._watches_cleartext = False
             log.warning("a token was sent in cleartext http; put TLS in front, and set require_https")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from hashlib import sha256
 from math import inf
 
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.introspection import Validation
+from scopeguard.config.issuer import Issuer
 from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.errors import AuthorityUnavailable, InvalidProof, InvalidToken
 from scopeguard.flow.context import Context
@@ -69,7 +70,7 @@ def authenticate(
             issuer_mode = issuers.dpop_mode(access.issuer, context.clock.monotonic())
             yield from check_possession(access, credential, request, issuer_mode, dpop, possession, context.clock)
     except (InvalidToken, InvalidProof, AuthorityUnavailable) as error:
-        error.detail["token"] = fingerprint(credential.token)
+        error.note(token=fingerprint(credential.token))
         if not isinstance(error, AuthorityUnavailable):
             error.is_dpop = credential.is_dpop
         raise
@@ -85,23 +86,23 @@ def validate(credential: Credential, context: Context, observation: Observation 
     the authorization server. Revoked tokens are denied.
     """
     issuers, clock, token_cache = context.issuers, context.clock, context.token_cache
-    hints: Mapping[str, str] = issuers.hints
+    trusted: Issuer | None = None  # the issuer that the token names, once it is found
     # find_credential() already rejected everything outside ASCII.
     digest = sha256(credential.token.encode("ascii")).digest()
     try:
         if token_cache is not None:
             cached = token_cache.find(digest, clock.wall())
             if cached is not None:
-                hints = cached.record.issuer.hints
+                trusted = cached.record.issuer
                 if observation is not None:
                     observation.note(cached.record.issuer.url, TokenCheck.CACHED)
                 if (yield from may_reuse(cached, digest, credential, context, token_cache)):
                     return cached.access
-                hints = issuers.hints
+                trusted = None
         record, token = parse(credential, issuers, digest[:6].hex())
         if record is None:
             record = yield from find_issuer(token, credential, context)
-        hints = record.issuer.hints
+        trusted = record.issuer
         if observation is not None:
             observation.note(record.issuer.url, TokenCheck.VERIFIED)
         if token is None or record.issuer.validate is _INTROSPECTION:
@@ -121,7 +122,9 @@ def validate(credential: Credential, context: Context, observation: Observation 
         if issuers.shared or issuers.revocations.changes:
             yield from check_not_revoked(access, credential, context)
     except InvalidToken as error:
-        jwt.add_hint(error, hints)
+        error.hints = issuers.hints if trusted is None else trusted.hints
+        if trusted is not None:
+            error.note(issuer=trusted.url)
         raise
     if issuers.resolved is not None:
         issuers.resolved.accept(record)

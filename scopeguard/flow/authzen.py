@@ -75,7 +75,7 @@ def evaluate(point: DecisionPoint, token: AccessToken, request: PolicyRequest, c
 def as_policy_unavailable(error: AuthorityUnavailable, settings: AuthZen) -> PolicyUnavailable:
     """Return *error*, the failure of an exchange or of a lane, as the failure to get a decision."""
     unavailable = PolicyUnavailable(settings.url, cause=error.reason, retry_after=error.retry_after)
-    unavailable.detail.update(error.detail)
+    unavailable.take_facts(error)
     return unavailable
 
 

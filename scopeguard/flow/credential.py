@@ -91,5 +91,12 @@ def find_credential(
     if len(found) > 1:
         raise InvalidRequest(Reason.SEVERAL_METHODS, methods=" ".join(credential.source for credential in found))
     if not found or (dpop is DPoPMode.REQUIRED and not found[0].is_dpop):
-        raise absent or MissingCredentials(Reason.NO_CREDENTIALS)
+        raise absent or _nothing_found(request, sources)
     return found[0]
+
+
+def _nothing_found(request: RequestView, sources: TokenSources) -> MissingCredentials:
+    """Return the error for a request without a token. It says if there is one in a place that is not read."""
+    if not sources.in_query and b"access_token=" in request.query:
+        return MissingCredentials(Reason.NO_CREDENTIALS, ignored="the token in the query (token_sources)")
+    return MissingCredentials(Reason.NO_CREDENTIALS)

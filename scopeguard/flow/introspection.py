@@ -53,7 +53,7 @@ def introspect(credential: Credential, record: IssuerRecord, context: Context) -
     except AuthorityUnavailable:
         pass  # check_not_revoked() decides about it once the token is known to be valid
     if revocations.names(record.issuer.url, stable_part(credential)):
-        raise InvalidToken(Reason.TOKEN_REVOKED)
+        raise InvalidToken(Reason.TOKEN_REVOKED, by="its text")
     settings = state.settings
     key = introspection.digest(credential.token, state.context)
     began = clock.monotonic()
@@ -97,7 +97,7 @@ def introspect(credential: Credential, record: IssuerRecord, context: Context) -
             raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, record.issuer.url, retry_after=pause or None)
     if known.members is None:
         state.accepted.discard(key)
-        raise InvalidToken(Reason.TOKEN_NOT_ACTIVE)
+        raise InvalidToken(Reason.TOKEN_NOT_ACTIVE, answered_by=record.issuer.url)
     described = introspection.as_claims(known.members, fingerprint(credential.token))
     introspection.check_answer(described, record.issuer, clock.wall(), audience_required=settings.require_audience)
     access = jwt.accept(described, record.issuer, record.vocabulary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
@@ -67,7 +68,8 @@ def find_issuer(token: Unverified | None, credential: Credential, context: Conte
     name = "" if token is None else jwt.unverified_issuer(token)
     record = None if credential.header is not None else (yield from resolve_issuer(name, context))
     if record is None:
-        raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=name, **context.issuers.nearest(name, credential.header))
+        nearest = partial(context.issuers.nearest, name, credential.header)
+        raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=name, nearest=nearest)
     return record
 
 

@@ -80,7 +80,7 @@ def verify_by_set(token: Unverified, record: IssuerRecord, clock: Clock) -> Flow
     if record.by_id is not None:
         key = _signer(token, ((yield from key_by_id(kid, record, record.by_id, clock)),), record)
         if key is None:
-            raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid)
+            raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid, alg=algorithm, url=record.issuer.key_url_template)
         return key
     begun, generation = ring.begun, ring.generation
     tried = ring.fresh(kid, algorithm, clock.monotonic())
@@ -103,7 +103,7 @@ def verify_by_set(token: Unverified, record: IssuerRecord, clock: Clock) -> Flow
     key = _signer(token, _untried_keys(token, tried, record, clock), record)
     if key is not None:
         return key
-    raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid)
+    raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid, alg=algorithm, key_set=record.describe_keys)
 
 
 def unnamed_signer(
@@ -130,7 +130,8 @@ def unnamed_signer(
             continue
         elif beyond.undecided:
             raise unknown_key_error(record, beyond)
-        raise InvalidToken(Reason.BAD_SIGNATURE, kid=token.header.get("kid"))
+        named = {"kid": token.header["kid"]} if "kid" in token.header else {}
+        raise InvalidToken(Reason.BAD_SIGNATURE, **named, alg=algorithm, key_set=record.describe_keys)
 
 
 def _untried_keys(
@@ -186,7 +187,7 @@ def signing_keys(kid: str | None, algorithm: str, record: IssuerRecord, clock: C
                     continue
                 elif absent.undecided:
                     raise unknown_key_error(record, absent)
-                raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid, alg=algorithm)
+                raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid, alg=algorithm, key_set=record.describe_keys)
 
 
 def warm(record: IssuerRecord, clock: Clock) -> Flow[None]:
@@ -266,7 +267,7 @@ def key_by_id(kid: object, record: IssuerRecord, keys: KeysById, clock: Clock) -
     template = record.issuer.key_url_template or ""
     found = key_url(template, kid)
     if found is None:
-        raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid)
+        raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid, expected="a UUID", url=template)
     name, _ = found
     sought = keys.ask(name, clock.monotonic())
     wanted = sought.fetch
@@ -299,7 +300,7 @@ def key_by_id(kid: object, record: IssuerRecord, keys: KeysById, clock: Clock) -
     if sought.key is not None:
         return sought.key
     if sought.absent:
-        raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid)
+        raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid, url=template.removesuffix("{kid}") + name)
     raise AuthorityUnavailable(
         Reason.AUTHORITY_BACKING_OFF,
         record.issuer.url,

@@ -85,17 +85,18 @@ def check_possession(
     if bound_certificate is not None and bound_certificate != find_certificate(request, possession.certificates):
         # RFC 8705 §3: "the protected resource MUST reject the resource access attempt with an HTTP 401 status code and
         # the "invalid_token" error code."
-        raise InvalidToken(Reason.WRONG_CERTIFICATE)
+        found = find_certificate(request, possession.certificates) or "none"
+        raise InvalidToken(Reason.WRONG_CERTIFICATE, bound_to=bound_certificate, found=found)
     if bound_certificate is not None and request.certificate is None and request.proofs is not None:
         request.proofs.vary = None if possession.certificates is None else possession.certificates.header
     if not credential.is_dpop:
         # RFC 9449 §7.2: a resource server "MUST reject a DPoP-bound access token received as a bearer token".
         if jkt is not None:
-            raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN)
+            raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN, cnf="jkt", scheme="Bearer", expected="DPoP")
         if bound_certificate is None and DPoPMode.REQUIRED in (
             (rule_mode,) if rule_mode is not None else (record_mode, possession.policy.mode)
         ):
-            raise InvalidToken(Reason.SENDER_CONSTRAINT_MISSING)
+            raise InvalidToken(Reason.SENDER_CONSTRAINT_MISSING, cnf="absent", setting='dpop="required"')
         return
     policy, now = possession.policy, clock.wall()
     proof = check_proof(

@@ -33,7 +33,7 @@ def renew(
     try:
         access = yield from validate(renewed, context)
     except (InvalidToken, AuthorityUnavailable) as error:
-        error.detail["token"] = fingerprint(text)
+        error.note(token=fingerprint(text))
         raise
     if holder_of(access) != holder_of(held) or (access.subject is None and access.client_id is None):
         raise Forbidden(Reason.RENEWAL_MISMATCH, token=fingerprint(text))

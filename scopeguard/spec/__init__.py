@@ -21,6 +21,7 @@ No function here does I/O, reads a clock, logs or keeps state. Time, keys and re
 ``introspection``          write introspection requests and check answers: RFC 7662
 ``tokeninfo``              read answers of the tokeninfo endpoints of Google and GitLab
 ``client_authentication``  authenticate to the authorization server: RFC 6749, RFC 7523, RFC 8705
+``found``                  describe what was found in a token, for log lines
 ``http_caching``           read how long a response may be cached: RFC 9111
 ``status_list``            parse Token Status Lists
 ``security_event``         check Security Event Tokens: RFC 8417

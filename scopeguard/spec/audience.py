@@ -8,10 +8,12 @@ from typing import Final
 
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken, Reason
+from scopeguard.spec.found import malformed_claim
 from scopeguard.tokens import Unverified
 
 # The scheme and the host of an https or http URL, without user information.
 _ORIGIN: Final = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://[A-Za-z0-9.:\[\]-]+(?=[/?#]|\Z)")
+_AUDIENCES: Final = "a non-empty string or an array of them"
 
 
 def audience_of(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
@@ -31,10 +33,10 @@ def audience_of(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
             found += (value,)
             continue
         if not isinstance(value, list) or not value:
-            raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
+            raise malformed_claim(name, value, _AUDIENCES)
         for item in value:
             if not isinstance(item, str) or not item:
-                raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
+                raise malformed_claim(name, item, _AUDIENCES)
         found += tuple(value)
     return found
 

@@ -36,6 +36,9 @@ _SECOND_BEARER: Final = re.compile(rb",[ \t]*(?:bearer|dpop)(?:[ \t]|\Z)", re.IG
 _NAME: Final = b"".join(rb"(?:%c|(?i:%%%02x))" % (character, character) for character in b"access_token")
 _ACCESS_TOKEN: Final = re.compile(rb"(?<![^&])%s(?:=([^&]*))?(?![^&])" % _NAME)
 _BODY_METHODS: Final = frozenset(("POST", "PUT", "PATCH"))
+_OTHER_SCHEMES: Final = frozenset(
+    (b"apikey", b"basic", b"digest", b"dpop", b"hawk", b"hoba", b"jwt", b"mac", b"negotiate", b"ntlm", b"token")
+)
 
 
 def is_token(value: object) -> bool:
@@ -63,8 +66,11 @@ def token_from_authorization(values: Sequence[bytes], max_bytes: int, form: re.P
     # The scheme is compared as a whole: "BearerX" is another one.
     if value[:6].lower() != b"bearer" or (len(value) > 6 and value[6] in _TCHAR):
         if _SECOND_BEARER.search(value):
-            raise InvalidRequest(Reason.REPEATED_AUTHORIZATION)
-        raise MissingCredentials(Reason.UNSUPPORTED_SCHEME)
+            raise InvalidRequest(Reason.REPEATED_AUTHORIZATION, found="two credentials in one line")
+        # Other words may be a token without a scheme.
+        scheme = value.partition(b" ")[0].lower()
+        known = {"scheme": scheme.decode("ascii")} if scheme in _OTHER_SCHEMES else {}
+        raise MissingCredentials(Reason.UNSUPPORTED_SCHEME, **known)
     token = value[6:].lstrip(b" ")
     if not token:
         raise InvalidRequest(Reason.EMPTY_CREDENTIALS, source="header")

@@ -89,8 +89,9 @@ def verify_proof(proof: str, *, policy: DPoP, method: str, uri: str, token: str 
         algorithm, _ = _read_header(header_text, algorithms)
         claims = parse_object(payload)
     except InvalidToken as error:
-        detail = {name: value for name, value in error.detail.items() if name != "token"}
-        raise InvalidProof(Reason.PROOF_MALFORMED, cause=error.reason.value, **detail) from None
+        malformed = InvalidProof(Reason.PROOF_MALFORMED, cause=error.reason.value)
+        malformed.take_facts(error)
+        raise malformed from None
     except MalformedJSON as error:
         raise InvalidProof(Reason.PROOF_MALFORMED, problem=f"claims: {error}") from None
     identifier = _check_claims(claims, policy=policy, method=method, uri=uri, token=token, now=now)
@@ -157,7 +158,7 @@ def _check_claims(
     # Item 11: "the creation time of the JWT, as determined by either the iat claim or a server managed timestamp via
     # the nonce claim, is within an acceptable window"
     if not policy.trust_nonce_time and not -policy.max_skew <= now - issued_at <= policy.max_age:
-        raise InvalidProof(Reason.PROOF_EXPIRED, age=f"{now - issued_at:.0f}")
+        raise InvalidProof(Reason.PROOF_EXPIRED, age=f"{now - issued_at:.0f} s", limit=f"{policy.max_age:.0f} s")
     if "exp" in claims and now >= _time(claims, "exp") + policy.max_skew:
         raise InvalidProof(Reason.PROOF_EXPIRED, claim="exp")
     if "nbf" in claims and now + policy.max_skew < _time(claims, "nbf"):

@@ -89,7 +89,7 @@ def split_compact(token: str, *, padded: bool = False) -> tuple[bytes, bytes, by
     segments = octets.translate(_TO_BASE64).split(b".")
     if len(segments) != 3:
         if len(segments) == 5 and octets.translate(None, _ALPHABET) == b"....":
-            raise InvalidToken(Reason.ENCRYPTED_TOKEN, problem="a JWE; encrypted tokens are not supported")
+            raise InvalidToken(Reason.ENCRYPTED_TOKEN)
         raise InvalidToken(Reason.MALFORMED_TOKEN, problem="not three segments of base64url")
     header, payload, signature = segments
     if not signature:
@@ -141,14 +141,14 @@ def check_header(header: Mapping[str, Any], *, algorithms: Collection[str]) -> t
     # recipient, then the JWS is invalid." No extension is supported, so every list is refused, a malformed one
     # included.
     if "crit" in header:
-        raise InvalidToken(Reason.CRITICAL_HEADER, problem="no critical extension is supported")
+        raise InvalidToken(Reason.CRITICAL_HEADER, crit=header["crit"])
     # RFC 7797 section 7: "For interoperability reasons, JSON Web Tokens [JWT] MUST NOT use "b64" with a "false" value."
     # Every value is refused: true is the default and has no use in a JWT.
     if "b64" in header:
-        raise InvalidToken(Reason.UNENCODED_PAYLOAD, problem="a JWT never uses the b64 header")
+        raise InvalidToken(Reason.UNENCODED_PAYLOAD, b64=header["b64"])
     # Only JWE defines "zip" (RFC 7516 section 4.1.3). The payload of a JWS is never decompressed.
     if "zip" in header:
-        raise InvalidToken(Reason.HEADER_REFUSED, header="zip")
+        raise InvalidToken(Reason.HEADER_REFUSED, parameter="zip", expected="absent")
     _check_content_type(header.get("cty", ""))
     key_id = header.get("kid")
     if key_id is None and "kid" not in header:

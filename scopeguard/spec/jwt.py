@@ -9,6 +9,7 @@ can only refuse, so it is safe before the signature is verified, and a bad token
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from scopeguard.config.machines import is_machine
 from scopeguard.errors import InvalidToken, Reason
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec.audience import audience_of, check_audience
+from scopeguard.spec.found import describe, describe_times, malformed_claim, unexpected_claim
 from scopeguard.spec.jws import check_header, parse_header, split_compact
 from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.sender_constraint import check_confirmation
@@ -73,7 +75,7 @@ def peek(
         if name in header:
             value = header[name]
             if claims.setdefault(name, value) != value:
-                raise InvalidToken(Reason.REPLICATED_CLAIM, claim=name)
+                raise InvalidToken(Reason.REPLICATED_CLAIM, claim=name, header=value, payload=claims[name])
     return Unverified(
         header=header,
         claims=claims,
@@ -92,7 +94,9 @@ def unverified_issuer(token: Unverified) -> str:
     """
     issuer = token.claims.get("iss")
     if not isinstance(issuer, str):
-        raise InvalidToken(Reason.MISSING_CLAIM if issuer is None else Reason.MALFORMED_CLAIM, claim="iss")
+        if issuer is None:
+            raise InvalidToken(Reason.MISSING_CLAIM, claim="iss")
+        raise malformed_claim("iss", issuer, "a string")
     return issuer
 
 
@@ -146,18 +150,6 @@ def may_sign(key_issuer: str | None, token: Unverified, issuer: Issuer) -> bool:
     return expected in (token.claims.get("iss"), issuer.url)
 
 
-def add_hint(error: InvalidToken, hints: Mapping[str, str]) -> None:
-    """Add the hint for *error*, if *hints* has one, to its detail for the operator's log.
-
-    The keys of *hints* are ``reason`` or ``reason:value``, where the value is one of the error's details.
-    """
-    if hints:
-        keys = (*(f"{error.reason.value}:{value}" for value in error.detail.values()), error.reason.value)
-        hint = next((hints[key] for key in keys if key in hints), None)
-        if hint is not None:
-            error.detail["hint"] = hint
-
-
 def accept(
     token: Unverified, issuer: Issuer, vocabulary: ScopeVocabulary, checked: CheckResult | None = None
 ) -> AccessToken:
@@ -199,13 +191,14 @@ def check_type(header: Mapping[str, Any], issuer: Issuer) -> bool:
     """Check the ``typ`` of *header*, and return whether it is ``at+jwt``, so that the rules of RFC 9068 apply."""
     typ = header.get("typ")
     if "typ" in header and not isinstance(typ, str):
-        raise InvalidToken(Reason.TYPE_REFUSED)
+        raise InvalidToken(Reason.TYPE_REFUSED, typ=describe(typ), expected="a string")
     kind = None if typ is None else media_type(typ)
     # RFC 9068 section 4: "The resource server MUST verify that the "typ" header value is "at+jwt" or
     # "application/at+jwt" and reject tokens carrying any other value." Many servers send "JWT" or no type; the policy
     # says which are accepted, and check_is_access_token() then decides by the claims.
     if kind not in issuer.types:
-        raise InvalidToken(Reason.TYPE_REFUSED, typ=kind)
+        accepted = " ".join(sorted(each or "none" for each in issuer.types))
+        raise InvalidToken(Reason.TYPE_REFUSED, typ=kind or "none", accepted=accepted)
     # Types such as "txntoken+jwt" exist so that no recipient takes one kind of token for another (RFC 8725 section
     # 3.11). A list of accepted types does not change what such a token is for.
     if typ is not None and is_other_kind(typ) and typ not in issuer.expected_headers.get("typ", ()):
@@ -226,7 +219,7 @@ def check_issuer(claims: Mapping[str, Any], issuer: Issuer) -> None:
         raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=iss)
     for claim, value in companions.items():
         if claims.get(claim) != value:
-            raise InvalidToken(Reason.UNEXPECTED_CLAIM, claim=claim)
+            raise unexpected_claim(claim, claims, (value,))
 
 
 def check_header_members(token: Unverified, issuer: Issuer) -> None:
@@ -235,10 +228,13 @@ def check_header_members(token: Unverified, issuer: Issuer) -> None:
     for name, values in issuer.expected_headers.items():
         given = header.get(name)
         if not isinstance(given, str) or given not in values:
-            raise InvalidToken(Reason.HEADER_REFUSED, parameter=name)
+            found = describe(given) if name in header else "absent"
+            raise InvalidToken(
+                Reason.HEADER_REFUSED, parameter=name, found=found, expected=" or ".join(map(str, values))
+            )
     for name in issuer.forbidden_headers:
         if name in header:
-            raise InvalidToken(Reason.HEADER_REFUSED, parameter=name)
+            raise InvalidToken(Reason.HEADER_REFUSED, parameter=name, expected="absent")
 
 
 def check_members(token: Unverified, issuer: Issuer) -> None:
@@ -248,17 +244,18 @@ def check_members(token: Unverified, issuer: Issuer) -> None:
         given = claims.get(name)
         # Check the type first, because 1 == True.
         if not isinstance(given, str | bool) or given not in values:
-            raise InvalidToken(Reason.UNEXPECTED_CLAIM, claim=name)
+            raise unexpected_claim(name, claims, values)
     for name, prefixes in issuer.claim_prefixes.items():
         given = claims.get(name)
         if not isinstance(given, str) or not given.startswith(tuple(prefixes)):
-            raise InvalidToken(Reason.UNEXPECTED_CLAIM, claim=name)
+            raise unexpected_claim(name, claims, [f"{prefix}..." for prefix in prefixes])
     for name in issuer.forbidden_claims:
         if name in claims:
             raise InvalidToken(Reason.FORBIDDEN_CLAIM, claim=name)
     for name in _REPLICATED_CLAIMS:  # RFC 7519 section 5.3, see peek()
         if name in header and header[name] != claims.get(name):
-            raise InvalidToken(Reason.REPLICATED_CLAIM, claim=name)
+            payload = describe(claims[name]) if name in claims else "absent"
+            raise InvalidToken(Reason.REPLICATED_CLAIM, claim=name, header=describe(header[name]), payload=payload)
 
 
 def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
@@ -271,7 +268,7 @@ def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
     value: float = claims[name]
     # isinstance() would accept a bool, which is an int.
     if (type(value) is not int and type(value) is not float) or not -_LAST_SECOND <= value <= _LAST_SECOND:
-        raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
+        raise malformed_claim(name, value, "a number of seconds since 1970")
     return value
 
 
@@ -290,20 +287,25 @@ def check_times(claims: Mapping[str, Any], issuer: Issuer, now: float, *, expiry
     # JWT MUST NOT be accepted for processing." "Implementers MAY provide for some small leeway, usually no more than a
     # few minutes, to account for clock skew."
     if now >= expires + issuer.leeway:
-        raise InvalidToken(Reason.TOKEN_EXPIRED, exp=expires, now=now)
+        raise InvalidToken(Reason.TOKEN_EXPIRED, times=partial(describe_times, "exp", expires, now, issuer.leeway))
     # RFC 7519 section 4.1.5: "The "nbf" (not before) claim identifies the time before which the JWT MUST NOT be
     # accepted for processing."
     if begins is not None and now < begins - issuer.leeway:
-        raise InvalidToken(Reason.TOKEN_NOT_YET_VALID, nbf=begins, now=now)
+        raise InvalidToken(Reason.TOKEN_NOT_YET_VALID, times=partial(describe_times, "nbf", begins, now, issuer.leeway))
     # RFC 7519 section 4.1.6 sets no such rule for "iat". A token from the future shows a wrong clock or a forged date.
     if issued is not None and now < issued - issuer.leeway:
-        raise InvalidToken(Reason.TOKEN_ISSUED_IN_FUTURE, iat=issued, now=now)
+        times = partial(describe_times, "iat", issued, now, issuer.leeway)
+        raise InvalidToken(Reason.TOKEN_ISSUED_IN_FUTURE, times=times)
     for name in issuer.past_claims:
         date = _seconds(claims, name)
         if date is not None and now < date - issuer.leeway:
-            raise InvalidToken(Reason.TOKEN_ISSUED_IN_FUTURE, claim=name, now=now)
-    if issuer.max_lifetime is not None and expires - (now if issued is None else issued) > issuer.max_lifetime:
-        raise InvalidToken(Reason.TOKEN_LIFETIME_TOO_LONG, limit=issuer.max_lifetime)
+            times = partial(describe_times, name, date, now, issuer.leeway)
+            raise InvalidToken(Reason.TOKEN_ISSUED_IN_FUTURE, times=times)
+    lifetime = expires - (now if issued is None else issued)
+    if issuer.max_lifetime is not None and lifetime > issuer.max_lifetime:
+        raise InvalidToken(
+            Reason.TOKEN_LIFETIME_TOO_LONG, lifetime=f"{lifetime:.0f} s", limit=f"{issuer.max_lifetime:.0f} s"
+        )
 
 
 def check_presence(claims: Mapping[str, Any], issuer: Issuer, *, rfc9068: bool = False) -> None:
@@ -318,13 +320,14 @@ def check_presence(claims: Mapping[str, Any], issuer: Issuer, *, rfc9068: bool =
     for name in required:
         # If the policy reads the audience from other claims, check_audience() has already required one of them.
         if claims.get(name, "") == "" and not (name == "aud" and issuer.audience_claims != ("aud",)):
-            raise InvalidToken(Reason.MISSING_CLAIM, claim=name)
+            required_by = "required_claims" if issuer.required_claims is not None else "typ at+jwt"
+            raise InvalidToken(Reason.MISSING_CLAIM, claim=name, required_by=required_by)
     for name in _STRING_CLAIMS:
         if not isinstance(claims.get(name, ""), str):
-            raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
+            raise malformed_claim(name, claims[name], "a string")
     # RFC 8693 section 4.1 defines the value of "act" as a JSON object that identifies the actor.
     if "act" in claims and not isinstance(claims["act"], dict):
-        raise InvalidToken(Reason.MALFORMED_CLAIM, claim="act")
+        raise malformed_claim("act", claims["act"], "an object")
     if issuer.any_claims and not any(name in claims for name in issuer.any_claims):
         raise InvalidToken(Reason.MISSING_CLAIM, claim=" or ".join(issuer.any_claims))
 

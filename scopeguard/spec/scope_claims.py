@@ -7,6 +7,7 @@ from typing import Any, TypeGuard
 
 from scopeguard.config.issuer import Issuer, ScopeClaim, ScopeForm
 from scopeguard.errors import InvalidToken, Reason
+from scopeguard.spec.found import describe
 
 # Module names, because looking up a member of an enum takes as long as all the rest of reading a claim.
 _COMMA, _LIST, _SPACE_OR_LIST = ScopeForm.COMMA, ScopeForm.LIST, ScopeForm.SPACE_OR_LIST
@@ -42,7 +43,7 @@ def _scope_values(value: object, source: ScopeClaim) -> list[str]:
             return [scope for scope in scopes if scope] if "" in scopes else scopes
     elif (form is _LIST or form is _SPACE_OR_LIST) and _is_list_of_strings(value):
         return [scope for scope in value if scope]
-    raise InvalidToken(Reason.MALFORMED_SCOPE, claim=source.claim, form=form.value)
+    raise InvalidToken(Reason.MALFORMED_SCOPE, claim=source.claim, found=describe(value), expected=form.value)
 
 
 def _is_list_of_strings(value: object) -> TypeGuard[list[str]]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from scopeguard.config.checks import media_type
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken, Reason
+from scopeguard.spec.found import malformed_claim
 from scopeguard.spec.jws import check_header
 from scopeguard.tokens import Unverified, freeze_json
 
@@ -191,7 +192,7 @@ def _check_date(members: Mapping[str, Any], name: str, latest: float) -> float:
     """
     value = members.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
+        raise malformed_claim(name, value, "a number of seconds since 1970")
     if value > latest:
         raise InvalidToken(Reason.TOKEN_ISSUED_IN_FUTURE, claim=name, value=value)
     return float(value)

@@ -29,7 +29,7 @@ def check_confirmation(claims: Mapping[str, Any], issuer: Issuer) -> None:
     """
     if "cnf" not in claims:
         if issuer.require_sender_constraint:
-            raise InvalidToken(Reason.SENDER_CONSTRAINT_MISSING)
+            raise InvalidToken(Reason.SENDER_CONSTRAINT_MISSING, cnf="absent", setting="require_sender_constraint")
         return
     confirmation = claims["cnf"]
     enforced = {name for name, checks in (("jkt", accepts_proofs(issuer)), ("x5t#S256", issuer.mutual_tls)) if checks}
@@ -39,7 +39,9 @@ def check_confirmation(claims: Mapping[str, Any], issuer: Issuer) -> None:
         or not confirmation.keys() <= enforced
         or not all(map(_is_thumbprint, confirmation.values()))
     ):
-        raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN)
+        found = " ".join(map(str, confirmation)) if isinstance(confirmation, Mapping) else "not an object"
+        checked = " ".join(sorted(enforced)) or "none"
+        raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN, cnf=found, checked=checked)
 
 
 def accepts_proofs(issuer: Issuer) -> bool:

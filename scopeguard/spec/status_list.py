@@ -15,6 +15,7 @@ from scopeguard.config.checks import check_url, media_type, origin_of
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import ConfigurationError, InvalidToken, Reason
 from scopeguard.spec import jwt
+from scopeguard.spec.found import malformed_claim
 from scopeguard.spec.http_caching import content_type
 from scopeguard.spec.jws import check_header, decode_base64url
 from scopeguard.tokens import Unverified
@@ -92,7 +93,7 @@ def find_reference(
         return None
     status = claims["status"]
     if not isinstance(status, Mapping):
-        raise InvalidToken(Reason.MALFORMED_CLAIM, claim="status")
+        raise malformed_claim("status", status, "an object")
     if "status_list" not in status:
         raise InvalidToken(Reason.UNEXPECTED_CLAIM, claim="status", problem="it has no status_list")
     place = status["status_list"]
@@ -109,7 +110,7 @@ def find_reference(
         raise InvalidToken(Reason.MALFORMED_CLAIM, claim="status", problem="uri is not an https URL") from None
     if origin_of(uri) not in origins:
         raise InvalidToken(
-            Reason.UNEXPECTED_CLAIM, claim="status", origin=origin_of(uri), expected=" ".join(sorted(origins))
+            Reason.UNEXPECTED_CLAIM, claim="status", found=origin_of(uri), expected=" or ".join(sorted(origins))
         )
     return Reference(uri, index)
 

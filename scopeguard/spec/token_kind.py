@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken, Reason
+from scopeguard.spec.found import describe
 from scopeguard.spec.sender_constraint import accepts_proofs
 
 # Members that name the kind of a token: token_type in RFC 7662 section 2.2; token_use of Cognito, Hydra and Dex; typ of
@@ -107,7 +108,7 @@ def check_is_access_token(
         marked = marked or bool(named)
         if "cnf" not in claims and any(_is_bound(claims[name]) for name in named):
             # The token type demands a proof, but there is no "cnf" that names the key.
-            raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN)
+            raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN, claim=" ".join(named), cnf="absent")
         # Security event tokens have "events" (RFC 8417 section 2.2).
         if "events" in claims:
             raise _not_an_access_token("events")
@@ -116,7 +117,7 @@ def check_is_access_token(
             _check_id_token_claims(claims, named)
     if marked or accepts_ids or _has_authorization_claim(claims, issuer):
         return
-    raise _not_an_access_token("client, scope or role")
+    raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, absent="client, scope and role claims, and a typ of at+jwt")
 
 
 def kind_claims(members: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def _names_access_token(value: object, name: str, issuer: Issuer) -> bool:
     values = value if isinstance(value, list) else [value]
     expected = name in issuer.expected_claims  # jwt.check_members() has compared the value
     if not expected and (not values or not all(isinstance(each, str) for each in values)):
-        raise _not_an_access_token(name)
+        raise _not_an_access_token(name, value)
     # A list, not a generator: every value is checked, even after one that says "access token".
     named = [_text_names_access_token(each, name, issuer) for each in values if isinstance(each, str)]
     return bool(named) and all(named)
@@ -142,7 +143,7 @@ def _text_names_access_token(value: str, name: str, issuer: Issuer) -> bool:
     word = _normalize(value)
     if word in _BOUND:
         if not accepts_proofs(issuer):
-            raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN, claim=name)
+            raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN, claim=name, found=value)
         return True
     known = value in _ACCESS_USES if name == "token_use" else word in _ACCESS
     if known or name in issuer.expected_claims:
@@ -150,7 +151,7 @@ def _text_names_access_token(value: str, name: str, issuer: Issuer) -> bool:
     accepted = word in _ID and issuer.accept_id_tokens_dangerously
     is_other = word in (_OTHER_TYPES if name == "typ" else _OTHER)
     if (word in _ID or is_other or name in _CLOSED_MEMBERS) and not accepted:
-        raise _not_an_access_token(name)
+        raise _not_an_access_token(name, value)
     return False
 
 
@@ -198,5 +199,7 @@ def _has_authorization_claim(claims: Mapping[str, Any], issuer: Issuer) -> bool:
     return any(name in claims for name in names)
 
 
-def _not_an_access_token(claim: str) -> InvalidToken:
-    return InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim=claim)
+def _not_an_access_token(claim: str, value: object = None) -> InvalidToken:
+    """Return the error for a *claim* that only other kinds of tokens have, or whose *value* names another kind."""
+    facts = {} if value is None else {"found": describe(value)}
+    return InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim=claim, **facts)

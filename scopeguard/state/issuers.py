@@ -38,6 +38,7 @@ _FAILURE_LASTS: Final = 1.0
 _FAILURE_LASTS_AT_MOST: Final = 30.0
 # The account of outbound work for all issuers that a resolver found and that have no accepted token yet.
 _NEWCOMERS: Final = "newcomers"
+_MOST_SHOWN_KEYS: Final = 5
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -85,6 +86,17 @@ class IssuerRecord:
     def is_or_has(self, record: IssuerRecord) -> bool:
         """Return whether *record* is this object, or the same issuer with another of its key sets."""
         return record is self or record in self.others
+
+    def describe_keys(self) -> dict[str, str]:
+        """Return where the key set comes from, and the ids of its keys, for a log line."""
+        issuer, held = self.issuer, self.ring.current
+        url = self.jwks_uri or next((found.jwks_uri for found in self.metadata if found.jwks_uri is not None), None)
+        place = "the settings" if issuer.keys is not None else issuer.jwks_file or url or issuer.url
+        keys = () if held is None else held.keys.keys
+        shown = [key.kid or "(without kid)" for key in keys[:_MOST_SHOWN_KEYS]]
+        if len(keys) > _MOST_SHOWN_KEYS:
+            shown.append(f"and {len(keys) - _MOST_SHOWN_KEYS} more")
+        return {"key_set": str(place), "its_keys": " ".join(shown) or "none"}
 
     def remember_header(self, token: Unverified, *, rfc9068: bool) -> None:
         """Cache the header of *token*, which was accepted: the next token with this header skips its checks."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final, NamedTuple
 
-_MOST_NAMES = 3
+_MOST_NAMES: Final = 3
+_DEFAULT_PORTS: Final = {"https": "443", "http": "80"}
 
 
 class SimilarNames:
@@ -13,32 +15,53 @@ class SimilarNames:
     def __init__(self, names: Iterable[str]) -> None:
         self._names = tuple(dict.fromkeys(names))
         # Of several similar names, the first one is shown.
-        self._alike = {_normalize(name): name for name in reversed(self._names)}
-        self._of_host = {_normalize(name).partition("/")[0]: name for name in reversed(self._names)}
+        parts = [(_split(name), name) for name in reversed(self._names)]
+        self._alike = {part.loosely: name for part, name in parts}
+        self._by_host = {part.host.lower(): name for part, name in parts}
+        self._by_path = {path: name for part, name in parts if (path := part.path.lower().strip("/"))}
 
     def nearest(self, issuer: str) -> dict[str, str]:
         """Return the ``configured`` name that resembles *issuer*, and how *issuer* ``differs`` from it.
 
-        This takes two look-ups for any number of names, because strangers choose *issuer*.
+        This takes a few look-ups for any number of names, because strangers choose *issuer*.
         """
-        normalized = _normalize(issuer)
-        found = self._alike.get(normalized)
+        given = _split(issuer)
+        found = (
+            self._alike.get(given.loosely)
+            or self._by_host.get(given.host.lower())
+            or self._by_path.get(given.path.lower().strip("/"))
+            or (self._names[0] if len(self._names) == 1 and given.scheme.lower() in _DEFAULT_PORTS else None)
+        )
         if found is not None:
             return {"configured": found, "differs": _difference(issuer, found)}
-        found = self._of_host.get(normalized.partition("/")[0])
-        if found is not None:
-            return {"configured": found, "differs": "in the path"}
         if not self._names:
             return {}
         more = len(self._names) - _MOST_NAMES
         return {"configured": " ".join(self._names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")}
 
 
-def _normalize(issuer: str) -> str:
-    """Return *issuer* in lower case, without scheme, default port and trailing slashes."""
-    name = issuer.lower().removeprefix("https://").removeprefix("http://").rstrip("/")
-    host, slash, path = name.partition("/")
-    return host.removesuffix(":443").removesuffix(":80") + slash + path
+class _Parts(NamedTuple):
+    scheme: str
+    host: str
+    port: str
+    path: str
+
+    @property
+    def loosely(self) -> tuple[str, str, str]:
+        """The parts in lower case, without the scheme and without slashes at the end."""
+        return self.host.lower(), self.port, self.path.lower().rstrip("/")
+
+
+def _split(name: str) -> _Parts:
+    scheme, separator, rest = name.partition("://")
+    if not separator:
+        scheme, rest = "", name
+    authority, slash, path = rest.partition("/")
+    host, colon, port = authority.rpartition(":")
+    if not port.isdecimal() or not colon or (":" in host and not host.endswith("]")):
+        host, port = authority, ""
+    default = _DEFAULT_PORTS.get(scheme.lower(), "443")
+    return _Parts(scheme, host, "" if port == default else port, slash + path)
 
 
 def _difference(issuer: str, configured: str) -> str:
@@ -46,6 +69,25 @@ def _difference(issuer: str, configured: str) -> str:
         return "only in the slash at the end"
     if issuer.lower() == configured.lower():
         return "only in upper and lower case"
-    if issuer.partition("://")[2] == configured.partition("://")[2]:
-        return "only in the scheme"
-    return "only in how it is written: scheme, case, port or slash at the end"
+    one, other = _split(issuer), _split(configured)
+    named = [
+        name
+        for name, part, counterpart in (
+            ("scheme", one.scheme.lower(), other.scheme.lower()),
+            ("host", one.host.lower(), other.host.lower()),
+            ("port", one.port, other.port),
+            (_name_of_path(one.path, other.path), one.path.rstrip("/"), other.path.rstrip("/")),
+        )
+        if part != counterpart
+    ]
+    if not named:
+        return "only in how it is written: case, default port or slash at the end"
+    return ("only in the " if len(named) == 1 else "in the ") + " and the ".join(named)
+
+
+def _name_of_path(path: str, other: str) -> str:
+    """Return "realm" if the paths are those of two realms of one Keycloak server, otherwise "path"."""
+    before, separator, realm = path.rstrip("/").rpartition("/realms/")
+    beyond, _, counterpart = other.rstrip("/").rpartition("/realms/")
+    is_realm = separator and before == beyond and "/" not in realm and counterpart and "/" not in counterpart
+    return "realm" if is_realm else "path"

@@ -186,7 +186,7 @@ class FakeTransport(RecordingTransport):
                 proofs=[value for name, value in request.headers if name == "dpop"],
             )
         except Unreachable:
-            raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, request.authority) from None
+            raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, request.authority, url=request.url) from None
 
 
 def _check_size(answer: Answer, request: Send) -> Answer:

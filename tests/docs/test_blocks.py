@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import re
 import shlex
 import subprocess
@@ -34,7 +35,7 @@ from algorithms import ML_DSA_HERE
 from documentation import BLOCKS, NAMED, README, run
 from environment import ROOT, plain_environment
 from loopback import Certificates
-from scopeguard import Guard, Introspection, Issuer, RevocationPolicy, presets
+from scopeguard import Guard, HeaderList, Introspection, Issuer, RequestView, RevocationPolicy, presets
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.cli.commands import cli
 from scopeguard.client import ClientCredentials, DPoPKey, TokenEndpointError, TokenExchange
@@ -532,6 +533,17 @@ def _check_mcp_verifier(_: FakeAuthority) -> None:
         assert callable(run("mcp_verifier", guard=guard)["verifier"].verify_token)
 
 
+def _check_json_log(authority: FakeAuthority) -> None:
+    handler: logging.StreamHandler[Any] = run("json_log")["handler"]
+    handler.setStream(written := io.StringIO())
+    try:
+        Guard(authority.issuer).check(RequestView(method="GET", path="/rows", headers=HeaderList([])))
+    finally:
+        logging.getLogger("scopeguard").removeHandler(handler)
+    line = json.loads(written.getvalue())
+    assert (line["name"], line["reason"], line["status"]) == ("scopeguard.decisions", "no_credentials", 401)
+
+
 def _check_on_decision(authority: FakeAuthority) -> None:
     guard = run("on_decision")["guard"]
     client = TestClient(GuardMiddleware(PlainTextResponse("x"), guard=guard, rules=[scopeguard.Rule("/rows/{row}")]))
@@ -622,6 +634,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "profiles": _check_profiles,
     "mcp": _check_mcp,
     "mcp_file": _check_mcp_file,
+    "json_log": _check_json_log,
     "on_decision": _check_on_decision,
     "metrics_prometheus": _check_metrics_prometheus,
     "metrics_opentelemetry": _check_metrics_opentelemetry,

@@ -24,6 +24,8 @@ from algorithms import ML_DSA_HERE
 from environment import ROOT, plain_environment
 from lookalikes import refused_fields
 from scenarios import SCENARIOS, Answered, Exchange, tokens, verify
+from scopeguard import Reason
+from scopeguard.core.reasons import entry_of
 from scopeguard.testing import FakeAuthority, FakeClock, ProofKey
 
 _TOO_LONG = "the server itself refuses header lines or request lines of this length"
@@ -196,6 +198,16 @@ def test_the_access_log_shows_the_request_and_no_token(server: Server):
     assert token not in output
     assert bad not in output
     assert token.rpartition(".")[2] not in output
+
+
+def test_output_of_a_server_with_its_own_log_settings_says_why_a_request_was_refused(server: Server):
+    token = server.authority.mint("read", claims={"iss": "https://as.test/"})
+    answer = server.send(Exchange(target="/explained", headers=((b"authorization", f"Bearer {token}".encode()),)))
+    assert answer.status == 401
+    _eventually(lambda: "GET /explained: unknown_issuer (" in server.output)
+    (line,) = [line for line in server.output.splitlines() if "GET /explained: unknown_issuer (" in line]
+    assert "configured=https://as.test, differs=only in the slash at the end" in line
+    assert line.endswith(entry_of(Reason.UNKNOWN_ISSUER).advice)
 
 
 @pytest.mark.rule("X-84", "H-14")

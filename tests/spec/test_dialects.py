@@ -149,7 +149,7 @@ def test_roles_count_as_scopes_only_if_configured_and_without_a_scope_claim():
 )
 def test_hint_is_chosen_by_the_details_of_the_refusal(hints: dict[str, str], said: str | None):
     error = InvalidToken(Reason.MISSING_CLAIM, claim="sub")
-    jwt.add_hint(error, issuer(hints=hints).hints)
+    error.hints = issuer(hints=hints).hints
     assert error.detail.get("hint") == said
     assert said is None or said not in error.description
 

@@ -1120,7 +1120,10 @@ def test_policy_of_claims_is_checked_under_a_cached_header_too(settings, changes
 
 def test_cached_header_records_whether_rfc_9068_applies():
     claims = changed(CLAIMS, {"jti": ABSENT})
-    assert run_check(claims, DEFAULT, HEADER, {KNOWN: True}) == (Reason.MISSING_CLAIM, {"claim": "jti"})
+    assert run_check(claims, DEFAULT, HEADER, {KNOWN: True}) == (
+        Reason.MISSING_CLAIM,
+        {"claim": "jti", "required_by": "typ at+jwt"},
+    )
     assert run_check(claims, DEFAULT, {"alg": "RS256"}, {KNOWN: False}) == (False, (RES,), ("read", "write"))
 
 
