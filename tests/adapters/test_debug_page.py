@@ -152,7 +152,7 @@ def test_a_local_browser_gets_the_page_and_the_decisions(door: tuple[Callable[..
     assert (denied["decision"], denied["reason"], denied["status"]) == ("denied", "token_expired", 401)
     assert denied["path"] == "/rows"
     assert denied["answer"] == "The access token expired"
-    assert set(denied["facts"]) == {"exp", "now"}
+    assert set(denied["facts"]) == {"exp", "now", "differs", "leeway", "issuer"}
     assert denied["cause"]
     assert denied["fix"]
     assert [record["number"] for record in decisions(call, app, after=1)] == [2]
