@@ -680,6 +680,9 @@ ELSEWHERE = {
     # tests/docs/test_how_to.py
     *("uvicorn_lifespan", "gunicorn", "compose_file", "lambda", "rotation", "issuers", "tenants", "tenant_of"),
     *("tenant_rule", "organization", "graphql", "django_wsgi", "django_view"),
+    # tests/docs/test_provider_pages.py
+    *("provider_auth0", "provider_entra", "provider_keycloak", "provider_okta", "provider_cognito"),
+    *("provider_github_actions", "provider_kubernetes"),
     *("from_pyjwt", "from_authlib", "from_azure", "from_flask_jwt"),
 }
 
