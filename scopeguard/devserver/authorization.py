@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from scopeguard.devserver.codes import CodeBook, Login
 from scopeguard.devserver.grants import Parameters, granted_audiences, granted_scopes
@@ -192,7 +192,8 @@ def _redirect(uri: str, values: dict[str, str | None]) -> Answer:
 
     The status is 303, so that the browser does not send the form again (RFC 9700 section 4.12).
     """
-    query = urlencode({name: value for name, value in values.items() if value is not None})
+    given = {name: value for name, value in values.items() if value is not None}
+    query = urlencode(given, quote_via=quote)  # scripts often decode with decodeURIComponent(), which leaves "+"
     location = f"{uri}{'&' if '?' in uri else '?'}{query}"
     return Answer(303, b"", {"location": location, "cache-control": "no-store", "referrer-policy": "no-referrer"})
 

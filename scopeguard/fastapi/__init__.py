@@ -61,7 +61,7 @@ from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Report,
 from scopeguard.core.engine import Engine
 from scopeguard.errors import ConfigurationError
 from scopeguard.fastapi.application import rule_of_middleware, wrap_fastapi
-from scopeguard.fastapi.document import make_dependencies, make_schemes
+from scopeguard.fastapi.document import SchemeSettings, make_dependencies, make_responses, make_schemes
 from scopeguard.fastapi.overrides import call_override, find_override
 from scopeguard.fastapi.token_places import make_form_reader, strip_query_token
 from scopeguard.guard import Guard, engine_of
@@ -120,10 +120,11 @@ class Protected(DeclaringDependency):
       In an app with ``GuardMiddleware`` set it in a :class:`~scopeguard.rules.Rule` instead. The middleware marks every
       response to a token in the query as private; a dependency cannot do this if the endpoint returns a ``Response``.
       A form needs a ``Content-Length``.
-    * *token_url*, *scopes*: the token endpoint for Swagger UI, which requests tokens with client credentials, and the
-      descriptions of scopes. Default: the descriptions in the guard's catalog. The document always declares the scopes
-      that operations need.
-    * *openid_connect_url*: the URL of the discovery document, for tools that read it.
+    * *token_url*, *authorization_url*: the token endpoint and the authorization endpoint for Swagger UI, which gets
+      tokens with client credentials and, if both are given, with authorization codes and PKCE.
+    * *scopes*: the descriptions of scopes. Default: those in the guard's catalog. The document always declares the
+      scopes that operations need.
+    * *openid_connect_url*: the URL of the discovery document, for tools that read it, such as Swagger UI.
     * *scheme_prefix*: a prefix for the names of the security schemes, for an app with several different ``Protected``.
 
     A request without a token gets 401. One whose token lacks a scope gets 403, and the challenge has all scopes of this
@@ -141,6 +142,7 @@ class Protected(DeclaringDependency):
         optional: bool = False,
         token_sources: Iterable[str] | None = None,
         token_url: str | None = None,
+        authorization_url: str | None = None,
         scopes: Mapping[str, str] | None = None,
         openid_connect_url: str | None = None,
         scheme_prefix: str = "",
@@ -149,9 +151,6 @@ class Protected(DeclaringDependency):
             raise ConfigurationError("Protected: guard must be a scopeguard.Guard, as in Protected(guard)")
         flag(optional, "optional")
         text(scheme_prefix, "scheme_prefix")
-        for name, url in (("token_url", token_url), ("openid_connect_url", openid_connect_url)):
-            if url is not None:
-                text(url, name, empty=False)
         if scopes is not None and token_url is None:
             raise ConfigurationError("Protected: scopes needs token_url, which issues tokens with them; set both")
         self._guard = guard
@@ -164,8 +163,17 @@ class Protected(DeclaringDependency):
         self._place = (engine, self._sources.methods)  # dependencies with an equal place check a request once
         self._requirement: Requirement | None = None
         self._origin = self  # the dependency on which requires() was called
-        described = guard.catalog.descriptions if scopes is None else scopes
-        self._schemes = make_schemes(self._sources, token_url, described, openid_connect_url, scheme_prefix)
+        settings = SchemeSettings(
+            token_url=token_url,
+            authorization_url=authorization_url,
+            openid_connect_url=openid_connect_url,
+            scopes=guard.catalog.descriptions if scopes is None else scopes,
+            prefix=scheme_prefix,
+        )
+        self._schemes = make_schemes(
+            settings, self._sources, engine.settings.dpop, certificates=engine.settings.mutual_tls is not None
+        )
+        self._uses_codes = authorization_url is not None
         self._describe()
         wrap_fastapi(Protected)
 
@@ -178,6 +186,11 @@ class Protected(DeclaringDependency):
     def scheme_names(self) -> tuple[str, ...]:
         """The names of the security schemes of this dependency in the OpenAPI document."""
         return tuple(self._schemes)
+
+    @property
+    def uses_codes(self) -> bool:
+        """Whether Swagger UI can get tokens with authorization codes."""
+        return self._uses_codes
 
     def requires(
         self,
@@ -230,14 +243,7 @@ class Protected(DeclaringDependency):
 
         An app that does not use ``FastAPI.openapi()`` can add them with ``FastAPI(responses=protected.responses)``.
         """
-        challenge = {"WWW-Authenticate": {"description": "RFC 6750 section 3", "schema": {"type": "string"}}}
-        retry = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
-        content: dict[str, Any] = {self._guard.style.media_type: {"schema": {"type": "object"}}}
-        return {
-            401: {"description": "No valid access token", "headers": challenge, "content": content},
-            403: {"description": "The access token lacks a scope", "headers": challenge, "content": content},
-            503: {"description": "The access token cannot be checked now", "headers": retry, "content": content},
-        }
+        return make_responses(self._guard.style, self._engine.settings.dpop, self._sources)
 
     def _describe(self) -> None:
         # FastAPI reads this signature. It passes the three parameters, and writes the security schemes of further

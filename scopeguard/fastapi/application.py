@@ -2,9 +2,10 @@
 
 FastAPI calls a dependency for each request, but does not say which app uses it or when that app starts. So the first
 ``Protected`` wraps two methods of the class ``FastAPI``, as instrumentation does. ``openapi()`` adds the refusals and
-the scopes of all operations to the document. ``build_middleware_stack()`` runs the audit when the app starts,
-and adds renewed nonces to responses, because FastAPI drops the headers of a dependency if the endpoint returns a
-``Response``. Both ignore apps without ``Protected``. The constructor of ``Security`` is wrapped to check its scopes.
+the scopes of all operations to the document. ``build_middleware_stack()`` runs the audit when the app starts, switches
+PKCE on in Swagger UI, and adds renewed nonces to responses, because FastAPI drops the headers of a dependency if the
+endpoint returns a ``Response``. Both ignore apps without ``Protected``. The constructor of ``Security`` is wrapped to
+check its scopes.
 """
 
 from __future__ import annotations
@@ -62,6 +63,11 @@ class DocumentedDependency(Protocol):
         ...
 
     @property
+    def uses_codes(self) -> bool:
+        """Whether Swagger UI can get tokens with authorization codes."""
+        ...
+
+    @property
     def responses(self) -> Mapping[int | str, dict[str, Any]]:
         """The refusals by status."""
         ...
@@ -70,6 +76,7 @@ class DocumentedDependency(Protocol):
 _STRICTEST: Final = (AuditMode.ERROR, AuditMode.WARN)
 _METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _completed: Final[WeakKeyDictionary[FastAPI, dict[str, Any]]] = WeakKeyDictionary()
+_PKCE: Final = "usePkceWithAuthorizationCodeGrant"
 _WRAPPED: Final = "__scopeguard__"
 
 
@@ -88,6 +95,7 @@ def wrap_fastapi(kind: type[DeclaringDependency]) -> None:
         own = vars(self).get("openapi")
         if own is not None:  # an app sets this attribute to change its document, as FastAPI recommends
             setattr(self, "openapi", lambda: _complete_once(self, own(), kind))  # noqa: B010
+        _use_pkce(self, kind)
         return _StartCheckingStack(_GuardedStack(build(self), self, kind), self, kind)
 
     _wrap_security(kind)
@@ -125,6 +133,13 @@ def _guarding_dependencies(app: FastAPI, kind: type[DeclaringDependency]) -> lis
     return [dependency for dependency in found.values() if isinstance(dependency, kind)]
 
 
+def _use_pkce(app: FastAPI, kind: type[DeclaringDependency]) -> None:
+    """Let Swagger UI send a PKCE challenge with ``S256``, unless *app* has decided about it."""
+    dependencies: list[DocumentedDependency] = _guarding_dependencies(app, kind)
+    if any(dependency.uses_codes for dependency in dependencies):
+        app.swagger_ui_init_oauth = {_PKCE: True, **(app.swagger_ui_init_oauth or {})}
+
+
 def _complete_once(app: FastAPI, schema: dict[str, Any], kind: type[DeclaringDependency]) -> dict[str, Any]:
     if _completed.get(app) is not schema:
         _complete(schema, _guarding_dependencies(app, kind))
@@ -144,11 +159,12 @@ def _complete(schema: dict[str, Any], guarding: list[DocumentedDependency]) -> N
             needed = [(name, scopes) for group in operation.get("security", ()) for name, scopes in group.items()]
             ours = [(name, scopes) for name, scopes in needed if name in by_scheme]
             for name, scopes in ours:
+                catalog = by_scheme[name].guard.catalog
                 for flow in schemes.get(name, {}).get("flows", {}).values():
                     for scope in scopes:
-                        flow["scopes"].setdefault(scope, "")
+                        flow["scopes"].setdefault(scope, catalog.describe(scope) or "")
                 for status, response in by_scheme[name].responses.items():
-                    if status != 403 or any(scopes for _, scopes in ours):
+                    if status not in (403, 404) or any(scopes for _, scopes in ours):
                         operation["responses"].setdefault(str(status), response)
 
 

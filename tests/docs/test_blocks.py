@@ -117,6 +117,18 @@ def _check_fastapi(authority: FakeAuthority) -> None:
     assert schemes["OAuth2"]["flows"]["clientCredentials"]["tokenUrl"] == f"{ISSUER}/token"
 
 
+def _check_fastapi_swagger(authority: FakeAuthority) -> None:
+    client = TestClient(run("fastapi_swagger")["app"])
+    flows = client.get("/openapi.json").json()["components"]["securitySchemes"]["OAuth2"]["flows"]
+    assert {name: flow["scopes"] for name, flow in flows.items()} == {
+        "clientCredentials": {"rows.read": "Read rows"},
+        "authorizationCode": {"rows.read": "Read rows"},
+    }
+    assert '"usePkceWithAuthorizationCodeGrant": true' in client.get("/docs").text
+    assert '"clientId": "swagger"' in client.get("/docs").text
+    assert client.get("/rows", headers=authority.bearer("rows.read")).status_code == 200
+
+
 def _check_fastapi_middleware(authority: FakeAuthority) -> None:
     names = run("fastapi")
     app = run("fastapi_middleware", **names)["app"]
@@ -625,6 +637,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "starlette": _check_starlette,
     "fastapi": _check_fastapi,
     "fastapi_middleware": _check_fastapi_middleware,
+    "fastapi_swagger": _check_fastapi_swagger,
     "flask": _check_flask,
     "rules": _check_rules,
     "dpop": _check_dpop,
