@@ -50,6 +50,7 @@ from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle
 
 if TYPE_CHECKING:
+    from scopeguard.explanation.explainer import Explainer
     from scopeguard.explanation.result import Explanation
 from scopeguard.spec.signatures import SignatureBackend
 from scopeguard.state.readiness import IssuerReadiness, Obstacle, Readiness, assess
@@ -345,21 +346,23 @@ class Guard:
 
         Keys may be fetched and opaque tokens introspected, and policies of the rule are applied. Nothing is logged or
         reported, and a DPoP proof does not count as used. Not checked: whether the proof was used before, and a token
-        in a form. May block; see :meth:`aexplain`. Raises :class:`ConfigurationError` for arguments of other kinds.
+        in a form. May block; see :meth:`aexplain`. Raises :class:`ConfigurationError` for arguments of other kinds, and
+        if an async function decides about the route.
         """
-        from scopeguard.explanation.explainer import Explainer
-
-        check_call(request, requirement)
-        rules = self.rules if requirement is None else None
-        return Explainer(self._engine, request, requirement, rules=rules, offline=offline).explain()
+        return self._explainer(request, requirement, offline=offline).explain()
 
     async def aexplain(
         self, request: RequestView, requirement: Requirement | None = None, *, offline: bool = False
     ) -> Explanation:
-        """:meth:`explain` for asyncio and trio. It runs in a worker thread."""
-        from scopeguard.edge import aio
+        """:meth:`explain` for asyncio and trio."""
+        return await self._explainer(request, requirement, offline=offline).aexplain()
 
-        return await aio.in_thread(lambda: self.explain(request, requirement, offline=offline))
+    def _explainer(self, request: RequestView, requirement: Requirement | None, *, offline: bool) -> Explainer:
+        from scopeguard.explanation.explainer import Explainer
+
+        check_call(request, requirement)
+        rules = self.rules if requirement is None else None
+        return Explainer(self._engine, request, requirement, rules=rules, offline=offline)
 
     def _limit(self, sources: TokenSources | None) -> TokenSources | None:
         limit = self.sources.limit

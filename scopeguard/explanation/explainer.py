@@ -14,8 +14,9 @@ from scopeguard.config.introspection import Validation
 from scopeguard.config.sources import TokenSources
 from scopeguard.core.decision import Decision, Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
+from scopeguard.edge import aio
 from scopeguard.edge.runtime import Runtime
-from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError, InvalidToken, Reason
 from scopeguard.explanation.checks import BY_NAME, CHECKS, OF_ANSWERS, OF_JWTS, OUTAGES, OWNER
 from scopeguard.explanation.collector import Collector, Refusal
 from scopeguard.explanation.offline import Offline
@@ -82,8 +83,37 @@ class Explainer:
         self.is_completed: bool = False  # the engine refused for a reason that no check found
 
     def explain(self) -> Explanation:
-        """Return the explanation. Raises no error because of the content of the request."""
-        decision = self._decide()
+        """Return the explanation. Raises no error because of the content of the request.
+
+        Raises :class:`ConfigurationError` if an async function decides about the route: use :meth:`aexplain`.
+        """
+        if any(policy.is_async for policy in self.route.policies):
+            raise ConfigurationError("explain: an async function decides about this route; use aexplain")
+        return self._explain(self.engine.check(self.request, **self._arguments()))
+
+    async def aexplain(self) -> Explanation:
+        """:meth:`explain` for asyncio and trio. The checks are performed in a worker thread."""
+        decision = await self.engine.acheck(self.request, **self._arguments())
+        return await aio.in_thread(partial(self._explain, decision))
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the arguments with which the engine decides."""
+        route = self.route
+        return {
+            "requirement": route.requirement,
+            "optional": route.is_optional,
+            "closed": route.is_closed,
+            "sources": self.sources,
+            "on_credential": self._set_credential,
+            "policies": route.policies,
+            "dpop": route.dpop,
+        }
+
+    def _set_credential(self, credential: Credential) -> None:
+        self.credential = credential
+
+    def _explain(self, decision: Decision) -> Explanation:
+        """Perform the checks. *decision* is that of the engine."""
         self.error = decision.error if isinstance(decision, Denied | Unavailable) else None
         if isinstance(decision, Granted):
             self.access = decision.access_token
@@ -93,23 +123,6 @@ class Explainer:
         self._check_route()
         self._add_decisive_check()
         return self._result()
-
-    def _decide(self) -> Decision:
-        """Return the decision of the engine."""
-        engine, route = self.engine, self.route
-        found: list[Credential] = []
-        decision = engine.check(
-            self.request,
-            route.requirement,
-            optional=route.is_optional,
-            closed=route.is_closed,
-            sources=self.sources,
-            on_credential=found.append,
-            policies=route.policies,
-            dpop=route.dpop,
-        )
-        self.credential = found[0] if found else None
-        return decision
 
     # -- the token
 
@@ -326,7 +339,7 @@ class Explainer:
     def _add_decisive_check(self) -> None:
         """Mark the check for which the engine refuses. The engine is right, even if no check found its reason."""
         error = self.error
-        if error is None or (self.offline and isinstance(error, AuthorityUnavailable)):
+        if error is None or self.route.access is PUBLIC or (self.offline and isinstance(error, AuthorityUnavailable)):
             return
         checks = self.results.checks
         failing = (Outcome.FAILED, Outcome.UNDECIDED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import pytest
 
 from scopeguard.cli.commands import cli
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
-from scopeguard.testing import FakeAuthority, ProofKey
+from scopeguard.testing import FakeAuthority, ProofKey, bad_tokens
 
 SETTINGS = """
 resource = "https://api.test"
@@ -168,6 +169,14 @@ def test_unknown_issuer_is_shown_with_the_nearest(explain: Callable[..., Done]):
     assert done.exit_code == 1
     assert "not trusted; compared with the nearest one, https://as.test" in done.stdout
     assert "only in the slash at the end" in done.stdout
+
+
+def test_hostile_tokens_are_refused_and_not_printed(explain: Callable[..., Done]):
+    for bad in list(bad_tokens(AUTHORITY).values())[::25]:
+        done = explain(bad.token, "--path", "/rows/7", "--method", "POST")
+        assert done.exit_code == 1, bad.why
+        assert len(bad.token) < 40 or bad.token not in done.stdout
+        assert re.fullmatch(r"[\n -~\u00a7]*", done.stdout), bad.why
 
 
 def test_bound_token_needs_its_proof(explain: Callable[..., Done], files: Path):

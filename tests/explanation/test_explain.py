@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from scopeguard import (
@@ -170,7 +171,9 @@ def test_conditions_have_a_check_of_their_own(authority: FakeAuthority, guard_of
 def test_public_and_optional_routes(authority: FakeAuthority, guard_of: Callable[..., Guard]):
     guard = guard_of(rules=Rules([Rule("/open", PUBLIC), Rule("/both", OPTIONAL), Rule("/rows", all_of("read"))]))
     assert guard.explain(view(None, path="/open")).verdict is Verdict.ACCEPTED
-    assert guard.explain(view("nonsense", path="/open")).verdict is Verdict.ACCEPTED
+    ignored = guard.explain(view("nonsense", path="/open"))
+    assert (ignored.verdict, ignored.reason) == (Verdict.ACCEPTED, None)
+    assert not any(check.decides for check in ignored.checks)
     anonymous = guard.explain(view(None, path="/both"))
     assert (anonymous.verdict, anonymous.requires) == (Verdict.ACCEPTED, "optional")
     assert guard.explain(view("nonsense", path="/both")).reason is Reason.MALFORMED_TOKEN
@@ -194,6 +197,19 @@ def test_policy_is_applied_last(authority: FakeAuthority, guard_of: Callable[...
     lacking = guard.explain(view(authority.mint("other"), path="/rows"))
     assert check_of(lacking, "policy").outcome is Outcome.NOT_CHECKED
     assert calls == ["called"]
+
+
+def test_async_function_decides_in_aexplain_only(authority: FakeAuthority, guard_of: Callable[..., Guard]):
+    async def decide(token: object, request: object) -> bool:
+        await anyio.lowlevel.checkpoint()
+        return False
+
+    guard = guard_of(rules=Rules([Rule("/rows", all_of("read"), decide=decide)]))
+    request = view(authority.mint("read"), path="/rows")
+    with pytest.raises(ConfigurationError, match="use aexplain"):
+        guard.explain(request)
+    for backend in ("asyncio", "trio"):
+        assert reasons(anyio.run(guard.aexplain, request, backend=backend)) == [("policy", Reason.POLICY_DENIED)]
 
 
 def test_an_outage_is_undecided_and_not_a_refusal(authority: FakeAuthority, guard_of: Callable[..., Guard]):
