@@ -20,11 +20,13 @@ from scopeguard.doctor.outages import advise, describe
 from scopeguard.doctor.transport import Exchange, WatchedTransport
 from scopeguard.errors import AuthorityUnavailable, Blame
 from scopeguard.flow.credential import Credential
+from scopeguard.flow.effects import Answer
 from scopeguard.flow.introspection import ask_authority
 from scopeguard.flow.issuers import discover, has_keys
 from scopeguard.flow.keys import fetch_key, fetch_keys
 from scopeguard.spec.discovery import Metadata
 from scopeguard.spec.introspection import STATUS_HINTS, has_endpoint
+from scopeguard.spec.strict_json import parse_object
 from scopeguard.state.issuers import IssuerRecord
 
 _SOON: Final = 14  # days until a certificate ends
@@ -151,7 +153,23 @@ class _Examination:
             self.engine.perform(discover(self.record, self.engine.clock, wanted, anew=True))
         except AuthorityUnavailable as outage:
             return [self.report("metadata", outage)]
-        return [ok(self.subject, "metadata", f"{self.exchanges[-1].url} names exactly this issuer")]
+        found = [ok(self.subject, "metadata", f"{self.exchanges[-1].url} names exactly this issuer")]
+        return [*found, *self.check_listed_resources(self.exchanges[-1].answer)]
+
+    def check_listed_resources(self, answer: Answer | None) -> list[Finding]:
+        """Look for the resource of the guard in the metadata *answer*, if it lists resources (RFC 9728 section 4).
+
+        Its absence is not an error: a server may list some of its resources only.
+        """
+        resource = self.engine.settings.resource
+        if resource is None or answer is None:
+            return []
+        listed = parse_object(answer.body).get("protected_resources")
+        if not isinstance(listed, list) or resource.url in listed:
+            return []
+        text = f"protected_resources, with {len(listed)} entries, does not list {resource.url}"
+        fix = "register the API at the authorization server, or correct resource; clients may refuse to ask for tokens"
+        return [warning(self.subject, "metadata", text, fix=fix)]
 
     def check_key_sets(self) -> list[Finding]:
         """Fetch the key sets, and compare their keys with the accepted algorithms."""

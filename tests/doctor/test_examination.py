@@ -94,6 +94,30 @@ def test_healthy_server_has_no_problem(doctor: Doctor):
     assert doctor.authority.key().kid in findings[2].text
 
 
+@pytest.mark.rule("A-20")
+@pytest.mark.parametrize(
+    ("listed", "levels"),
+    [
+        (["https://other.test"], [Level.OK, Level.WARNING]),
+        ([], [Level.OK, Level.WARNING]),
+        (["https://other.test", "https://api.test"], [Level.OK]),
+        ("https://other.test", [Level.OK]),  # not a list, so it says nothing
+    ],
+)
+def test_resource_that_the_authorization_server_does_not_list_is_a_warning(
+    doctor: Doctor, listed: Any, levels: list[Level]
+):
+    metadata = {"issuer": "https://as.test", "jwks_uri": "https://as.test/jwks", "protected_resources": listed}
+    answer = Answer(200, json.dumps(metadata).encode(), {"content-type": "application/json"})
+    with doctor.authority.mode("metadata", answer):
+        findings = [f for f in doctor.find("metadata") if f.subject == "https://as.test"]
+        assert [finding.level for finding in findings] == levels
+        unnamed = SETTINGS.replace("resource = ", "realm = ") + 'audience = "https://api.test"\n'
+        assert [f.level for f in doctor.find("metadata", unnamed) if f.subject == "https://as.test"] == [Level.OK]
+    if Level.WARNING in levels:
+        assert "does not list https://api.test" in findings[1].text
+
+
 def test_unreachable_server_is_one_error(doctor: Doctor):
     with doctor.authority.outage():
         findings = [f for f in doctor.examine().findings if f.subject == "https://as.test"]
