@@ -325,9 +325,7 @@ class Guard:
             client_gone=client_gone,
         )
 
-    def explain(
-        self, request: RequestView, requirement: Requirement | None = None, *, offline: bool = False
-    ) -> Explanation:
+    def explain(self, request: RequestView, requirement: Requirement | None = None) -> Explanation:
         """Return every check of *request* and its token, passed or failed, with what was found and what is wanted.
 
         It is for developers and support::
@@ -340,29 +338,25 @@ class Guard:
         The verdict is that of :meth:`check`. The checks go on after the first fault. The result has no token, and only
         the claims that a check reads.
 
-        * *requirement*: the scopes and conditions of the route. Without it, the rules of the guard give it; those of an
-          adapter are not known here.
-        * *offline*: fetch nothing. The signature is then not checked, unless the keys are local.
+        *requirement*: the scopes and conditions of the route. Without it, the rules of the guard give it; those of an
+        adapter are not known here.
 
         Keys may be fetched and opaque tokens introspected, and policies of the rule are applied. Nothing is logged or
         reported, and a DPoP proof does not count as used. Not checked: whether the proof was used before, and a token
         in a form. May block; see :meth:`aexplain`. Raises :class:`ConfigurationError` for arguments of other kinds, and
         if an async function decides about the route.
         """
-        return self._explainer(request, requirement, offline=offline).explain()
+        return self._explainer(request, requirement).explain()
 
-    async def aexplain(
-        self, request: RequestView, requirement: Requirement | None = None, *, offline: bool = False
-    ) -> Explanation:
+    async def aexplain(self, request: RequestView, requirement: Requirement | None = None) -> Explanation:
         """:meth:`explain` for asyncio and trio."""
-        return await self._explainer(request, requirement, offline=offline).aexplain()
+        return await self._explainer(request, requirement).aexplain()
 
-    def _explainer(self, request: RequestView, requirement: Requirement | None, *, offline: bool) -> Explainer:
+    def _explainer(self, request: RequestView, requirement: Requirement | None) -> Explainer:
         from scopeguard.explanation.explainer import Explainer
 
         check_call(request, requirement)
-        rules = self.rules if requirement is None else None
-        return Explainer(self._engine, request, requirement, rules=rules, offline=offline)
+        return Explainer(self._engine, request, requirement, rules=self.rules if requirement is None else None)
 
     def _limit(self, sources: TokenSources | None) -> TokenSources | None:
         limit = self.sources.limit

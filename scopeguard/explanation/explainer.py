@@ -50,7 +50,8 @@ class Explainer:
     """Explains *request*, whose route has *requirement*, or the rule that *rules* give.
 
     * *sources*: where the request has its token, instead of the places where the route takes tokens.
-    * *offline*: fetch nothing, so that the signature is not checked unless the keys are local.
+    * *offline*: fetch nothing, so that the signature is not checked unless the keys are local. Only for an engine that
+      serves no requests: it takes each fetch for one that failed, and pauses the next one.
     """
 
     def __init__(

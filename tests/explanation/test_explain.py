@@ -25,6 +25,7 @@ from scopeguard import (
     Issuer,
     Reason,
     RequestView,
+    Requirement,
     Rule,
     Rules,
     UserAuthentication,
@@ -32,6 +33,8 @@ from scopeguard import (
     any_of,
 )
 from scopeguard.explanation import Check, Explanation, Outcome, Verdict
+from scopeguard.explanation.explainer import Explainer
+from scopeguard.guard import engine_of
 from scopeguard.inbound import to_serve
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority, ProofKey
@@ -75,6 +78,10 @@ def outcomes(explanation: Explanation) -> dict[str, Outcome]:
 
 def reasons(explanation: Explanation) -> list[tuple[str, Reason | None]]:
     return [(check.name, check.reason) for check in explanation.failed]
+
+
+def explain_offline(guard: Guard, request: RequestView, requirement: Requirement | None = None) -> Explanation:
+    return Explainer(engine_of(guard), request, requirement, offline=True).explain()
 
 
 def test_all_faults_of_a_token_show_at_once_and_one_decides(authority: FakeAuthority, guard_of: Callable[..., Guard]):
@@ -223,11 +230,11 @@ def test_an_outage_is_undecided_and_not_a_refusal(authority: FakeAuthority, guar
 
 def test_offline_checks_everything_but_the_signature(authority: FakeAuthority, guard_of: Callable[..., Guard]):
     guard = guard_of()
-    good = guard.explain(view(authority.mint("read")), all_of("write"), offline=True)
+    good = explain_offline(guard, view(authority.mint("read")), all_of("write"))
     assert (good.verdict, good.reason, good.status) == (Verdict.UNDECIDED, None, None)
     assert outcomes(good)["signature"] is Outcome.NOT_CHECKED
     assert reasons(good) == [("scopes", Reason.INSUFFICIENT_SCOPE)]
-    expired = guard.explain(view(authority.mint("read", expires_in=-3600)), offline=True)
+    expired = explain_offline(guard, view(authority.mint("read", expires_in=-3600)))
     assert (expired.verdict, expired.reason) == (Verdict.REFUSED, Reason.TOKEN_EXPIRED)
     assert authority.requests == []
 
@@ -236,12 +243,12 @@ def test_offline_with_local_keys_decides(authority: FakeAuthority, guard_of: Cal
     key = authority.key()
     issuer = Issuer(authority.url, audience=authority.audience, keys={"keys": [key.public_jwk()]})
     guard = guard_of(issuer, store=MemoryStore(authority.clock))
-    explanation = guard.explain(view(authority.mint("read")), offline=True)
+    explanation = explain_offline(guard, view(authority.mint("read")))
     # The revocations are in the store.
     assert (explanation.verdict, explanation.reason) == (Verdict.UNDECIDED, None)
     assert outcomes(explanation)["signature"] is Outcome.PASSED
     assert outcomes(explanation)["revocation"] is Outcome.NOT_CHECKED
-    assert guard_of(issuer).explain(view(authority.mint("read")), offline=True).verdict is Verdict.ACCEPTED
+    assert explain_offline(guard_of(issuer), view(authority.mint("read"))).verdict is Verdict.ACCEPTED
 
 
 def test_a_revoked_token_fails_in_its_check(authority: FakeAuthority, guard_of: Callable[..., Guard]):
@@ -293,7 +300,7 @@ def test_an_outage_of_introspection_is_undecided(
     with authority.outage():
         explanation = guard.explain(view(token))
     assert reasons(explanation) == [("introspection", Reason.AUTHORITY_UNREACHABLE)]
-    assert guard_of(introspecting).explain(view(token), offline=True).reason is None
+    assert explain_offline(guard_of(introspecting), view(token)).reason is None
 
 
 def test_a_bound_token_needs_a_proof_and_does_not_use_it_up(authority: FakeAuthority, guard_of: Callable[..., Guard]):
