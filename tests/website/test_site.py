@@ -140,6 +140,13 @@ def test_no_markup_of_docstrings_is_left(site: Path):
         assert "::</p>" not in text, path
 
 
+def test_every_list_is_rendered_as_one(site: Path):
+    """Python-Markdown needs an empty line before a list, and four spaces before a paragraph in it; GitHub does not."""
+    for path in site.rglob("index.html"):
+        for paragraph in re.findall(r"<p>(.*?)</p>", path.read_text("utf-8"), re.DOTALL):
+            assert not re.search(r"\n\s*\* ", paragraph), f"{path.relative_to(site)}: {paragraph[:200]}"
+
+
 # -- pictures
 
 
