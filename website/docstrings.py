@@ -7,6 +7,7 @@ to public names become links, and paths of pages under docs/ as well.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 import griffe
@@ -63,9 +64,58 @@ def find_public(target: str, owner: str) -> str | None:
     return ends[0] if ends else None
 
 
+def _accepted(annotation: Any) -> Any:
+    """Return what a constructor accepts for a field with *annotation*: ``A`` for ``Converted[A, B]``."""
+    match annotation:
+        case griffe.ExprSubscript(left=griffe.ExprName(name="Converted"), slice=griffe.ExprTuple(elements=[first, *_])):
+            return first
+    return annotation
+
+
+def _default(value: Any) -> Any:
+    """Return the default of a field with *value*: ``x`` for ``converted(x)``, without ``field(...)`` around it."""
+    match value:
+        case griffe.ExprCall(function=griffe.ExprName(name="converted"), arguments=[first, *_]):
+            return first
+        case griffe.ExprCall(function=griffe.ExprName(name="field"), arguments=arguments):
+            for each in arguments:
+                if isinstance(each, griffe.ExprKeyword) and each.name == "default":
+                    each.value = _default(each.value)
+    return value
+
+
 class Docstrings(griffe.Extension):
-    """Rewrites each docstring when its object has been loaded."""
+    """Rewrites each docstring when its object has been loaded, and shows the fields of settings as they are given."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring is not None:
             obj.docstring.value = as_markdown(obj.docstring.value, obj.path)
+
+    def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
+        attr.annotation = _accepted(attr.annotation)
+        attr.value = _default(attr.value)
+
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
+        for each in _classes(pkg):
+            constructor = each.members.get("__init__")
+            if isinstance(constructor, griffe.Function):
+                for parameter in constructor.parameters:
+                    field = each.members.get(parameter.name)
+                    if isinstance(field, griffe.Attribute) and _is_positional(field.value):
+                        parameter.kind = griffe.ParameterKind.positional_or_keyword
+
+
+def _classes(module: griffe.Object) -> Iterator[griffe.Class]:
+    for member in module.members.values():
+        if isinstance(member, griffe.Class):
+            yield member
+        if isinstance(member, griffe.Module | griffe.Class):
+            yield from _classes(member)
+
+
+def _is_positional(value: Any) -> bool:
+    """Return whether *value* is ``field(kw_only=False)``, which griffe does not distinguish."""
+    return isinstance(value, griffe.ExprCall) and any(
+        isinstance(each, griffe.ExprKeyword) and each.name == "kw_only" and str(each.value) == "False"
+        for each in value.arguments
+    )

@@ -138,6 +138,14 @@ def test_no_markup_of_docstrings_is_left(site: Path):
         text = path.read_text("utf-8")
         assert not re.search(r":(class|meth|func|attr|mod|data|exc):", text), path
         assert "::</p>" not in text, path
+        plain = re.sub(r"<[^>]+>", "", text)
+        assert "Converted[" not in plain, path
+        assert "converted(" not in plain, path
+
+
+def test_url_of_an_issuer_is_shown_as_positional(site: Path):
+    text = re.sub(r"<[^>]+>", "", (site / reference.FOLDER / "issuers" / "index.html").read_text("utf-8"))
+    assert re.search(r"Issuer\(\s*url: str,\s*\*,", text)
 
 
 def test_every_list_is_rendered_as_one(site: Path):
