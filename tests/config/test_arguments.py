@@ -410,7 +410,7 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
             {"list"},
             {
                 "Authority": "clients service_accounts",
-                "Client": "scopes audiences introspects exchanges_for",
+                "Client": "scopes audiences introspects exchanges_for redirect_uris",
                 "ServiceAccount": "scopes audiences assertion_audiences",
                 "openapi": "ignore_schemes",
                 "compare": "first second",
