@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final, Protocol
+from weakref import ref
 
 from scopeguard.core.decision import DecisionEvent, Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
@@ -47,7 +48,7 @@ class Recorder:
     def __init__(self, engine: Engine, exporter: Exporter) -> None:
         self._exporter = exporter
         self._issuers = {record.issuer.url: record.issuer.url for record in engine.issuers.all}
-        self._points = engine.context.points  # rules that are added later add decision points
+        self._engine = ref(engine)  # the engine refers to this object
         self._routes: set[str] = set()
 
     def record_decision(self, event: DecisionEvent) -> None:
@@ -67,7 +68,9 @@ class Recorder:
         self._exporter.observe_exchange(exchange.duration, (exchange.kind, authority, exchange.result))
 
     def _is_point(self, url: str) -> bool:
-        return any(point.settings.url == url for point in list(self._points.values()))
+        engine = self._engine()
+        # Rules that are added later add decision points.
+        return engine is not None and any(point.settings.url == url for point in list(engine.context.points.values()))
 
     def _route(self, route: str | None) -> str:
         """Return the label of *route*, a template. Only the first :data:`MOST_ROUTES` templates have a label."""

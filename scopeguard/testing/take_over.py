@@ -62,6 +62,7 @@ def take_over(authority: _Authority, guard: Guard) -> Iterator[None]:
         authority.clock,
         None,
     )
+    connected.runtime.watchers = engine.runtime.watchers
     attributes = vars(engine)
     changed = {name: value for name, value in vars(connected).items() if attributes.get(name) is not value}
     previous = {name: attributes[name] for name in changed}

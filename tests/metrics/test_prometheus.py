@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -314,8 +315,33 @@ def test_several_guards_share_the_metrics_of_a_registry():
         guard.check(RequestView(method="GET", path="/", headers=request))
         first.authority.clock.advance(10)
     assert first.value("token_cache_entries") == 2.0
+    assert (first.value("ready"), first.value("issuer_ready", issuer=first.authority.url)) == (1.0, 1.0)
     assert first.value("key_set_age_seconds", issuer=first.authority.url) == 20.0
     assert list(first.series("decisions_total").values()) == [2.0]
+
+
+def test_guard_that_a_test_takes_over_keeps_its_metrics():
+    scene = Scene()
+    other = FakeAuthority(scene.authority.url, audience=scene.authority.audience)
+    with other.takes_over(scene.guard):
+        scene.check(other.mint())
+        assert scene.series("exchange_duration_seconds_count") == {(other.url, "keys", "ok"): 1.0}
+        assert scene.value("token_cache_entries") == 1.0
+    assert scene.value("token_cache_entries") == 0.0
+    assert list(scene.series("decisions_total").values()) == [1.0]
+
+
+def test_guard_that_is_gone_is_exported_no_more():
+    scene = Scene()
+    other = guard_of(scene.authority)
+    metrics.prometheus(other, registry=scene.registry)
+    headers = HeaderList([(b"authorization", f"Bearer {scene.authority.mint()}".encode())])
+    other.check(RequestView(method="GET", path="/", headers=headers))
+    assert scene.value("token_cache_entries") == 1.0
+    other.close()
+    del other
+    gc.collect()
+    assert scene.value("token_cache_entries") == 0.0
 
 
 def test_second_call_for_the_same_guard_changes_nothing():
