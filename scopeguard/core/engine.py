@@ -41,6 +41,7 @@ from scopeguard.errors import (
     MissingCredentials,
     PolicyDenied,
     Reason,
+    printable,
 )
 from scopeguard.flow.authenticate import authenticate, validate
 from scopeguard.flow.context import Context
@@ -68,6 +69,7 @@ T = TypeVar("T")
 log: Final = logging.getLogger("scopeguard")
 
 _LOOPBACK: Final = ("127.0.0.1", "::1")
+_MOST_QUIET_PEERS: Final = 64
 
 
 class Engine:
@@ -94,6 +96,8 @@ class Engine:
         """True if there is a listener for decisions. Only then does an adapter need :meth:`begin_report`."""
         # True to refuse a token that was sent in cleartext, False to log the first one.
         self._watches_cleartext = True
+        # The addresses whose cleartext is not logged: loopback, and proxies that have said that their client used TLS.
+        self._quiet_peers: set[str] = set(_LOOPBACK)
         # Called after each revocation in this process, in the thread that revokes.
         self.revocation_listeners: set[Callable[[], None]] = set()
 
@@ -270,7 +274,7 @@ class Engine:
             cache is None
             or len(authorization) > self._max_field_bytes
             or (query and self._checks_queries)
-            or (cleartext_peer and self._watches_cleartext and cleartext_peer[0] not in _LOOPBACK)
+            or (cleartext_peer and self._watches_cleartext and cleartext_peer[0] not in self._quiet_peers)
         ):
             return None
         found = cache.lookup_field(authorization)
@@ -504,7 +508,7 @@ class Engine:
     ) -> Flow[AccessToken]:
         # RFC 6750 section 5.3: bearer tokens must not be sent in the clear. Loopback never leaves the machine.
         if not request.secure and request.client is not None and not is_loopback(request.client):
-            on_credential = self._handle_cleartext(on_credential)
+            on_credential = self._handle_cleartext(on_credential, request, sources)
         on_access = self._hand_over if self.keeps_inbound else None
         return authenticate(
             request,
@@ -519,20 +523,33 @@ class Engine:
     def _hand_over(self, token: AccessToken, text: str) -> None:
         hand_over(InboundToken(token, text, forwardable=self.settings.forward_token_dangerously))
 
-    def _handle_cleartext(self, following: Callable[[Credential], None] | None) -> Callable[[Credential], None]:
+    def _handle_cleartext(
+        self, following: Callable[[Credential], None] | None, request: RequestView, sources: TokenSources
+    ) -> Callable[[Credential], None]:
         def handle(credential: Credential) -> None:
-            self._refuse_or_log_cleartext()
+            self._refuse_or_log_cleartext(request, sources)
             if following is not None:
                 following(credential)
 
         return handle
 
-    def _refuse_or_log_cleartext(self) -> None:
+    def _refuse_or_log_cleartext(self, request: RequestView, sources: TokenSources) -> None:
         if self.settings.require_https:
-            raise InvalidRequest(Reason.HTTPS_REQUIRED, scheme="http")
-        if self._watches_cleartext:
-            self._watches_cleartext = False
-            log.warning("a token was sent in cleartext http; put TLS in front, and set require_https")
+            raise InvalidRequest(Reason.HTTPS_REQUIRED, scheme="http", client=request.client)
+        if not self._watches_cleartext:
+            return
+        certificates = self.settings.mutual_tls
+        is_proxy = sources.trusts(request.client) or (certificates is not None and certificates.trusts(request.client))
+        if is_proxy and request.headers.get_all("x-forwarded-proto") == [b"https"]:
+            if request.client is not None and len(self._quiet_peers) < _MOST_QUIET_PEERS:
+                self._quiet_peers.add(request.client)
+            return
+        self._watches_cleartext = False
+        log.warning(
+            "%s sent a token in cleartext http; put TLS in front, and set require_https; if that is a proxy which ends "
+            "TLS, let the server trust its X-Forwarded-Proto (docs/servers.md)",
+            printable(request.client, 60),
+        )
 
     def without_effects(self) -> Engine:
         """Return an engine with the same issuers and caches, whose decisions leave no trace outside the caches.

@@ -111,5 +111,9 @@ def test_servers_keep_running_after_the_demo(
     answers = shell("\n".join(lines))
     assert re.findall(r"HTTP/1.1 (\d+)", answers) == ["200", "401", "403", "200"]
     assert re.findall(r'"done": ?"(\w+)"', answers) == ["rotate", "outage", "reset"]
+    command.wait_for("accepted: POST /tables/trips/rows: loader with bigquery.insertdata")
+    command.wait_for("POST /tables/trips/rows: no_credentials: ")
+    command.wait_for("POST /tables/trips/rows: insufficient_scope (needed=bigquery.insertdata, ")
+    command.wait_for("accepted: GET /tables/trips/export: reader with ")
     assert command.end(signal.SIGINT) == 0
     no_leaks(command.output)

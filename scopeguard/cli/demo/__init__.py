@@ -14,6 +14,8 @@ from scopeguard.cli.demo.show import Screen
 from scopeguard.cli.demo.story import StepFailed, Story
 from scopeguard.cli.demo.world import World
 from scopeguard.cli.devserver import curl
+from scopeguard.core.decision import DecisionEvent, Granted
+from scopeguard.errors import printable
 
 log: Final = logging.getLogger("scopeguard")
 
@@ -27,7 +29,11 @@ def run(*, serve: bool, color: bool) -> int:
     propagate, log.propagate = log.propagate, False
     try:
         with World() as world:
-            return _run_steps(world, screen, serve=serve)
+            status = _run_steps(world, screen)
+            if serve and status == 0:
+                log.removeHandler(silence)
+                _serve(world, screen)
+            return status
     except KeyboardInterrupt:
         return 0
     finally:
@@ -35,7 +41,7 @@ def run(*, serve: bool, color: bool) -> int:
         log.removeHandler(silence)
 
 
-def _run_steps(world: World, screen: Screen, *, serve: bool) -> int:
+def _run_steps(world: World, screen: Screen) -> int:
     screen.line("scopeguard checks the access token of each request, and the scopes that the route requires.", "bold")
     screen.line(f"  {world.server.url}  an authorization server, for development only")
     screen.line(f"  {world.api}  an API with tables, protected by scopeguard")
@@ -50,10 +56,35 @@ def _run_steps(world: World, screen: Screen, *, serve: bool) -> int:
         return 1
     screen.line()
     screen.line(f"All {steps} steps went as expected.", "bold green")
-    if serve:
-        _print_commands(world, screen)
-        threading.Event().wait()
     return 0
+
+
+def _serve(world: World, screen: Screen) -> None:
+    """Show what the user may try, and then what comes of it: the log, and a line for each accepted request."""
+    _print_commands(world, screen)
+    handler = _OnScreen(screen)
+    log.addHandler(handler)
+    world.on_event = lambda event: _print_accepted(event, screen)
+    try:
+        threading.Event().wait()
+    finally:
+        log.removeHandler(handler)
+
+
+class _OnScreen(logging.Handler):
+    def __init__(self, screen: Screen) -> None:
+        super().__init__()
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._screen.line(self.format(record), "yellow")
+
+
+def _print_accepted(event: DecisionEvent, screen: Screen) -> None:
+    if isinstance(event.decision, Granted):
+        token = event.decision.access_token
+        scopes = " ".join(token.granted_scopes or ())
+        screen.line(f"accepted: {event.method} {printable(event.path)}: {token.client_id} with {scopes}", "green")
 
 
 def _print_commands(world: World, screen: Screen) -> None:
@@ -63,7 +94,7 @@ def _print_commands(world: World, screen: Screen) -> None:
     control = f"curl -s -H 'content-type: application/json' {world.server.url}/control"
     for line in (
         "",
-        "The servers run until you press Ctrl-C. Try these lines in another shell.",
+        "The servers run until you press Ctrl-C. Try these lines in another shell; the log appears here.",
         "A client that may insert rows, and a request without a token:",
         "",
         curl(f"{world.server.url}/token", clients["loader"]),

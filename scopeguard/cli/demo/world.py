@@ -8,6 +8,7 @@ They use real sockets and real HTTP. Only the time is simulated: all read one cl
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Self
@@ -18,6 +19,7 @@ from scopeguard.cli.demo.api import INSERT, READ, guarded_app
 from scopeguard.client import ClientCredentials, DPoPKey
 from scopeguard.config.dpop import DPoP
 from scopeguard.config.issuer import Issuer
+from scopeguard.config.refusal_log import RefusalLog
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
 from scopeguard.devserver.serving import Serving
 from scopeguard.edge.listener import listen
@@ -61,6 +63,8 @@ class World:
     def __init__(self) -> None:
         self.clock: MovableClock = MovableClock()
         self._reasons: list[str] = []
+        self.on_event: Callable[[DecisionEvent], None] = lambda _: None
+        """Called with the decision about each request."""
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -87,7 +91,14 @@ class World:
         issuer = Issuer(self.server.url, audience=self.api)
         for listener, policy in zip(listeners, (None, None, DPoP(base_url=third)), strict=True):
             style = ChallengeStyle(realm="tables")
-            guard = Guard(issuer, challenge=style, dpop=policy, clock=self.clock, on_decision=self._record)
+            guard = Guard(
+                issuer,
+                challenge=style,
+                dpop=policy,
+                clock=self.clock,
+                on_decision=self._record,
+                refusal_log=RefusalLog(interval=0),  # the caller tries the same refusal again
+            )
             self._stack.callback(guard.close)
             self._stack.enter_context(Serving(guarded_app(guard), listener))
         self.http: httpx.Client = self._stack.enter_context(httpx.Client(trust_env=False, timeout=10))
@@ -136,3 +147,4 @@ class World:
     def _record(self, event: DecisionEvent) -> None:
         if event.reason is not None:
             self._reasons.append(event.reason.value)
+        self.on_event(event)

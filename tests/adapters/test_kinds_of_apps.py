@@ -1,0 +1,85 @@
+"""Middleware for the other interface than that of the app raises an error, which names the right one."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
+from fastapi import FastAPI
+from flask import Flask
+from litestar import Litestar
+from quart import Quart
+from starlette.applications import Starlette
+
+from scopeguard import ConfigurationError, Guard, Issuer, asgi, wsgi
+
+GUARD = Guard(Issuer("https://as.example", audience="https://api.example"), audit="off")
+
+
+async def asgi_function(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+def wsgi_function(environ: Any, start_response: Any) -> list[bytes]:
+    return []
+
+
+class Callables:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    def serve(self, environ: Any, start_response: Any) -> list[bytes]:
+        return []
+
+
+class SyncAsgi:
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Any: ...
+
+
+def varied(*args: Any) -> Any: ...
+
+
+def with_default(scope: Any, receive: Any = None) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        asgi_function,
+        Callables(),
+        Starlette(),
+        FastAPI(),
+        Quart("x"),
+        Litestar(),
+        asgi.GuardMiddleware(Starlette(), guard=GUARD),
+    ],
+)
+def test_wsgi_middleware_around_an_asgi_app_names_the_other(app: Any):
+    with pytest.raises(ConfigurationError, match=r"^app: it is an ASGI app: use scopeguard\.asgi\.GuardMiddleware"):
+        wsgi.GuardMiddleware(app, guard=GUARD)
+    asgi.GuardMiddleware(app, guard=GUARD)
+
+
+@pytest.mark.parametrize(
+    "app", [wsgi_function, Callables().serve, Flask("x"), wsgi.GuardMiddleware(wsgi_function, guard=GUARD)]
+)
+def test_asgi_middleware_around_a_wsgi_app_names_the_other(app: Any):
+    with pytest.raises(ConfigurationError, match=r"^app: it is a WSGI app: use scopeguard\.wsgi\.GuardMiddleware, or"):
+        asgi.GuardMiddleware(app, guard=GUARD)
+    wsgi.GuardMiddleware(app, guard=GUARD)
+
+
+def test_handlers_of_django_are_told_apart():
+    cases: list[tuple[Any, Any, Any]] = [(ASGIHandler, asgi, wsgi), (WSGIHandler, wsgi, asgi)]
+    for handler, right, wrong in cases:
+        app = object.__new__(handler)
+        right.GuardMiddleware(app, guard=GUARD)
+        with pytest.raises(ConfigurationError, match=r"^app: it is a"):
+            wrong.GuardMiddleware(app, guard=GUARD)
+
+
+@pytest.mark.parametrize("app", [SyncAsgi(), varied, with_default, functools.partial(varied), Callables, len])
+def test_apps_that_do_not_tell_are_accepted(app: Any):
+    asgi.GuardMiddleware(app, guard=GUARD)
+    wsgi.GuardMiddleware(app, guard=GUARD)
