@@ -9,7 +9,8 @@
 
 A :class:`FakeDecisionPoint` decides about requests as a policy decision point does (AuthZEN).
 
-If the app creates its guard at module level, use ``with authority.takes_over(guard):``.
+If the app creates its guard at module level, use ``with authority.takes_over(guard):``. For a function that is called
+without a request, :func:`make_token` returns an ``AccessToken``, and ``with as_token(...)`` makes one current.
 
 With pytest, the fixture ``authority`` is a ``FakeAuthority``. :func:`bad_tokens` returns hostile tokens, which an app
 must refuse. A :class:`ProofKey` signs proofs of possession, and :func:`bad_proofs` returns bad ones.
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from scopeguard.testing.clock import FakeClock
+    from scopeguard.testing.current_token import as_token, make_token
     from scopeguard.testing.decision_point import FakeDecisionPoint
     from scopeguard.testing.fake import FakeAuthority
     from scopeguard.testing.hostile_keys import bad_keys
@@ -42,9 +44,11 @@ __all__ = [
     "Hold",
     "Network",
     "ProofKey",
+    "as_token",
     "bad_keys",
     "bad_proofs",
     "bad_tokens",
+    "make_token",
 ]
 
 # The pytest plugin is in this package, so every run of pytest imports the package. Submodules, which take longer to
@@ -59,9 +63,11 @@ _SUBMODULES: Final = {
     "Hold": "transport",
     "Network": "transport",
     "ProofKey": "proofs",
+    "as_token": "current_token",
     "bad_keys": "hostile_keys",
     "bad_proofs": "hostile_proofs",
     "bad_tokens": "hostile_tokens",
+    "make_token": "current_token",
 }
 
 

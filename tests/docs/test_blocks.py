@@ -688,6 +688,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
 # Each of these has a test of its own below.
 ELSEWHERE = {
     *("file", "network", "network_transport_file", "shared", "testing", "takeover", "proofs"),
+    *("testing_async", "testing_direct", "testing_overrides"),
     *("readme_fastapi", "readme_starlette", "readme_flask"),
     *("tutorial_file", "tutorial_app", "tutorial_tests"),  # tests/docs/test_tutorial.py
     # tests/docs/test_how_to.py
@@ -722,7 +723,8 @@ async def my_app(scope, receive, send):
     (tmp_path / "test_it.py").write_text(app + NAMED["testing"].source, "utf-8")
     (tmp_path / "test_proofs.py").write_text(app + NAMED["proofs"].source, "utf-8")
     (tmp_path / "myapp.py").write_text(NAMED["fastapi"].source, "utf-8")
-    (tmp_path / "test_takeover.py").write_text(NAMED["takeover"].source, "utf-8")
+    for name in ("takeover", "testing_async", "testing_direct", "testing_overrides"):
+        (tmp_path / f"test_{name}.py").write_text(NAMED[name].source, "utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=tmp_path,
@@ -732,7 +734,7 @@ async def my_app(scope, receive, send):
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert done.stdout.splitlines()[-1].startswith(f"{4 + 1 + len(bad_proofs(FakeAuthority()))} passed")
+    assert done.stdout.splitlines()[-1].startswith(f"{4 + 5 + len(bad_proofs(FakeAuthority()))} passed")
 
 
 def test_the_configuration_file_is_read():

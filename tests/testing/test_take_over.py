@@ -2,47 +2,41 @@
 
 # No ``from __future__ import annotations``: FastAPI could not look up what is local to a function.
 
+import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any
 
+import anyio
 import pytest
-from fastapi import Depends, FastAPI, Security
-from flask import Flask
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.requests import Request
+from fastapi import FastAPI, Security
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
 from starlette.testclient import TestClient
-from werkzeug.test import Client
 
+from doors import call_asgi
+from scenarios import Exchange
 from scopeguard import (
     ANY_AUDIENCE_DANGEROUSLY,
     AccessToken,
     ConfigurationError,
+    DPoP,
     Guard,
     Introspection,
     Issuer,
     IssuerResolver,
     Rule,
     all_of,
-    any_of,
     asgi,
-    wsgi,
 )
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.fastapi import Protected
-from scopeguard.flask import ScopeGuard
-from scopeguard.flask import requires as flask_requires
 from scopeguard.guard import engine_of
-from scopeguard.starlette import requires
 from scopeguard.stores.memory import MemoryStore
-from scopeguard.testing import FakeAuthority, FakeClock
+from scopeguard.testing import FakeAuthority, FakeClock, ProofKey
+from testing_doors import DOORS, Call, asgi_door, wsgi_door
 
 URL, API = "https://auth.example.com", "https://api.example.com"
-Call = Callable[[dict[str, str]], int]
 
 
 class Offline:
@@ -66,64 +60,6 @@ def module_guard(*issuers: Issuer, **settings: Any) -> Guard:
 def parts(guard: Guard) -> dict[str, Any]:
     """The attributes of the engine of *guard*, except that it has logged a warning once."""
     return {name: value for name, value in vars(engine_of(guard)).items() if name != "_watches_cleartext"}
-
-
-def asgi_door(guard: Guard) -> Call:
-    app = asgi.GuardMiddleware(PlainTextResponse("in"), guard=guard, rules=[Rule("/", all_of("read"))])
-    return lambda headers: TestClient(app).get("/", headers=headers).status_code
-
-
-def wsgi_door(guard: Guard) -> Call:
-    def app(environ: Any, start_response: Any) -> Any:
-        start_response("200 OK", [])
-        return [b"in"]
-
-    client = Client(wsgi.GuardMiddleware(app, guard=guard, rules=[Rule("/", all_of("read"))]))
-    return lambda headers: client.get("/", headers=headers).status_code
-
-
-def starlette_door(guard: Guard) -> Call:
-    @requires("read")
-    async def endpoint(request: Request) -> PlainTextResponse:
-        return PlainTextResponse("in")
-
-    middleware: Any = Middleware(asgi.GuardMiddleware, guard=guard)
-    client = TestClient(Starlette(routes=[Route("/", endpoint)], middleware=[middleware]))
-    return lambda headers: client.get("/", headers=headers).status_code
-
-
-def fastapi_door(guard: Guard) -> Call:
-    app = FastAPI()
-    protected = Protected(guard)
-
-    @app.get("/")
-    async def endpoint(token: Annotated[AccessToken, Security(protected, scopes=["read"])]) -> str:
-        return "in"
-
-    client = TestClient(app)
-    return lambda headers: client.get("/", headers=headers).status_code
-
-
-def fastapi_requirement_door(guard: Guard) -> Call:
-    app = FastAPI()
-    protected = Protected(guard)
-
-    @app.get("/", dependencies=[Depends(protected.requires(any_of("read", "all")))])
-    async def endpoint() -> str:
-        return "in"
-
-    client = TestClient(app)
-    return lambda headers: client.get("/", headers=headers).status_code
-
-
-def flask_door(guard: Guard) -> Call:
-    app = Flask("app")
-    ScopeGuard(app, guard)
-    app.add_url_rule("/", view_func=flask_requires("read")(lambda: "in"))
-    return lambda headers: app.test_client().get("/", headers=headers).status_code
-
-
-DOORS = [asgi_door, wsgi_door, starlette_door, fastapi_door, fastapi_requirement_door, flask_door]
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -281,3 +217,77 @@ def test_guard_without_a_take_over_uses_the_network():
     with authority.takes_over(guard):
         assert engine_of(guard).clock is authority.clock
     assert isinstance(engine_of(guard).runtime.transport, HttpxTransport)
+
+
+def test_guard_is_restored_after_an_exception(authority: FakeAuthority):
+    guard, other = module_guard(), module_guard()
+    before = parts(guard), parts(other)
+    with pytest.raises(ZeroDivisionError), authority.takes_over(guard), authority.takes_over(other):
+        _ = 1 / 0
+    assert (parts(guard), parts(other)) == before
+
+
+def test_authority_takes_over_several_guards_of_one_app(authority: FakeAuthority):
+    inner, outer = module_guard(), module_guard()
+    app = FastAPI()
+    protected = Protected(inner)
+
+    @app.get("/")
+    async def endpoint(token: Annotated[AccessToken, Security(protected, scopes=["read"])]) -> str:
+        return "in"
+
+    client = TestClient(asgi.GuardMiddleware(app, guard=outer))
+    with authority.takes_over(inner), authority.takes_over(outer):
+        assert client.get("/", headers=authority.bearer("read")).status_code == 200
+        assert client.get("/", headers=authority.bearer("other")).status_code == 403
+        assert client.get("/").status_code == 401
+
+
+def test_block_may_be_nested_in_one_of_the_same_authority(authority: FakeAuthority):
+    guard = module_guard()
+    call = asgi_door(guard)
+    with authority.takes_over(guard):
+        inside = parts(guard)
+        with authority.takes_over(guard):
+            assert call(authority.bearer("read")) == 200
+        assert parts(guard) == inside
+        assert call(authority.bearer("read")) == 200
+
+
+def test_proofs_of_possession_are_checked_with_the_clock_of_the_authority(authority: FakeAuthority):
+    guard = module_guard(dpop=DPoP(mode="required", base_url=API))
+    call, key = asgi_door(guard), ProofKey()
+    with authority.takes_over(guard):
+        headers = authority.dpop("read", key=key, method="GET", uri="https://api.example.com/")
+        assert [call(headers), call(headers)] == [200, 401]  # a proof is accepted once
+        assert call(authority.bearer("read", bound_to=key)) == 401
+    with authority.takes_over(guard):  # which begins with empty memories
+        assert call(headers) == 200
+
+
+async def send(app: Any, headers: dict[str, str]) -> int:
+    pairs = tuple((name.lower().encode(), value.encode()) for name, value in headers.items())
+    return (await call_asgi(app, Exchange(method="GET", target="/", headers=pairs))).status
+
+
+@pytest.mark.parametrize(
+    "run", [asyncio.run, lambda main: anyio.run(lambda: main, backend="trio")], ids=["asyncio", "trio"]
+)
+def test_async_tests_share_the_guard(authority: FakeAuthority, run: Callable[[Any], None]):
+    guard = module_guard()
+    app = asgi.GuardMiddleware(PlainTextResponse("in"), guard=guard, rules=[Rule("/", all_of("read"))])
+
+    async def test() -> None:
+        seen: list[int] = []
+
+        async def request() -> None:
+            seen.append(await send(app, authority.bearer("read")))
+
+        with authority.takes_over(guard):
+            async with anyio.create_task_group() as group:
+                for _ in range(8):
+                    group.start_soon(request)
+            assert seen == [200] * 8
+            assert await send(app, {}) == 401
+
+    run(test())
