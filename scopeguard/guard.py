@@ -107,7 +107,7 @@ class Guard:
 
     * *resource*: its identifier, which is its public URL, or a :class:`Resource` with more about it. Tokens of issuers
       without an ``audience`` must name it. Adapters serve its metadata (RFC 9728), and every challenge names the URL
-      of that. It is the default *realm*.
+      of the metadata. The identifier is the default *realm*.
     * *rules*: which route requires which scopes. Adapters use them unless they get rules of their own.
     * *mcp*: what the tools, prompts, resources and methods of an MCP server require (:class:`McpPolicy
       <scopeguard.mcp.McpPolicy>`). :class:`McpMiddleware <scopeguard.mcp.McpMiddleware>` uses it unless it gets rules
@@ -338,8 +338,8 @@ class Guard:
         The verdict is that of :meth:`check`. The checks go on after the first fault. The result has no token, and only
         the claims that a check reads.
 
-        *requirement*: the scopes and conditions of the route. Without it, the rules of the guard give it; those of an
-        adapter are not known here.
+        *requirement*: the scopes and conditions of the route. By default, the rules of the guard decide. The guard does
+        not know the rules of an adapter.
 
         Keys may be fetched and opaque tokens introspected, and policies of the rule are applied. Nothing is logged or
         reported, and a DPoP proof does not count as used. Not checked: whether the proof was used before, and a token

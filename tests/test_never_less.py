@@ -307,7 +307,7 @@ def test_guard_of_an_edited_file_enforces_that_file(tmp_path: Path, edit: Callab
         "",
     ],
 )
-def test_broken_file_makes_no_guard_and_leaves_the_old_one_alone(tmp_path: Path, broken: str):
+def test_broken_file_makes_no_guard_and_does_not_change_the_old_one(tmp_path: Path, broken: str):
     path = tmp_path / "scopeguard.toml"
     path.write_text(FILE, "utf-8")
     old = Guard.from_file(str(path))

@@ -1,7 +1,7 @@
 """CORS: response headers that let scripts of other origins read a refusal (the Fetch standard).
 
 scopeguard has no CORS policy of its own. The app's CORS middleware decides which origins may read which response. If it
-is inside the guard, it never sees a refusal, so scopeguard asks it about the origin with a preflight.
+is inside the guard, it never sees a refusal, so scopeguard sends it a preflight for the origin.
 """
 
 from __future__ import annotations

@@ -117,10 +117,10 @@ class TokenExchange(Auth):
         """Return an object for the on-behalf-of flow of Microsoft Entra.
 
         It is a JWT bearer grant with the caller's token as the assertion, and ``requested_token_use=on_behalf_of``. The
-        *scopes* name the next API, as in ``["api://stock/.default"]``. *host*: that of the cloud. The flow needs a
-        token of a user: Entra refuses those of applications.
+        *scopes* name the next API, as in ``["api://stock/.default"]``. *host*: the host of the cloud. The flow needs
+        a token of a user: Entra refuses tokens of applications.
 
-        A secret is sent in the form. With *private_key* and *certificate* instead, the client signs assertions as
+        The secret is sent in the form. With *private_key* and *certificate* instead, the client signs assertions as
         Microsoft requires them: PS256, ``typ`` JWT, ``x5t#S256``, and the token endpoint as the audience.
 
         ``error`` is ``interaction_required`` if the user has to consent or to sign in again.

@@ -51,7 +51,7 @@ class DPoP:
       any process with the same secrets issues and recognises. The first secret seals new nonces; add a new secret in
       front, and remove the old one after *nonce_lifetime*.
     * *nonce_lifetime*: for how many seconds a nonce is accepted. After half of it, responses carry a new one.
-    * *trust_nonce_time*: judge the age of a proof by its nonce instead of its ``iat``, for clients with a wrong clock.
+    * *trust_nonce_time*: take the age of a proof from its nonce instead of its ``iat``, for clients with a wrong clock.
       Only with *nonce_keys*.
     * *max_proofs*: how many proofs are remembered against replay. *max_proofs_per_key*: how many of one key. A proof
       beyond either is answered with 503 until older proofs have expired: no proof is forgotten before. A client can

@@ -137,7 +137,7 @@ Listener = Callable[[DecisionEvent], None]
 
 
 def _write_nothing(*_: object) -> None:
-    """Stand in for the writer of a guard without a log of refusals."""
+    """Write nothing, for a guard without a log of refusals."""
 
 
 class Reporter:

@@ -47,7 +47,7 @@ class CodeBook:
         return code
 
     def take(self, code: str, now: float) -> tuple[Login | None, str | None]:
-        """Use *code* up. Return its login, ``None`` unless this is its first use before it expires.
+        """Mark *code* as used and return its login, ``None`` if the code is unknown, used or expired.
 
         The second value is the token that an earlier use got, if any.
         """

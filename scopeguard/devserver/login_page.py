@@ -93,7 +93,7 @@ def login_page(
     scopes: Sequence[tuple[str, str]],
     hidden: Iterable[tuple[str, str]],
 ) -> str:
-    """Return a page on which one of *users* allows the client some of *scopes*, pairs of a name and a description.
+    """Return a page on which one of *users* grants the client some of *scopes*, pairs of a name and a description.
 
     *hidden* are fields that the form sends as they are.
     """

@@ -44,7 +44,7 @@ def check_python(running: tuple[int, int], today: date) -> Finding:
 
 
 def check_versions(installed: Mapping[str, str]) -> list[Finding]:
-    """Compare *installed* libraries with the table of advisories, whose date is named."""
+    """Compare *installed* libraries with the table of advisories, and name the date of the table."""
     findings: list[Finding] = []
     for package, number in installed.items():
         known = known_advisories(package, number)

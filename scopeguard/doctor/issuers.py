@@ -138,7 +138,7 @@ class _Examination:
         return signed or self.record.issuer.validate is not Validation.INTROSPECTION
 
     def check_metadata(self) -> list[Finding]:
-        """Find the metadata as the guard does, if it needs them."""
+        """Find the metadata as the guard does, if it needs metadata."""
         issuer, state = self.record.issuer, self.record.introspection
         located = issuer.keys or issuer.jwks_file or self.record.jwks_uri or issuer.key_url_template
         wanted: Callable[[Metadata], bool]

@@ -15,7 +15,7 @@ SUBJECT: Final = "rules"
 def check_rules(guard: Guard, *, audited: bool = False) -> Finding:
     """Count the rules of the file. Without any, every valid token suffices, unless the app declares requirements.
 
-    *audited*: the audit of the app finds that out.
+    *audited*: whether the audit of the app finds these requirements.
     """
     rules = () if guard.rules is None else guard.rules.all
     operations = () if guard.mcp is None else guard.mcp.rules

@@ -134,7 +134,7 @@ def _guarding_dependencies(app: FastAPI, kind: type[DeclaringDependency]) -> lis
 
 
 def _use_pkce(app: FastAPI, kind: type[DeclaringDependency]) -> None:
-    """Let Swagger UI send a PKCE challenge with ``S256``, unless *app* has decided about it."""
+    """Let Swagger UI send a PKCE challenge with ``S256``, unless *app* sets this option itself."""
     dependencies: list[DocumentedDependency] = _guarding_dependencies(app, kind)
     if any(dependency.uses_codes for dependency in dependencies):
         app.swagger_ui_init_oauth = {_PKCE: True, **(app.swagger_ui_init_oauth or {})}

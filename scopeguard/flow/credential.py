@@ -42,7 +42,7 @@ def find_credential(
     A request with tokens in more than one enabled place is denied: "Clients MUST NOT use more than one method to
     transmit the token in each request" (RFC 6750 section 2). *headers*: the fields that may hold the token, ``None``
     for ``Authorization``. *opaque*: an issuer introspects opaque tokens, so that more characters are allowed. *dpop*:
-    whether the scheme ``DPoP`` is known, or the only one.
+    ``OFF`` if the scheme ``DPoP`` is unknown, ``REQUIRED`` if it is the only one.
     """
     form = credentials.OPAQUE if opaque else credentials.TOKEN68
     found: list[Credential] = []
@@ -96,7 +96,7 @@ def find_credential(
 
 
 def _nothing_found(request: RequestView, sources: TokenSources) -> MissingCredentials:
-    """Return the error for a request without a token. It says if there is one in a place that is not read."""
+    """Return the error for a request without a token. The error names a place that has a token and is not read."""
     if not sources.in_query and b"access_token=" in request.query:
         return MissingCredentials(Reason.NO_CREDENTIALS, ignored="the token in the query (token_sources)")
     return MissingCredentials(Reason.NO_CREDENTIALS)

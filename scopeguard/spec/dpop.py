@@ -64,7 +64,7 @@ def check_proof(proof: str, *, policy: DPoP, method: str, uri: str, token: str, 
     """Check *proof* for a request with *method* to the normalised *uri*, which carries the access *token*.
 
     *jkt* is the thumbprint to which the token is bound, ``None`` if it is bound to no key. *now* is in seconds since
-    the epoch. NOT checked: ``nonce``, ``iat`` if the policy judges age by the nonce, and replay.
+    the epoch. NOT checked: ``nonce``, ``iat`` if the policy takes the age from the nonce, and replay.
 
     Raises :class:`InvalidProof`, and :class:`InvalidToken` if the token is not bound to the key of the proof: RFC 9449
     §7.1 uses ``invalid_token`` for "an invalid token (e.g. [...] its binding)".

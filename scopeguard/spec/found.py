@@ -42,7 +42,7 @@ def unexpected_claim(name: str, claims: Mapping[str, Any], expected: Iterable[ob
 def describe_times(name: str, seconds: float, now: float, leeway: float) -> dict[str, str]:
     """Return how *seconds*, the value of the claim *name*, differs from *now*, the time of this host.
 
-    All are in seconds; the first two since the epoch.
+    *seconds* and *now* are in seconds since the epoch, and *leeway* is in seconds.
     """
     apart = abs(now - seconds)
     return {

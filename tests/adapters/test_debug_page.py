@@ -241,7 +241,7 @@ def test_responses_allow_no_other_site_and_are_not_stored(door: tuple[Callable[.
     assert call(app, PAGE, method="OPTIONS")[1]["allow"] == "GET, HEAD"
 
 
-def test_it_is_off_by_default_and_then_costs_nothing(door: tuple[Callable[..., Any], Call]):
+def test_debug_page_is_off_by_default_and_then_costs_nothing(door: tuple[Callable[..., Any], Call]):
     build, call = door
     guard = new_guard()
     app = build(guard, debug=False)
@@ -355,7 +355,7 @@ def test_a_websocket_is_not_answered():
     assert [message["type"] for message in sent] == ["websocket.close"]
 
 
-def test_a_flask_app_needs_no_view_for_it():
+def test_flask_app_needs_no_view_for_the_debug_page():
     app = flask.Flask("app")
     ScopeGuard(app, new_guard(), debug=True)
     assert b"<h1>Decisions</h1>" in call_wsgi(app, PAGE)[2]

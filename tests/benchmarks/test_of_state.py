@@ -207,7 +207,7 @@ def test_a_path_that_takes_five_per_cent_more_fails(
 
 
 @pytest.mark.parametrize(("ci", "status"), [("", 0), ("1", 1)])
-def test_without_valgrind_it_fails_in_ci_only(
+def test_gate_without_valgrind_fails_in_ci_only(
     gate: Gate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ci: str, status: int
 ):
     monkeypatch.setattr(gate.module, "valgrind", lambda: "")

@@ -75,7 +75,7 @@ def test_no_repr_and_no_log_shows_them(call, credentials, endpoint, api, caplog,
         lambda e: [e.outage()] * 3,
     ],
 )
-def test_no_exception_shows_them(call, credentials, endpoint, api, caplog, script, auth_method):
+def test_no_exception_shows_secret_or_token(call, credentials, endpoint, api, caplog, script, auth_method):
     endpoint.script = script(endpoint)
     auth = credentials(client_secret=SECRET, auth_method=auth_method, scopes="read", narrower_scope="refuse")
     with pytest.raises(Exception) as raised:
@@ -104,7 +104,7 @@ def test_words_of_the_server_that_quote_the_secret_are_withheld_and_known_codes_
 
 
 @pytest.mark.rule("C-28")
-def test_a_connection_that_fails_shows_them_neither(call, credentials, api):
+def test_failed_connection_shows_neither_secret_nor_token(call, credentials, api):
     """With the real transport, whose frames hold the request: an exception must not lead back to them."""
     auth = credentials("https://127.0.0.1:1/token", client_secret=SECRET, transport=HttpxTransport(), retries=0)
     with pytest.raises(Exception) as raised:

@@ -608,7 +608,7 @@ def test_another_kind_of_token_is_refused(make, wrong):
         make().for_token(wrong)
 
 
-def test_it_works_in_httpx2(call, make, api, library):
+def test_exchange_works_in_httpx2(call, make, api, library):
     call.library = library
     next_api = api(library=library)
     with request_of(ANN):
@@ -616,7 +616,7 @@ def test_it_works_in_httpx2(call, make, api, library):
     assert next_api.tokens == ["Bearer sg-opaque-ann-1"]
 
 
-def test_it_can_be_closed_and_used_again(make, server):
+def test_exchange_can_be_closed_and_used_again(make, server):
     exchange = make()
     exchange.for_token(ANN).token()
     exchange.close()

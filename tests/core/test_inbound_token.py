@@ -219,7 +219,7 @@ def test_the_text_is_not_revealed_to_the_app():
 
 
 @pytest.mark.rule("N-05")
-def test_only_the_dangerous_setting_reveals_it_and_warns(caplog):
+def test_only_the_dangerous_setting_reveals_the_token_and_warns(caplog):
     caplog.set_level(logging.WARNING)
     inbound = _inbound(forward_token_dangerously=True)
     assert inbound.text == text_for_exchange(inbound)
@@ -229,7 +229,7 @@ def test_only_the_dangerous_setting_reveals_it_and_warns(caplog):
 
 
 @pytest.mark.parametrize("spread", [pickle.dumps, copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"])
-def test_it_cannot_be_pickled_or_copied(spread):
+def test_inbound_token_cannot_be_pickled_or_copied(spread):
     with pytest.raises(TypeError, match="cannot be pickled or copied"):
         spread(_inbound(**KEEPS))
 

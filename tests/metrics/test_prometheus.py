@@ -233,7 +233,7 @@ def test_introspection_is_timed_and_its_breaker_shown():
     assert scene.value("ready") == 0.0
 
 
-def test_questions_to_a_decision_point_name_it():
+def test_metrics_of_questions_name_the_decision_point():
     authority, pdp = FakeAuthority(), FakeDecisionPoint()
     scene = Scene(authority, transport=Network(authority, pdp))
     app = GuardMiddleware(_app, guard=scene.guard, rules=[Rule("/x", decide=pdp.authzen())])

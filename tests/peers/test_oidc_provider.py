@@ -216,7 +216,7 @@ class TestIntrospection:
             assert peer.count("/token/introspection") == 1
 
     @pytest.mark.rule("I-09")
-    def test_a_token_that_it_does_not_know_is_refused(self, ask: Ask, oidc_provider: Peer):
+    def test_token_that_the_server_does_not_know_is_refused(self, ask: Ask, oidc_provider: Peer):
         with asking(oidc_provider) as guard:
             refused(ask(guard, "sg-opaque-of-nobody"), Reason.TOKEN_NOT_ACTIVE)
 
@@ -254,7 +254,7 @@ class TestIntrospection:
             clock.advance(2)
             refused(ask(guard, token), Reason.TOKEN_NOT_ACTIVE)
 
-    def test_a_jwt_that_it_does_not_introspect_is_an_outage_with_the_fix(
+    def test_jwt_that_the_server_does_not_introspect_is_an_outage_with_the_fix(
         self, ask: Ask, oidc_provider: Peer, caplog: pytest.LogCaptureFixture
     ):
         """It answers 400 ``unsupported_token_type``. The token may be a good one: 401 would be a lie."""
@@ -264,7 +264,7 @@ class TestIntrospection:
         assert any('validate = "auto"' in message for message in caplog.messages)
 
     @pytest.mark.rule("I-18")
-    def test_tokens_that_it_does_not_introspect_do_not_keep_it_from_judging_others(self, ask: Ask, oidc_provider: Peer):
+    def test_tokens_that_the_server_does_not_introspect_do_not_affect_others(self, ask: Ask, oidc_provider: Peer):
         """A stranger can make up as many as they like: here, encrypted ones, and JSON behind a space."""
         clock = FakeClock()
         token = oidc_provider.token(resource=OPAQUE)

@@ -31,12 +31,12 @@ def test_fewer_than_three_failures_keep_it_closed():
     assert breaker.pause(1.0) == 0
 
 
-def test_three_failures_in_a_row_open_it():
+def test_three_failures_in_a_row_open_the_breaker():
     assert open_breaker().pause(100.0) == 0.5
     assert open_breaker().pause(100.2) == pytest.approx(0.3)
 
 
-def test_a_success_between_failures_keeps_it_closed():
+def test_success_between_failures_keeps_the_breaker_closed():
     breaker = Breaker()
     for _ in range(10):
         breaker.fail(1.0)
@@ -52,7 +52,7 @@ def test_after_the_pause_one_request_probes_and_the_others_are_refused():
     assert breaker.pause(101.5) == 19
 
 
-def test_successful_probe_closes_it():
+def test_successful_probe_closes_the_breaker():
     breaker = open_breaker()
     assert breaker.pause(100.5) == 0
     breaker.succeed()

@@ -118,7 +118,7 @@ def test_child_process_gets_a_fresh_lock():
     assert suspicion.pause(0.0, accepted=False) == 0
 
 
-def test_threads_can_share_it():
+def test_threads_can_share_the_suspicion():
     suspicion, asked_by = Suspicion(), []
 
     def work() -> None:

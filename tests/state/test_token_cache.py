@@ -630,7 +630,7 @@ def test_clear_removes_all_tokens():
     assert count_entries(memory) == (0, 0)
 
 
-def test_child_process_clears_it_even_if_its_lock_was_held():
+def test_child_process_clears_the_cache_even_if_its_lock_was_held():
     memory, record = small(), trusting()
     memory.expect(digest(1), add_ready(memory, record, 1), FIELD)
     parts = (memory._ready, memory._packed.tokens, memory._packed)

@@ -301,7 +301,7 @@ def run(script: str) -> str:
 
 
 @pytest.mark.rule("X-88")
-def test_using_it_is_said_aloud_and_once(no_leaks):
+def test_use_of_the_fake_is_logged_once(no_leaks):
     said = run(
         """
         from scopeguard.testing import FakeAuthority

@@ -154,7 +154,7 @@ def test_tokens_are_derived_from_valid_ones(world):
         assert isinstance(judge(world.strict, world.authority.mint("read", algorithm=algorithm)), Granted)
 
 
-def test_they_cause_no_request_to_a_place_of_their_choice(world):
+def test_no_token_causes_a_request_to_a_place_of_its_choice(world):
     for bad in world.tokens.values():
         judge(world.default, bad.token)
     assert {url.removeprefix(world.authority.url) for url in world.authority.requests} == {
@@ -163,7 +163,7 @@ def test_they_cause_no_request_to_a_place_of_their_choice(world):
     }
 
 
-def test_all_of_them_can_be_sent_by_any_client(world):
+def test_any_client_can_send_each_token(world):
     for bad in world.tokens.values():
         assert bad.token.isascii()
         assert bad.token.isprintable()
@@ -179,7 +179,7 @@ def test_all_of_them_can_be_sent_by_any_client(world):
         ("https://AS.TEST:443", "API"),
     ],
 )
-def test_they_are_bad_for_other_names_too(url, audience):
+def test_tokens_are_bad_for_other_names_too(url, audience):
     authority = FakeAuthority(url, audience)
     tokens = bad_tokens(authority)
     guard = guard_of(authority, authority.issuer)
