@@ -687,12 +687,12 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
 
 # Each of these has a test of its own below.
 ELSEWHERE = {
-    *("file", "network", "network_transport_file", "shared", "testing", "takeover", "proofs"),
+    *("file", "network", "network_transport_file", "shared", "testing", "takeover", "proofs", "rotation"),
     *("testing_async", "testing_direct", "testing_overrides"),
     *("readme_fastapi", "readme_starlette", "readme_flask"),
     *("tutorial_file", "tutorial_app", "tutorial_tests"),  # tests/docs/test_tutorial.py
     # tests/docs/test_how_to.py
-    *("uvicorn_lifespan", "gunicorn", "compose_file", "lambda", "rotation", "issuers", "tenants", "tenant_of"),
+    *("uvicorn_lifespan", "gunicorn", "compose_file", "lambda", "issuers", "tenants", "tenant_of"),
     *("tenant_rule", "organization", "graphql", "django_wsgi", "django_view"),
     # tests/docs/test_provider_pages.py
     *("provider_auth0", "provider_entra", "provider_keycloak", "provider_okta", "provider_cognito"),
@@ -714,7 +714,8 @@ def test_a_block_runs_and_does_what_the_text_says(name: str, authority: FakeAuth
     CHECKS[name](authority)
 
 
-def test_the_tests_that_the_page_on_testing_shows_pass(tmp_path: Path):
+def test_the_tests_that_the_pages_show_pass(tmp_path: Path):
+    """Those of the pages on testing and on key rotation, and of the tutorial, in one process."""
     app = """
 async def my_app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -722,6 +723,10 @@ async def my_app(scope, receive, send):
 """
     (tmp_path / "test_it.py").write_text(app + NAMED["testing"].source, "utf-8")
     (tmp_path / "test_proofs.py").write_text(app + NAMED["proofs"].source, "utf-8")
+    (tmp_path / "test_rotation.py").write_text(app + NAMED["rotation"].source, "utf-8")
+    files = {"scopeguard.toml": "tutorial_file", "app.py": "tutorial_app", "test_app.py": "tutorial_tests"}
+    for file, name in files.items():
+        (tmp_path / file).write_text(NAMED[name].source, "utf-8")
     (tmp_path / "myapp.py").write_text(NAMED["fastapi"].source, "utf-8")
     for name in ("takeover", "testing_async", "testing_direct", "testing_overrides"):
         (tmp_path / f"test_{name}.py").write_text(NAMED[name].source, "utf-8")
@@ -734,7 +739,7 @@ async def my_app(scope, receive, send):
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert done.stdout.splitlines()[-1].startswith(f"{4 + 5 + len(bad_proofs(FakeAuthority()))} passed")
+    assert done.stdout.splitlines()[-1].startswith(f"{4 + 5 + 2 + 4 + len(bad_proofs(FakeAuthority()))} passed")
 
 
 def test_the_configuration_file_is_read():
