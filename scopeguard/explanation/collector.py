@@ -15,6 +15,7 @@ Refusal = AccessDenied | AuthorityUnavailable
 
 # The facts of an error that "found" and "wanted" do not show.
 _FACTS: Final = ("problem", "claim", "parameter", "differs", "cause", "url", "status", "hint")
+_TIMES: Final = ("expiry", "not_before", "issued_at")  # "found" shows how a time differs from now
 
 
 class Collector:
@@ -36,7 +37,9 @@ class Collector:
     ) -> bool:
         """Add the result of the check *name*; return whether it passed."""
         kind = BY_NAME[name]
-        facts = [] if error is None else [f"{key}: {error.detail[key]}" for key in _FACTS if key in error.detail]
+        detail = {} if error is None else error.detail
+        shown = [key for key in _FACTS if key in detail and not (key == "differs" and name in _TIMES)]
+        facts = [f"{key}: {detail[key]}" for key in shown]
         self.checks[name] = Check(
             name=name,
             title=kind.title,

@@ -215,7 +215,8 @@ TEXTS: Final[Mapping[str, tuple[Text, Text]]] = MappingProxyType(
         "audience": (_audience, _wanted_audience),
         "dates": (
             lambda content: (
-                listed(member(content.claims, name) for name in DATES if name in content.claims) or "no dates"
+                # repr() tells a string from a number.
+                listed(f"{name}={content.claims[name]!r}" for name in DATES if name in content.claims) or "no dates"
             ),
             lambda content: "numbers (seconds since 1970)",
         ),

@@ -53,7 +53,7 @@ class McpMiddleware(GuardMiddleware):
     * *allowed_origins*, *max_body_bytes*, *body_timeout*: see :class:`McpPolicy`. They belong to *rules*, and do not
       change the policy of the guard.
     * *routes*: :class:`~scopeguard.Rule` for other paths of *app*, such as an upload. Default: the rules of the guard.
-    * *public*, *cors_preflight*, *close_streams*, *recheck_streams*, *root_path*: as for
+    * *public*, *cors_preflight*, *close_streams*, *recheck_streams*, *root_path*, *debug*: as for
       :class:`~scopeguard.asgi.GuardMiddleware`.
 
     A POST carries one JSON-RPC message. The message in the body decides. Since version 2026-07-28 of the protocol the
@@ -90,6 +90,7 @@ class McpMiddleware(GuardMiddleware):
         close_streams: CloseStreams | str = CloseStreams.NEVER,
         recheck_streams: float = 30.0,
         root_path: str | None = None,
+        debug: bool | str = False,
     ) -> None:
         instance(guard, Guard, "McpMiddleware: guard", "a scopeguard.Guard")
         policy = guard.mcp
@@ -118,6 +119,7 @@ class McpMiddleware(GuardMiddleware):
             close_streams=close_streams,
             recheck_streams=recheck_streams,
             root_path=root_path,
+            debug=debug,
         )
         sources = self._engine.sources
         if sources.in_query or not sources.in_header:

@@ -16,6 +16,7 @@ import pytest
 from scopeguard import ConfigurationError, Guard, Reason, asgi, wsgi
 from scopeguard.flask import ScopeGuard
 from scopeguard.guard import engine_of
+from scopeguard.mcp import McpMiddleware, Tool
 from scopeguard.testing import FakeAuthority, bad_tokens
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -360,3 +361,12 @@ def test_flask_app_needs_no_view_for_the_debug_page():
     ScopeGuard(app, new_guard(), debug=True)
     assert b"<h1>Decisions</h1>" in call_wsgi(app, PAGE)[2]
     assert call_wsgi(app, PAGE, {"host": "attacker.test"})[0] == 401
+
+
+def test_an_mcp_server_has_it_too():
+    app = McpMiddleware(_asgi_app, guard=new_guard(), rules=[Tool("query", "read")], debug=True)
+    assert call_asgi(app, "/mcp", method="POST")[0] == 401
+    assert [(record["adapter"], record["reason"]) for record in decisions(call_asgi, app)] == [
+        ("mcp", "no_credentials")
+    ]
+    assert call_asgi(app, PAGE, {"host": "attacker.test"})[0] == 401
