@@ -117,17 +117,28 @@ def _findings(report: Report) -> Markup:
 def _finding_group(findings: list[Finding]) -> Markup:
     """Return the markup for *findings* with the same severity, code and fix."""
     first = findings[0]
-    items = [fill(templates.FINDING, where=item.where, message=item.message) for item in findings]
+    messages = {item.message for item in findings}
+    # A message that all have in common is shown once, above the routes.
+    common = fill(templates.MESSAGE, message=_sentence(first.message)) if len(messages) == 1 else _NOTHING
+    items = [
+        fill(templates.FINDING, where=item.where, message=_NOTHING if common else f" {item.message}")
+        for item in findings
+    ]
     shown, more = items[:_MOST_SHOWN], items[_MOST_SHOWN:]
     return fill(
         templates.FINDING_GROUP,
         severity=first.severity.value,
         title=first.code.value.replace("-", " ").capitalize(),
         count=fill(templates.GROUP_COUNT, number=len(findings)) if len(findings) > 1 else _NOTHING,
-        fix=first.fix[:1].upper() + first.fix[1:],
+        message=common,
+        fix=_sentence(first.fix),
         shown=_join(shown),
         more=fill(templates.MORE_FINDINGS, number=len(more), findings=_join(more)) if more else _NOTHING,
     )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 # -- the matrix of routes and scopes
@@ -177,8 +188,16 @@ def _row(entry: Entry, scopes: tuple[str, ...], severity: Severity | None) -> Ma
         tag=fill(templates.TAG, severity=severity.value) if severity else _NOTHING,
         notes=_join(fill(templates.NOTE, text=note) for note in _notes(entry)),
         access=_SHORT[entry.kind] or _summary(entry),
+        needs=_needs(entry),
         cells=_cells(entry, scopes),
     )
+
+
+def _needs(entry: Entry) -> Markup:
+    """Return what *entry* requires as text, for screens that are too narrow for the columns of the scopes."""
+    if entry.kind is not Kind.SCOPES or entry.access in _notes(entry):
+        return _NOTHING
+    return fill(templates.NEEDS, text=entry.access)
 
 
 def _cells(entry: Entry, scopes: tuple[str, ...]) -> Markup:

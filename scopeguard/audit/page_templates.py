@@ -46,10 +46,11 @@ FINDINGS: Final = Template("""<section aria-labelledby="findings"><h2 id="findin
 $groups</ul></section>
 """)
 FINDING_GROUP: Final = Template("""<li class="$severity"><span class="tag">$severity</span>\
-<div><h3>$title$count</h3><p class="fix">$fix.</p><ul>$shown</ul>$more</div></li>
+<div><h3>$title$count</h3>$message<p class="fix">$fix</p><ul>$shown</ul>$more</div></li>
 """)
 GROUP_COUNT: Final = Template(' <span class="count">$number</span>')
-FINDING: Final = Template("<li><code>$where</code> <span>$message</span></li>")
+MESSAGE: Final = Template("<p>$message</p>")
+FINDING: Final = Template("<li><code>$where</code><span>$message</span></li>")
 MORE_FINDINGS: Final = Template("<details><summary>$number more</summary><ul>$findings</ul></details>")
 
 MATRIX: Final = Template("""<section aria-labelledby="matrix"><h2 id="matrix">Routes and scopes</h2>
@@ -70,8 +71,9 @@ ROW: Final = Template("""<tr class="$kind $state"><th scope="row"><div class="ce
 <span class="method m-$method_class">$method</span><div>\
 <code class="path" title="$endpoint">$path</code>$opaque$tag\
 <ul class="notes">$notes</ul></div></div></th>\
-<td class="access"><span class="kind">$access</span></td>$cells</tr>
+<td class="access"><span class="kind">$access</span>$needs</td>$cells</tr>
 """)
+NEEDS: Final = Template('<span class="needs">$text</span>')
 OPAQUE: Final = "<span class=opaque>opaque app</span>"
 TAG: Final = Template("<span class=tag>$severity</span>")
 NOTE: Final = Template("<li>$text</li>")
@@ -187,6 +189,14 @@ table.plain tbody td { text-align: right; font-variant-numeric: tabular-nums; }
 [hidden] { display: none !important; }
 @media (max-width: 800px) { th.route, tbody th { width: 240px; min-width: 200px; max-width: 240px; }
   .cell { grid-template-columns: 1fr; } .findings > li { grid-template-columns: 1fr; gap: 4px; } }
+.needs { display: none; }
+@media screen and (max-width: 600px) { .legend, th.scope, tbody td:not(.access) { display: none; }
+  .scroll { max-height: none; } .scroll:not(.short) table { width: 100%; table-layout: fixed; }
+  th.route, tbody th { width: 50%; min-width: 0; max-width: none; } col:nth-child(n+3) { display: none; }
+  td.access { white-space: normal; border-right: 0; }
+  .needs { display: block; margin-top: 5px; font: 12px/1.4 var(--mono);
+  overflow-wrap: anywhere; } table.plain tbody td { display: table-cell; padding: 6px 10px; }
+  .tools label { flex: 1; } input { width: 100%; margin: 4px 0 0; } }
 @media print { @page { size: landscape; margin: 12mm; }
   :root { --paper: #fff; --card: #fff; --ink: #000; --soft: #444; --line: #ccc; --faint: #f3f3f3; --accent: #1f5fa8;
     --bad: #b3261e; --bad-soft: #fdecea; --odd: #8a5a00; --odd-soft: #fff4dc; --good: #1b6e3c; --good-soft: #e5f4ea; }

@@ -178,6 +178,36 @@ def test_large_matrix_is_readable(browser: Any, tmp_path: Path, scheme: str):
     page.close()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_narrow_screen_shows_scopes_as_text(browser: Any, tmp_path: Path, scheme: str):
+    page, trouble = shown(browser, a_large_api(), tmp_path, color_scheme=scheme, viewport={"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator("thead th.scope:visible").count() == 0
+    needs = page.locator("td.access .needs:visible")
+    assert "thing3.part3.read or thing3.part3.admin" in needs.all_text_contents()
+    frame, row = page.locator(".scroll").first.bounding_box(), page.locator("tbody tr:has(.needs)").first
+    box = row.locator(".needs").bounding_box()
+    assert frame["x"] <= box["x"]
+    assert box["x"] + box["width"] <= frame["x"] + frame["width"]
+    assert row.bounding_box()["height"] < 160
+    assert trouble == []
+    page.close()
+
+
+def test_message_of_several_findings_is_shown_once():
+    findings = tuple(
+        Finding(severity=Severity.ERROR, code=code, where=f"GET /{number}", message=message, fix="mend it")
+        for code, number, message in (
+            *((Code.UNGUARDED, number, "nothing guards it") for number in range(3)),
+            *((Code.SHADOWED_RULE, number, f"rule {number} is dead") for number in range(2)),
+        )
+    )
+    page = as_html(Report(target="app", entries=(), findings=findings, guards=()))
+    assert page.count("othing guards it") == 1
+    assert '<p>Nothing guards it.</p><p class="fix">Mend it.</p>' in page
+    assert [page.count(f" rule {number} is dead") for number in range(2)] == [1, 1]
+
+
 def test_printed_page_is_complete(browser: Any, tmp_path: Path):
     page, trouble = shown(browser, a_large_api(), tmp_path)
     page.emulate_media(media="print")

@@ -24,6 +24,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -138,6 +139,20 @@ def _check_fastapi_middleware(authority: FakeAuthority) -> None:
     assert client.get("/unmarked", headers=authority.bearer("read")).status_code == 200
     assert client.post("/insert", headers=authority.bearer("read")).status_code == 403
     assert client.get("/openapi.json").status_code == client.get("/docs").status_code == 200
+
+
+def _check_fastapi_documentation_file(authority: FakeAuthority) -> None:
+    document = {
+        "issuers": [{"url": ISSUER, "audience": API}],
+        **tomllib.loads(NAMED["fastapi_documentation_file"].source),
+    }
+    issuers, arguments = settings_from(document, ROOT)
+    app = FastAPI()
+    app.get("/rows")(lambda: "reached")
+    paths = {app.docs_url, app.swagger_ui_oauth2_redirect_url, app.redoc_url, app.openapi_url}
+    client = TestClient(GuardMiddleware(app, guard=Guard(*issuers, **arguments)))
+    assert {path: client.get(str(path)).status_code for path in paths} == dict.fromkeys(paths, 200)
+    assert client.get("/rows").status_code == 401
 
 
 def _check_flask(authority: FakeAuthority) -> None:
@@ -638,6 +653,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "fastapi": _check_fastapi,
     "fastapi_middleware": _check_fastapi_middleware,
     "fastapi_swagger": _check_fastapi_swagger,
+    "fastapi_documentation_file": _check_fastapi_documentation_file,
     "flask": _check_flask,
     "rules": _check_rules,
     "dpop": _check_dpop,
