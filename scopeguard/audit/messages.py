@@ -37,6 +37,6 @@ OPERATION_FIX: Final = "implement it, or remove it from the contract"
 RULE_FIX: Final = "check its path and methods against the routes, or remove it"
 CORS_INSIDE_GUARD: Final = (
     "it is inside the guard, which refuses preflights before they reach it, and scripts cannot read refusals",
-    'put it around the guard (with add_middleware: after it), or set cors_preflight="pass" in the guard',
+    'set cors_preflight="pass" in the guard; or put it around the guard: call add_middleware for it last',
 )
 ANY_AUDIENCE: Final = ("accepts tokens for any audience", "name the audience, or keep expected_claims narrow")

@@ -243,6 +243,8 @@ def test_cors_middleware_inside_the_guard_is_reported(guard: Guard, codes: Any, 
     with caplog.at_level(logging.WARNING), TestClient(inside["in the app"]):
         pass
     assert "CORSMiddleware: it is inside the guard" in caplog.text
+    # The first fix works in every framework: Flask-CORS cannot be put around the guard.
+    assert 'scripts cannot read refusals: set cors_preflight="pass" in the guard; or put it around' in caplog.text
 
 
 def test_cors_inside_the_guard_of_a_flask_app_is_reported(guard: Guard, codes: Any):
