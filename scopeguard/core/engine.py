@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any, Final, TypeVar
 
 from scopeguard.config.authzen import AuthZen
@@ -47,6 +48,7 @@ from scopeguard.flow.authenticate import authenticate, validate
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Clock, Flow, Store, start
+from scopeguard.flow.immediate import verify_at_once
 from scopeguard.flow.issuers import choose_issuer, resolve_issuer
 from scopeguard.flow.keys import warm
 from scopeguard.flow.observation import Observation, TokenCheck
@@ -262,10 +264,11 @@ class Engine:
         query: bytes | str,
         cleartext_peer: Sequence[Any] | None,
     ) -> AccessToken | None:
-        """Return the access token of a request from the token cache, or ``None`` if the request needs :meth:`check`.
+        """Return the access token of a request that needs no effect, or ``None`` if the request needs :meth:`check`.
 
-        *authorization* is the only ``Authorization`` field of the request. The token is returned if the same field was
-        verified before, nothing has to be fetched or read, and the token satisfies *requirement*. *cleartext_peer* is
+        *authorization* is the only ``Authorization`` field of the request. The token is returned if it was verified
+        before or :func:`~scopeguard.flow.immediate.verify_at_once` verifies it, nothing has to be fetched or read, and
+        the token satisfies *requirement*. *cleartext_peer* is
         the peer, address first, of a request that was not encrypted. ``None`` is not a decision about the request. Do
         not call it for routes with token sources of their own.
         """
@@ -277,24 +280,35 @@ class Engine:
             or (cleartext_peer and self._watches_cleartext and cleartext_peer[0] not in self._quiet_peers)
         ):
             return None
-        found = cache.lookup_field(authorization)
-        # Everything that can have changed since the token was verified: its age, the keys, revocations.
-        if found is None or not found.since <= self._wall() < found.until:
+        scheme, _, text = authorization.partition(b" ")
+        if scheme != b"Bearer":
             return None
-        now, held = self._monotonic(), found.held
-        if held is None or found.record.ring.current is not held or now >= held.refresh_at:
-            return None
-        if self._revocations.changes != found.cleared or (self._shared and not self.issuers.is_caught_up(now)):
-            return None
-        token = found.access
+        digest = sha256(text).digest()
+        wall, now = self._wall(), self._monotonic()
+        found = cache.recall(digest)
+        if found is None:
+            new = verify_at_once(text, digest, self.context, cache, wall)
+            if new is None:
+                return None
+            token = new
+        else:
+            # Everything that can have changed since the token was verified: its age, the keys, revocations.
+            if not found.instant or not found.since <= wall < found.until:
+                return None
+            held = found.held
+            if held is None or found.record.ring.current is not held or now >= held.refresh_at:
+                return None
+            if self._revocations.changes != found.cleared or (self._shared and not self.issuers.is_caught_up(now)):
+                return None
+            token = found.access
         if requirement is not None and not requirement.allows(token.scopes):
             return None
         if self.listens:
             observation = Observation(None)
-            observation.note(token.issuer, TokenCheck.CACHED)
+            observation.note(token.issuer, TokenCheck.VERIFIED if found is None else TokenCheck.CACHED)
             self.reporter.report(Granted(token), None, now, observation=observation)
         if self.keeps_inbound:
-            self._hand_over(token, authorization[len(b"Bearer ") :].decode("ascii"))
+            self._hand_over(token, text.decode("ascii"))
         return token
 
     def permits(self, token: AccessToken | None, requirement: Requirement | None) -> bool:

@@ -9,7 +9,7 @@ from math import inf
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
-from scopeguard.config.sources import TokenSource, TokenSources
+from scopeguard.config.sources import TokenSources
 from scopeguard.errors import AuthorityUnavailable, InvalidProof, InvalidToken
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential, find_credential
@@ -28,8 +28,8 @@ from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.token_cache import CachedToken, TokenCache
 from scopeguard.tokens import AccessToken, Unverified, fingerprint
 
-# Module constants: the look-up of an enumeration's member costs as much as the comparison.
-_HEADER, _INTROSPECTION = TokenSource.HEADER, Validation.INTROSPECTION
+# A module constant: the look-up of an enumeration's member costs as much as the comparison.
+_INTROSPECTION = Validation.INTROSPECTION
 
 
 def authenticate(
@@ -116,7 +116,7 @@ def validate(credential: Credential, context: Context, observation: Observation 
                 record, key = yield from verify_by_any_set(token, record, clock)
             else:
                 key = yield from verify_by_set(token, record, clock)
-            access = accept(token, checked, key, now, digest, credential, record, context)
+            access = accept(token, checked, key, now, digest, credential.header, record, context)
             if record.status_lists is not None:
                 yield from check_token_status(access, record, clock)
         if issuers.shared or issuers.revocations.changes:
@@ -164,8 +164,6 @@ def may_reuse(
     if issuers.shared or cached.cleared != changes:
         yield from check_not_revoked(cached.access, credential, context)
         cached.cleared = changes
-    if cached.instant and credential.source is _HEADER:
-        token_cache.expect(digest, cached, b"Bearer " + credential.token.encode("ascii"))
     return True
 
 
@@ -175,20 +173,21 @@ def accept(
     key: VerificationKey,
     now: float,
     digest: bytes,
-    credential: Credential,
+    location: str | None,
     record: IssuerRecord,
     context: Context,
 ) -> AccessToken:
     """Return the access token of *token*, which *key* has verified, and add it to the token cache under *digest*.
 
-    *checked* is the result of the checks of its claims at *now*.
+    *checked* is the result of the checks of its claims at *now*. *location*: the field that held only the token,
+    ``None`` for ``Authorization``.
     """
     issuers, token_cache = context.issuers, context.token_cache
     if token.segment not in record.headers:
         record.remember_header(token, rfc9068=checked[0])
-        issuers.remember_header(token)
+        issuers.remember_header(token, record)
     access = jwt.accept(token, record.issuer, record.vocabulary, checked)
     if token_cache is not None and record.by_id is None:
         until = inf if access.expires_at is None else access.expires_at + record.issuer.leeway
-        token_cache.add(digest, token, record, key, issuers, location=credential.header, since=now, until=until)
+        token_cache.add(digest, token, record, key, issuers, location=location, since=now, until=until)
     return access

@@ -27,7 +27,7 @@ MOST_VERIFICATIONS: Final = 8
 _MOST_BYTES_OF_A_TOKEN: Final = 16 * 1024
 
 
-def _signer(token: Unverified, keys: tuple[VerificationKey, ...], record: IssuerRecord) -> VerificationKey | None:
+def find_signer(token: Unverified, keys: tuple[VerificationKey, ...], record: IssuerRecord) -> VerificationKey | None:
     """Return the key among *keys* that made the signature, or ``None``."""
     algorithm, signed, signature = token.header["alg"], token.signed, token.signature
     try:
@@ -78,7 +78,7 @@ def verify_by_set(token: Unverified, record: IssuerRecord, clock: Clock) -> Flow
     """
     kid, algorithm, ring = token.header.get("kid"), token.header["alg"], record.ring
     if record.by_id is not None:
-        key = _signer(token, ((yield from key_by_id(kid, record, record.by_id, clock)),), record)
+        key = find_signer(token, ((yield from key_by_id(kid, record, record.by_id, clock)),), record)
         if key is None:
             raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid, alg=algorithm, url=record.issuer.key_url_template)
         return key
@@ -89,7 +89,7 @@ def verify_by_set(token: Unverified, record: IssuerRecord, clock: Clock) -> Flow
         found = yield from signing_keys(kid, algorithm, record, clock, mark=mark)
         tried, generation = found.keys, found.generation
     tried = tried[:MOST_VERIFICATIONS]
-    key = _signer(token, tried, record)
+    key = find_signer(token, tried, record)
     if key is not None:
         return key
     if kid is None or any(key.kid is None for key in tried):
@@ -100,7 +100,7 @@ def verify_by_set(token: Unverified, record: IssuerRecord, clock: Clock) -> Flow
         except AuthorityUnavailable:
             pass  # the check used the key that the token names, so the denial is final
     # Another request may have refreshed the set meanwhile; try its new keys.
-    key = _signer(token, _untried_keys(token, tried, record, clock), record)
+    key = find_signer(token, _untried_keys(token, tried, record, clock), record)
     if key is not None:
         return key
     raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid, alg=algorithm, key_set=record.describe_keys)
@@ -119,7 +119,7 @@ def unnamed_signer(
         beyond = ring.look_beyond(algorithm, token.fingerprint, clock.monotonic())
         # Read the keys after the look-up. Then they are at least as new as the set that the look-up describes.
         newer = _untried_keys(token, tried, record, clock)
-        key = _signer(token, newer, record)
+        key = find_signer(token, newer, record)
         if key is not None:
             return key
         tried += newer

@@ -84,8 +84,18 @@ def split_compact(token: str, *, padded: bool = False) -> tuple[bytes, bytes, by
     Raises :class:`InvalidToken`: ``ENCRYPTED_TOKEN`` for the five segments of a JWE (RFC 7516) with any content,
     otherwise ``MALFORMED_TOKEN``.
     """
-    text = _strip_segment_padding(token) if padded else token
-    octets = text.encode("ascii") if text.isascii() else b""
+    if not padded:
+        return split_octets(_ascii_octets(token))
+    header, payload, _, signature = split_octets(_ascii_octets(_strip_segment_padding(token)))
+    return header, payload, _ascii_octets(token).rpartition(b".")[0], signature
+
+
+def _ascii_octets(text: str) -> bytes:
+    return text.encode("ascii") if text.isascii() else b""
+
+
+def split_octets(octets: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """:func:`split_compact` for the octets of a token without padding."""
     segments = octets.translate(_TO_BASE64).split(b".")
     if len(segments) != 3:
         if len(segments) == 5 and octets.translate(None, _ALPHABET) == b"....":
@@ -94,9 +104,8 @@ def split_compact(token: str, *, padded: bool = False) -> tuple[bytes, bytes, by
     header, payload, signature = segments
     if not signature:
         raise InvalidToken(Reason.MALFORMED_TOKEN, problem="the signature is empty")
-    signed = token.encode("ascii").rpartition(b".")[0] if padded else octets[: -1 - len(signature)]
     try:
-        return header, _decode(payload), signed, _decode(signature)
+        return header, _decode(payload), octets[: -1 - len(signature)], _decode(signature)
     except ValueError:
         pass
     # Raise outside the handler, because a chained error could quote the token.

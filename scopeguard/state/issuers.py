@@ -98,6 +98,19 @@ class IssuerRecord:
             shown.append(f"and {len(keys) - _MOST_SHOWN_KEYS} more")
         return {"key_set": str(place), "its_keys": " ".join(shown) or "none"}
 
+    @property
+    def needs_computation_only(self) -> bool:
+        """Whether a token with an accepted header needs no effect, while keys are cached and nothing is revoked."""
+        issuer = self.issuer
+        return (
+            issuer.validate is not Validation.INTROSPECTION
+            and issuer.dpop is not DPoPMode.REQUIRED
+            and issuer.token_header is None
+            and self.by_id is None
+            and self.status_lists is None
+            and not self.others
+        )
+
     def remember_header(self, token: Unverified, *, rfc9068: bool) -> None:
         """Cache the header of *token*, which was accepted: the next token with this header skips its checks."""
         if not jwt.replicates_claims(token.header):
@@ -298,6 +311,8 @@ class Issuers:
         self._any_opaque: IssuerRecord | None = None
         self._forms: dict[str | None, tuple[bool, tuple[str, ...]]] = {}
         self._headers: dict[bytes, Mapping[str, Any]] = {}
+        # For the text of a header, as tokens have it: the issuer and the header of tokens that need computation only.
+        self.accepted: dict[bytes, tuple[IssuerRecord, Mapping[str, Any]]] = {}
         self.resolved = resolved
         self.revocations = revocations
         self.shared = shared  # True if a store shares revocations and answers with other processes
@@ -362,9 +377,16 @@ class Issuers:
         padded, header_claims = self._forms.get(header, (False, ()))
         return jwt.peek(token, padded=padded, header_claims=header_claims, headers=self._headers, mark=mark)
 
-    def remember_header(self, token: Unverified) -> None:
-        """Cache the parsed header of *token*, which was accepted: other tokens share it."""
+    def remember_header(self, token: Unverified, record: IssuerRecord) -> None:
+        """Cache the parsed header of *token* of *record*, which was accepted: other tokens share it."""
         _keep(self._headers, token.segment, token.header)
+        if (
+            record.needs_computation_only
+            and self.nameless is None
+            and self.is_configured(record)
+            and not jwt.replicates_claims(token.header)
+        ):
+            _keep(self.accepted, token.signed.partition(b".")[0], (record, token.header))
 
     def is_configured(self, record: IssuerRecord) -> bool:
         """Return whether *record* is one of the configured issuers, which never expire."""

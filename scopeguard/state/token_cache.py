@@ -16,7 +16,6 @@ import struct
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any, Final, Generic, TypeVar
 
 from scopeguard.config.dpop import DPoPMode
@@ -49,8 +48,7 @@ class CachedToken:
     ``location`` is that field, ``None`` for ``Authorization``. The entry may be used from ``since``, so that a clock
     that is set back causes a new verification, and before ``until``. ``held``: the key set that contained the key when
     it was last checked. ``cleared``: the number of revocations when it was last checked against them. ``instant``:
-    whether only time, key and revocations have to be checked. ``size``: the approximate memory in bytes. ``name``: the
-    SHA-256 of the header field that finds it, if one does.
+    whether only time, key and revocations have to be checked. ``size``: the approximate memory in bytes.
     """
 
     access: AccessToken
@@ -64,17 +62,12 @@ class CachedToken:
     cleared: int = -1
     instant: bool = False
     size: int = 0
-    name: bytes = field(default=b"", repr=False)
 
 
 class _Generations(Generic[V]):
-    """A dict in two generations, bounded by entries and by estimated bytes.
+    """A dict in two generations, bounded by entries and by estimated bytes."""
 
-    ``named``: entries of the young generation under a second key. Such a name may outlive its entry until the
-    generation ends, so that a caller has to check everything about the entry.
-    """
-
-    __slots__ = ("_bytes", "_lock", "_max_bytes", "_max_entries", "named", "old", "young")
+    __slots__ = ("_bytes", "_lock", "_max_bytes", "_max_entries", "old", "young")
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
         # Each generation has half of the entries, and at least one, without which nothing could be found.
@@ -82,7 +75,6 @@ class _Generations(Generic[V]):
         self._max_bytes = max_bytes // 2
         self.young: dict[bytes, V] = {}
         self.old: dict[bytes, V] = {}
-        self.named: dict[bytes, V] = {}
         self._bytes = 0
         self._lock = threading.Lock()
 
@@ -92,24 +84,16 @@ class _Generations(Generic[V]):
             return
         with self._lock:
             if len(self.young) >= self._max_entries or self._bytes + size > self._max_bytes:
-                self.old, self.young, self.named, self._bytes = self.young, {}, {}, 0
+                self.old, self.young, self._bytes = self.young, {}, 0
             if key not in self.young:  # concurrent requests may have verified the same token
                 self._bytes += size
             self.young[key] = value
 
-    def name(self, name: bytes, key: bytes) -> None:
-        """Make *name* a second key of the young entry *key*."""
-        with self._lock:
-            value = self.young.get(key)
-            if value is not None:
-                self.named[name] = value
-
-    def discard(self, key: bytes, name: bytes = b"") -> None:
-        """Remove *key* and its second key *name*."""
+    def discard(self, key: bytes) -> None:
+        """Remove *key*."""
         with self._lock:
             self.young.pop(key, None)
             self.old.pop(key, None)
-            self.named.pop(name, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -203,22 +187,18 @@ class TokenCache:
 
     after_fork = clear  # a thread of the parent may have been changing the maps
 
-    def lookup_field(self, field: bytes) -> CachedToken | None:
-        """Return the token that :meth:`expect` registered for *field*, a whole header field.
+    def recall(self, digest: bytes) -> CachedToken | None:
+        """Return the ready token under *digest*, the SHA-256 of its text, if it was used recently.
 
-        Not checked here: whether the token has expired and whether its key is still published.
+        Not checked here: whether the token has expired and whether its key is still published. :meth:`find` also
+        returns tokens in other forms.
         """
-        return self._ready.named.get(sha256(field).digest())
+        return self._ready.young.get(digest)
 
-    def expect(self, digest: bytes, found: CachedToken, field: bytes) -> None:
-        """Let :meth:`lookup_field` find *found*, the token under *digest*, by the header *field*.
-
-        *field* is the only header field for this token. :meth:`lookup_field` checks nothing else about the token.
-        """
-        if not found.name:
-            found.name = sha256(field).digest()
-        if self._ready.named.get(found.name) is not found:
-            self._ready.name(found.name, digest)
+    def holds(self, digest: bytes) -> bool:
+        """Return whether a token is cached under *digest*, in any form and of any age."""
+        ready, packed = self._ready, self._packed.tokens
+        return digest in packed.young or digest in packed.old or digest in ready.young or digest in ready.old
 
     def find(self, key: bytes, now: float) -> CachedToken | None:
         """Return the token under *key*, its SHA-256, if it may be used at *now* (seconds since the epoch)."""
@@ -270,8 +250,7 @@ class TokenCache:
 
     def discard(self, digest: bytes) -> None:
         """Remove the token under *digest*."""
-        found = self._ready.young.get(digest)
-        self._ready.discard(digest, b"" if found is None else found.name)
+        self._ready.discard(digest)
         self._packed.tokens.discard(digest)
 
 

@@ -354,7 +354,7 @@ def test_dependency_behind_middleware_of_the_same_guard_uses_its_token(
     client = TestClient(app)
     assert client.get("/", headers=authority.bearer("a")).json() == "client"
     assert client.get("/", headers=authority.bearer("b")).status_code == 403
-    assert len(judged) == 2
+    assert len(judged) == 1  # the middleware verifies the second token, which has a known header, at once
     assert client.get("/nowhere").status_code == 401
     assert client.get("/docs").status_code == 401
 

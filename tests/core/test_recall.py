@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ class Scene:
     def found(self) -> CachedToken:
         memory = engine_of(self.guard).context.token_cache
         assert memory is not None
-        found = memory.lookup_field(self.field)
+        found = memory.recall(sha256(self.token.encode()).digest())
         assert found is not None
         return found
 
@@ -145,12 +146,13 @@ def test_header_in_another_spelling_is_granted_but_not_recalled(scene: Scene):
             assert scene.recall(authorization=field) is None
 
 
-def test_token_from_another_source_is_not_recalled_from_the_header(made: Made):
+def test_token_that_came_in_a_query_is_recalled_from_the_header_too(made: Made):
     scene = made(granted=False)
     request = RequestView(method="GET", path="/", headers=HeaderList([]), query=b"access_token=" + scene.token.encode())
     for _ in range(3):
         assert isinstance(scene.guard.check(request, sources=TokenSources(methods=["query"])), Granted)
-    assert scene.recall() is None
+    assert scene.recall() is not None
+    assert scene.recall(authorization=request.query) is None
 
 
 def test_token_too_long_for_the_guard_is_not_recalled_though_a_route_accepts_it(made: Made):
@@ -186,6 +188,11 @@ def test_expired_token_is_not_recalled(scene: Scene):
 
 def test_token_is_not_recalled_before_its_key_was_looked_up(scene: Scene):
     scene.found.held = None
+    assert scene.recall() is None
+
+
+def test_token_that_needs_further_checks_is_not_recalled(scene: Scene):
+    scene.found.instant = False
     assert scene.recall() is None
 
 

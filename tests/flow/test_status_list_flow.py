@@ -143,7 +143,6 @@ def test_status_of_a_cached_token_is_looked_up_again(stage: Stage):
     found = memory.find(sha256(token.encode()).digest(), stage.clock.wall())
     assert found is not None
     assert not found.instant
-    assert memory.lookup_field(b"Bearer " + token.encode()) is None
     stage.clock.advance(61)
     lst = base64url(zlib.compress(b"\xe5"))
     stage.answer = status_list_answer(stage.authority, status_list={"bits": 2, "lst": lst})

@@ -131,7 +131,7 @@ def small(**bounds: int) -> TokenCache:
 def packed_only(memory: TokenCache) -> None:
     """Remove the ready form, as an eviction would."""
     ready = memory._ready
-    ready.young, ready.old, ready.named = {}, {}, {}
+    ready.young, ready.old = {}, {}
 
 
 def count_entries(memory: TokenCache) -> tuple[int, int]:
@@ -172,7 +172,6 @@ def test_packed_token_is_restored_with_equal_fields():
     assert (found.since, found.until) == (WALL, CLAIMS["exp"] + record.issuer.leeway)
     assert found.held is None  # So that the key ring is asked.
     assert found.cleared == -1  # And whether it was revoked.
-    assert found.name == b""  # It has no other name either.
 
 
 def test_only_tokens_without_further_checks_are_instant():
@@ -350,121 +349,58 @@ def test_token_is_removed_if_the_clock_was_set_back(kept: TokenCache):
     assert kept.find(digest(1), WALL) is None
 
 
-# -- the short path: names of a token
-
-FIELD = b"Bearer a.b.c"
+# -- the short path
 
 
-def test_token_without_an_announced_name_is_not_recalled():
+def test_token_is_recalled_in_its_ready_form_only():
     memory, record = small(), trusting()
-    assert memory.lookup_field(FIELD) is None
-    found = add_ready(memory, record, 1)
-    assert memory.lookup_field(FIELD) is None
-    memory.expect(digest(1), found, FIELD)
-    assert memory.lookup_field(FIELD) is found
-    assert found.name == sha256(FIELD).digest()
+    assert memory.recall(digest(1)) is None
+    add(memory, record, 1)
+    assert memory.recall(digest(1)) is None
+    assert memory.recall(digest(1)) is None  # the look-up does not unpack
+    found = found_in(memory, 1)
+    assert memory.recall(digest(1)) is found
+    assert memory.recall(sha256(digest(1)).digest()) is None
 
 
-@pytest.mark.parametrize(
-    "field",
-    [
-        b"a.b.c",
-        b"Bearer  a.b.c",
-        b"Bearer a.b.c ",
-        b" Bearer a.b.c",
-        b"Bearer\ta.b.c",
-        b"bearer a.b.c",
-        b"BEARER a.b.c",
-        b"Token a.b.c",
-        b"Bearera.b.c",
-        b"Bearer a.B.c",
-        b"Bearer a.b.c, Bearer a.b.c",
-        b"Bearer ",
-        b"",
-        digest(1),
-        sha256(b"a.b.c").digest(),
-        sha256(FIELD).digest(),
-    ],
-    ids=repr,
-)
-def test_field_is_recalled_only_byte_for_byte(field: bytes):
-    memory, record = small(), trusting()
-    memory.expect(digest(1), add_ready(memory, record, 1), FIELD)
-    assert memory.lookup_field(field) is None
-
-
-def test_digests_and_fields_are_separate_names():
-    """Each look-up accepts only its kind of name."""
-    memory, record = small(), trusting()
-    key = sha256(b"a.b.c").digest()
-    found = add_ready(memory, record, int.from_bytes(key, "big"))
-    assert memory.lookup_field(b"a.b.c") is None
-    memory.expect(key, found, FIELD)
-    assert memory.lookup_field(b"a.b.c") is None
-    assert memory.find(sha256(FIELD).digest(), WALL) is None
-
-
-def test_name_is_dropped_with_its_generation_and_can_be_announced_again():
+def test_token_of_the_old_generation_is_recalled_after_it_was_found_again():
     memory, record = small(ready_entries=4), trusting()
     found = add_ready(memory, record, 1)
-    memory.expect(digest(1), found, FIELD)
     add_ready(memory, record, 2)
-    assert memory.lookup_field(FIELD) is found
+    assert memory.recall(digest(1)) is found
     add_ready(memory, record, 3)
-    assert memory.lookup_field(FIELD) is None
+    assert memory.recall(digest(1)) is None
     assert found_in(memory, 1) is found
-    assert memory.lookup_field(FIELD) is None  # Its key was not looked up.
-    memory.expect(digest(1), found, FIELD)
-    assert memory.lookup_field(FIELD) is found
-
-
-def test_name_is_removed_with_its_token_only():
-    memory, record = small(ready_entries=8), trusting()
-    one, other = add_ready(memory, record, 1), add_ready(memory, record, 2)
-    memory.expect(digest(1), one, b"Bearer one")
-    memory.expect(digest(2), other, b"Bearer other")
-    add_ready(memory, record, 3)
-    memory.discard(digest(3))  # It was not announced.
-    memory.discard(digest(1))
-    assert memory.lookup_field(b"Bearer one") is None
-    assert memory.lookup_field(b"Bearer other") is other
-    memory.expect(digest(1), one, b"Bearer one")  # Of a request that had found it before.
-    assert memory.lookup_field(b"Bearer one") is None
+    assert memory.recall(digest(1)) is found
 
 
 @pytest.mark.parametrize("time", [UNTIL, WALL - 1], ids=["expired", "the clock was set back"])
-def test_name_is_removed_with_an_unusable_token(time: float):
+def test_unusable_token_is_not_recalled(time: float):
     memory, record = small(), trusting()
-    memory.expect(digest(1), add_ready(memory, record, 1), FIELD)
+    add_ready(memory, record, 1)
     assert memory.find(digest(1), time) is None
-    assert memory.lookup_field(FIELD) is None
-
-
-def test_token_that_is_no_longer_ready_gets_no_name():
-    memory, record = small(), trusting()
-    found = add_ready(memory, record, 1)
-    add_ready(memory, record, 2)
-    for _ in range(2):
-        memory.expect(digest(1), found, FIELD)
-        assert memory.lookup_field(FIELD) is None
-        assert not memory._ready.named
-        memory.clear()
+    assert memory.recall(digest(1)) is None
 
 
 def test_token_too_large_to_be_ready_is_not_recalled():
     memory, record = small(max_bytes=200_000), trusting()
-    found = add_ready(memory, record, 1, {**CLAIMS, "note": "x" * 10_000})
+    add_ready(memory, record, 1, {**CLAIMS, "note": "x" * 10_000})
     assert count_entries(memory) == (0, 1)
-    memory.expect(digest(1), found, FIELD)
-    assert memory.lookup_field(FIELD) is None
+    assert memory.recall(digest(1)) is None
 
 
-def test_number_of_names_is_bounded_by_the_tokens():
-    memory, record = small(ready_entries=8), trusting()
-    for number in range(100):
-        for _ in range(2):
-            memory.expect(digest(number), add_ready(memory, record, number), b"Bearer %d" % number)
-        assert len(memory._ready.named) <= len(memory._ready.young) <= 4
+def test_held_tokens_are_those_of_any_form_and_generation():
+    memory, record = small(ready_entries=4), trusting()
+    assert not memory.holds(digest(1))
+    add(memory, record, 1)
+    assert memory.holds(digest(1))
+    for number in (1, 2, 3):
+        add_ready(memory, record, number)
+        assert memory.holds(digest(1))
+    packed_only(memory)
+    assert memory.holds(digest(1))
+    memory.discard(digest(1))
+    assert not memory.holds(digest(1))
 
 
 # -- limits
@@ -623,24 +559,24 @@ def test_discarded_token_is_removed_in_each_form_and_generation(form: str):
 
 def test_clear_removes_all_tokens():
     memory, record = small(), trusting()
-    memory.expect(digest(1), add_ready(memory, record, 1), FIELD)
+    add_ready(memory, record, 1)
     memory.clear()
     assert memory.find(digest(1), WALL) is None
-    assert memory.lookup_field(FIELD) is None
+    assert memory.recall(digest(1)) is None
     assert count_entries(memory) == (0, 0)
 
 
 def test_child_process_clears_the_cache_even_if_its_lock_was_held():
     memory, record = small(), trusting()
-    memory.expect(digest(1), add_ready(memory, record, 1), FIELD)
+    add_ready(memory, record, 1)
     parts = (memory._ready, memory._packed.tokens, memory._packed)
 
     def check() -> None:
         memory.clear()
-        memory.expect(digest(2), add_ready(memory, record, 2), b"Bearer another")
+        add_ready(memory, record, 2)
         assert memory.find(digest(1), WALL) is None
-        assert memory.lookup_field(FIELD) is None
-        assert memory.lookup_field(b"Bearer another") is memory.find(digest(2), WALL)
+        assert memory.recall(digest(1)) is None
+        assert memory.recall(digest(2)) is memory.find(digest(2), WALL)
 
     locks = [part._lock for part in parts]
     for lock in locks:
@@ -659,14 +595,12 @@ def test_threads_can_share_the_cache():
         try:
             for step in range(1500):
                 number = (step * 7 + seed) % 100
-                field = b"Bearer %d" % number
                 found = memory.find(digest(number), WALL)
                 if found is None:
                     add(memory, record, number, {**CLAIMS, "sub": f"user{number}"})
                 else:
                     assert found.access.subject == f"user{number}"
-                    memory.expect(digest(number), found, field)
-                recalled = memory.lookup_field(field)
+                recalled = memory.recall(digest(number))
                 assert recalled is None or recalled.access.subject == f"user{number}"
                 if step % 50 == seed:
                     memory.discard(digest(number))

@@ -1,0 +1,56 @@
+"""Verify a new token in one straight line, without a flow.
+
+A new token of a known kind needs nothing but computation: its header was accepted before, the keys are cached, and no
+revocation is in force. :func:`verify_at_once` then calls the same checks as the flow in
+:mod:`scopeguard.flow.authenticate`, in the same order, without the search for a credential and the steps that could
+wait. For every other token, and for every token that it would refuse, it returns ``None``, and the flow decides.
+
+Instructions of a request with a new RS256 token, without the arithmetic of its signature (make instructions): 370,000
+through the flow, 230,000 here.
+"""
+
+from __future__ import annotations
+
+from scopeguard.errors import AuthorityUnavailable, InvalidToken
+from scopeguard.flow.authenticate import accept
+from scopeguard.flow.context import Context
+from scopeguard.flow.keys import find_signer
+from scopeguard.spec import jwt
+from scopeguard.spec.jws import split_octets
+from scopeguard.spec.strict_json import MalformedJSON, parse_object
+from scopeguard.state.token_cache import TokenCache
+from scopeguard.tokens import AccessToken, Unverified
+
+
+def verify_at_once(
+    token: bytes, digest: bytes, context: Context, token_cache: TokenCache, now: float
+) -> AccessToken | None:
+    """Return the access token of *token* and add it to *token_cache*, or ``None`` if the flow has to decide.
+
+    *token* is what follows ``Bearer`` in the only ``Authorization`` field of the request, *digest* is its SHA-256, and
+    *now* is the time in seconds since the epoch. The caller has limited the size of *token*.
+    """
+    issuers = context.issuers
+    known = issuers.accepted.get(token[: token.find(b".")])
+    if known is None or issuers.shared or issuers.revocations.changes or token_cache.holds(digest):
+        return None
+    record, header = known
+    try:
+        segment, payload, signed, signature = split_octets(token)
+        unverified = Unverified(
+            header=header,
+            claims=parse_object(payload),
+            signed=signed,
+            signature=signature,
+            segment=segment,
+            payload=payload,
+            fingerprint=digest[:6].hex(),
+        )
+        checked = jwt.check(unverified, record.issuer, now, headers=record.headers)
+        if "cnf" in unverified.claims:  # the flow checks the proof
+            return None
+        keys = record.ring.fresh(header.get("kid"), header["alg"], context.clock.monotonic())
+        key = find_signer(unverified, keys, record)
+    except (InvalidToken, MalformedJSON, AuthorityUnavailable):
+        return None
+    return None if key is None else accept(unverified, checked, key, now, digest, None, record, context)
