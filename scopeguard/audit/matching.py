@@ -30,7 +30,7 @@ def _steps(path: str) -> list[Step]:
 
 
 def _common(one: str, other: str) -> str | None:
-    """Return a segment that both match, or ``None`` if none was found."""
+    """Return a segment that *one* and *other* both match, or ``None`` if none was found."""
     for candidate in map(example_path, (one, other)):
         literal = One((candidate,))
         if is_narrower(literal, _step(one)) and is_narrower(literal, _step(other)):

@@ -54,7 +54,7 @@ _NOTHING: Final = Markup("")
 
 
 def as_html(report: Report) -> str:
-    """Return the page for *report*, which ends with a line feed."""
+    """Return the page for *report*. The page ends with a line feed."""
     style, script = templates.STYLE, templates.SCRIPT
     policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'"
     return fill(

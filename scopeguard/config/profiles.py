@@ -224,7 +224,7 @@ def check_proofs(
     that contradictions of other settings are reported first.
     """
     if dpop is None and issuer.dpop not in (None, DPoPMode.OFF):
-        # For a configured issuer, the guard sets the default policy. It cannot for an issuer that a resolver finds.
+        # The guard sets the default policy for a configured issuer, but not for an issuer that a resolver finds.
         raise ConfigurationError(
             f"issuer {issuer.url!r}: dpop: the guard checks no proofs, so a stolen token would be accepted; set "
             "dpop=DPoP() on the guard"

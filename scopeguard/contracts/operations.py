@@ -70,7 +70,7 @@ def rules_of(operations: Iterable[Operation]) -> tuple[Rule, ...]:
 
 
 def _merge(operations: Iterable[Operation]) -> list[Operation]:
-    """Return one operation for each method and template. Requirements of several with the same are combined."""
+    """Return *operations*, with those of the same method and template combined into one."""
     found: dict[tuple[str, str], Operation] = {}
     for operation in operations:
         earlier = found.get(operation.key)

@@ -31,7 +31,7 @@ log: Final = logging.getLogger("scopeguard.devserver")
 MAX_BODY: Final = 64 * 1024  # bytes
 _METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _FORM: Final = "application/x-www-form-urlencoded"
-# Web pages on loopback, such as Swagger UI, may request tokens, and those of registered redirect URIs. Other pages may
+# Web pages on loopback, such as Swagger UI, and pages of registered redirect URIs may request tokens. Other pages may
 # not, and no page may use /control.
 _LOOPBACK_ORIGIN: Final = r"https?://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?"
 _PAGE_HEADERS: Final = {

@@ -50,7 +50,7 @@ class Request:
 
 
 def examine(request: Request) -> Diagnosis:
-    """Perform the checks. A configuration file with a mistake is a finding, and the other checks need one without."""
+    """Perform the checks. If the configuration file has a mistake, that is a finding, and most checks are skipped."""
     findings = [*_check_environment(), *_check_permissions(request.file)]
     guard, settings = build_guard(request)
     findings += settings

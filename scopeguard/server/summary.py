@@ -40,13 +40,13 @@ def introduction(guard: Guard, target: str, url: str, config: str) -> list[str]:
 
 
 def describe_operation(rule: OperationRule) -> str:
-    """Return *rule* as one line of text."""
+    """Return *rule*, for operations of an MCP server, as one line of text."""
     access = "denied" if rule.requirement is None else repr(rule.requirement)
     return f"MCP {rule.kind} {rule.pattern}: {'any valid token' if rule.requirement == AUTHENTICATED else access}"
 
 
 def describe_rule(rule: Rule) -> str:
-    """Return *rule* as one line of text."""
+    """Return *rule*, for routes, as one line of text."""
     methods = ",".join(sorted(rule.methods)) if rule.methods else "any method"
     if isinstance(rule.access, Access):
         texts = {"public": "public, no token", "optional": "a valid token or none", "denied": "denied"}

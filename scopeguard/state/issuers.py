@@ -406,8 +406,8 @@ class Issuers:
     def leeway(self, issuer: str, now: float) -> float:
         """Return the leeway in seconds for tokens of *issuer*, named as in the configuration.
 
-        The longest one if several header fields have different leeways; 0 for an issuer that is unknown at *now*
-        (monotonic seconds).
+        It is the longest one if several header fields have different leeways, and 0 for an issuer that is unknown at
+        *now* (monotonic seconds).
         """
         return max((record.issuer.leeway for record in self._named(issuer, now)), default=0.0)
 

@@ -504,7 +504,7 @@ def test_decorated_method_called_later_closes_the_websocket(authority: FakeAutho
 
 
 @pytest.mark.rule("H-02")
-def test_decorated_method_called_at_the_handshake_refuses_it(authority: FakeAuthority, guard: Guard):
+def test_decorated_method_called_at_the_handshake_refuses_the_websocket(authority: FakeAuthority, guard: Guard):
     client = guarded(guard, WebSocketRoute("/", ChatByMethods))
     with (
         pytest.raises(WebSocketDisconnect) as refused,

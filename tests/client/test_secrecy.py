@@ -46,7 +46,7 @@ def with_locals(error):
 
 @pytest.mark.rule("C-28")
 @pytest.mark.parametrize("auth_method", ["client_secret_basic", "client_secret_post"])
-def test_no_repr_and_no_log_shows_them(call, credentials, endpoint, api, caplog, auth_method):
+def test_no_repr_and_no_log_shows_secret_or_token(call, credentials, endpoint, api, caplog, auth_method):
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, logger="httpx")  # a server of another test may have quieted it
     auth = credentials(client_secret=SECRET, auth_method=auth_method, scopes="read")

@@ -575,7 +575,7 @@ def test_fewer_scopes_are_warned_of_once_or_refused(make, server, caplog):
 # -- where it works
 
 
-def test_outside_a_request_and_without_the_text_it_is_a_configuration_error(call, make, server, api):
+def test_exchange_without_request_and_text_is_a_configuration_error(call, make, server, api):
     exchange, next_api = make(), api()
     with pytest.raises(ConfigurationError, match="no access token here"):
         call(exchange, next_api)

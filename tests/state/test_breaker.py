@@ -24,7 +24,7 @@ def test_new_breaker_allows_all_requests():
     assert [breaker.pause(0.0) for _ in range(100)] == [0.0] * 100
 
 
-def test_fewer_than_three_failures_keep_it_closed():
+def test_fewer_than_three_failures_keep_the_breaker_closed():
     breaker = Breaker()
     breaker.fail(1.0)
     breaker.fail(1.0)
@@ -95,7 +95,7 @@ def test_retry_after_of_such_a_request_still_counts():
 
 
 @pytest.mark.rule("I-18")
-def test_retry_after_opens_it_at_once_up_to_the_longest_pause():
+def test_retry_after_opens_the_breaker_at_once_up_to_the_longest_pause():
     breaker = Breaker()
     breaker.fail(100.0, retry_after=5.0)
     assert breaker.pause(100.0) == 5

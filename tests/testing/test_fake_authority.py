@@ -322,7 +322,7 @@ def test_use_is_reported_as_a_warning_of_scopeguard_testing(monkeypatch, caplog)
 
 
 @pytest.mark.rule("X-88")
-def test_the_public_package_does_not_import_it():
+def test_public_package_does_not_import_scopeguard_testing():
     loaded = run(
         """
         import sys

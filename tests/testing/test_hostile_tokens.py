@@ -75,7 +75,7 @@ def test_there_is_a_token_for_every_negative_line(world):
 
 @pytest.mark.rule("T-10")
 @pytest.mark.parametrize("name", NAMES)
-def test_each_is_refused_with_the_status_it_deserves(world, name):
+def test_each_bad_token_is_refused_with_its_status(world, name):
     bad = world.tokens[name]
     decision = judge(world.strict, bad.token)
     assert isinstance(decision, Denied), bad.why
@@ -188,7 +188,7 @@ def test_tokens_are_bad_for_other_names_too(url, audience):
     assert accepted == []
 
 
-def test_the_leeway_is_the_guards():
+def test_leeway_is_that_of_the_guard():
     authority = FakeAuthority()
     guard = Guard(
         Issuer(authority.url, audience=authority.audience, leeway=0),

@@ -45,8 +45,8 @@ def read_access(
 ) -> tuple[str, Requirement | Access]:
     """Return the key of the access in *given*, the table of a rule, and the access with all conditions.
 
-    *keys*: those that the table may have. Raises :class:`ConfigurationError` unless there is exactly one access; *key*
-    is what the message names if there is none.
+    *keys*: the keys that the table may have. Raises :class:`ConfigurationError` unless there is exactly one access. If
+    there is none, the message names *key*.
     """
     names = [name for name in _ACCESS if name in given]
     if len(names) != 1:
