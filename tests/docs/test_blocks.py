@@ -730,6 +730,7 @@ def test_a_block_runs_and_does_what_the_text_says(name: str, authority: FakeAuth
     CHECKS[name](authority)
 
 
+@pytest.mark.timeout(180)  # over two hundred tests, on a machine that may be busy
 def test_the_tests_that_the_pages_show_pass(tmp_path: Path):
     """Those of the pages on testing and on key rotation, and of the tutorial, in one process."""
     app = """
