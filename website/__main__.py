@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from website import links, llms, pages, reference
+from website import links, llms, pages, reference, samples
 
 FOLDER: Final = pages.ROOT / "build" / "website"
 _INPUTS: Final = (
     "docs",
+    "tests/data/providers",
     "examples",
     "scopeguard",
     "website",
@@ -61,6 +62,7 @@ def _input_files() -> Iterator[Path]:
 def _build(folder: Path) -> None:
     pages.stage(folder / "docs")
     reference.write(folder / "docs")
+    samples.write(folder / "docs")
     settings = (pages.ROOT / "website" / "zensical.toml").read_text("utf-8")
     (folder / "zensical.toml").write_text(settings.replace('paths = ["../.."]', f'paths = ["{pages.ROOT}"]'), "utf-8")
     shutil.rmtree(folder / "site", ignore_errors=True)

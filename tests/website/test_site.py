@@ -14,7 +14,7 @@ import pytest
 
 from documentation import MANUAL
 from environment import ROOT, missing
-from website import accessibility, links, llms, pages, pictures, reference
+from website import accessibility, links, llms, pages, pictures, reference, samples
 from website.docstrings import as_markdown
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def site() -> Path:
 
 
 def test_navigation_has_every_page(tmp_path: Path):
-    staged = {*pages.stage(tmp_path / "docs"), *reference.write(tmp_path / "docs")}
+    target = tmp_path / "docs"
+    staged = {*pages.stage(target), *reference.write(target), samples.write(target)}
     shown = [name for _, names in llms.navigation() for name in names]
     assert len(shown) == len(set(shown))
     linked = {name for name in staged if name.startswith("decisions/")} - {"decisions/index.md"}
@@ -60,6 +61,14 @@ def test_list_for_language_models_names_every_page_once(site: Path):
     for title, target, sentence in entries:
         assert (site / target).exists(), title
         assert len(sentence) > 10, title
+
+
+def test_each_provider_has_a_decoded_token(site: Path):
+    text = (site / "reference" / "tokens" / "index.html").read_text("utf-8")
+    assert {sample["provider"] for sample in samples.samples()} == set(samples.TITLES)
+    for title in samples.TITLES.values():
+        assert f">{title}<a" in text, title
+    assert text.count("<pre>") == len(samples.samples())
 
 
 # -- links
