@@ -35,6 +35,8 @@ def write_refusal(
     entry, detail = entry_of(error.reason), error.detail
     outage = error if isinstance(error, AuthorityUnavailable) else None
     facts = detail if outage is None else {"authority": printable(outage.authority), **detail}
+    if outage is not None and outage.retry_after is not None:
+        facts["retry_after"] = detail["retry_after"] = f"{outage.retry_after:.0f} s"
     shown = ", ".join(f"{name}={value}" for name, value in facts.items())
     more = f" [and {left_out} more with this reason since the last such line]" if left_out else ""
     fields: dict[str, Any] = {

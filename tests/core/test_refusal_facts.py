@@ -243,13 +243,18 @@ def test_fields_are_on_the_page():
 
 
 def test_outage_has_the_same_fields(authority: FakeAuthority, caplog: Any):
+    guard = guard_of(authority)
     with authority.outage():
-        guard_of(authority).check(view(authority.mint("read")))
-    (record,) = caplog.records
+        for _ in range(2):
+            guard.check(view(authority.mint("read")))
+    record, later = caplog.records
     assert set(vars(record)) >= FIELDS
     assert (record.reason, record.status, record.issuer) == ("authority_unreachable", 503, "https://as.test")
     assert "url" in record.detail
     assert "token" not in record.detail
+    assert later.reason == "authority_backing_off"
+    assert re.fullmatch(r"\d+ s", later.detail["retry_after"])
+    assert f"retry_after={later.detail['retry_after']})" in later.getMessage()
 
 
 def test_record_factory_of_the_app_may_use_the_same_names(authority: FakeAuthority, caplog: Any):

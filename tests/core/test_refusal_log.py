@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from scopeguard import (
 )
 from scopeguard.core.reasons import entry_of
 from scopeguard.testing import FakeAuthority
+from server_process import server_process
 
 
 @pytest.fixture
@@ -183,6 +185,20 @@ def test_text_of_a_request_cannot_forge_log_lines(new_guard: Callable[..., Guard
     (line,) = lines(caplog)
     assert line.isprintable()
     assert len(line) < 700
+
+
+def test_refusals_are_in_the_output_of_flask_run(tmp_path: Path):
+    (tmp_path / "shop.py").write_text(
+        "from flask import Flask\n"
+        "from scopeguard import Guard, Issuer\n"
+        "from scopeguard.flask import ScopeGuard\n"
+        "app = Flask(__name__)\n"
+        "ScopeGuard(app, Guard(Issuer('https://as.test', audience='https://api.test')))\n"
+    )
+    command = ("flask", "--app", "{app}", "run", "--port", "{port}")
+    with server_process(command, tmp_path, app="shop", environment={}) as server:
+        line = f"denied with 401: GET /: no_credentials: {entry_of(Reason.NO_CREDENTIALS).advice}"
+        assert line in server.output.splitlines()
 
 
 def test_refusals_reach_standard_error_without_logging_configuration():
