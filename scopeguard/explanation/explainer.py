@@ -47,7 +47,7 @@ _ORDER: Final = {
 
 
 class Explainer:
-    """Explains *request*, whose route has *requirement*, or the rule that *rules* give.
+    """Explains *request*. Its route has *requirement*, or else the rule in *rules* that matches.
 
     * *sources*: where the request has its token, instead of the places where the route takes tokens.
     * *offline*: fetch nothing, so that the signature is not checked unless the keys are local. Only for an engine that
