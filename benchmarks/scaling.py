@@ -182,12 +182,10 @@ class Made:
             self.remember(memory, digest(number), self.token())
 
     def come_again(self, memory: TokenCache, count: int) -> None:
-        """Use the first *count* tokens again, so that they become ready, and expect them once more."""
+        """Use the first *count* tokens again, so that they become ready."""
         for number in range(count):
-            found = memory.find(digest(number), self.now + 1.0)
-            if found is None:
+            if memory.find(digest(number), self.now + 1.0) is None:
                 raise SystemExit(f"token {number} was forgotten; the figures would be too good")
-            memory.expect(digest(number), found, b"Bearer %d" % number)
 
 
 def digest(number: int) -> bytes:
