@@ -71,7 +71,10 @@ def check_url(store: RedisStore) -> Finding:
 
 
 def check_facts(facts: ServerFacts, now: float, *, claims: bool) -> list[Finding]:
-    """Check what the server says about itself. *claims*: used proofs are remembered there. *now*: since the epoch."""
+    """Check what the server says about itself.
+
+    *claims*: whether used proofs are remembered there. *now* is in seconds since the epoch.
+    """
     return [_check_version(facts), _check_role(facts), _check_eviction(facts, claims=claims), _check_time(facts, now)]
 
 
