@@ -410,7 +410,7 @@ async def renew(scope: Scope, token: str) -> Granted | Denied | Unavailable:
 
 
 def _debug_answer(page: DebugPage, scope: Scope) -> Response | None:
-    """Return the response to a request for *page*, or ``None`` for another one, and for one from elsewhere."""
+    """Return the response to a request for *page*; ``None`` for another path, and for another machine or site."""
     client, server = scope.get("client"), scope.get("server")
     return page.answer(
         method=scope["method"],

@@ -289,7 +289,7 @@ def answer_metadata(metadata: ResourceMetadata, environ: Environ) -> Response | 
 
 
 def debug_answer(page: DebugPage, environ: Environ) -> Response | None:
-    """Return the response to a request for *page*, or ``None`` for another one, and for one from elsewhere."""
+    """Return the response to a request for *page*; ``None`` for another path, and for another machine or site."""
     return page.answer(
         method=environ["REQUEST_METHOD"],
         path=decoded_path(environ),

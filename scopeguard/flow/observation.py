@@ -28,7 +28,7 @@ class Observation:
         self.began: float | None = began
         """When the check began, in monotonic seconds; ``None`` if it began with the report of its request."""
         self.issuer: str | None = None
-        """The trusted issuer that the token names. Only if the token is accepted is it from there."""
+        """The trusted issuer that the token names. A refused token may be forged."""
         self.token_check: TokenCheck | None = None
         """``None`` if no token was found."""
 
