@@ -301,8 +301,8 @@ def check_times(claims: Mapping[str, Any], issuer: Issuer, now: float, *, expiry
         if date is not None and now < date - issuer.leeway:
             times = partial(describe_times, name, date, now, issuer.leeway)
             raise InvalidToken(Reason.TOKEN_ISSUED_IN_FUTURE, times=times)
-    lifetime = expires - (now if issued is None else issued)
-    if issuer.max_lifetime is not None and lifetime > issuer.max_lifetime:
+    if issuer.max_lifetime is not None and expires - (now if issued is None else issued) > issuer.max_lifetime:
+        lifetime = expires - (now if issued is None else issued)
         raise InvalidToken(
             Reason.TOKEN_LIFETIME_TOO_LONG, lifetime=f"{lifetime:.0f} s", limit=f"{issuer.max_lifetime:.0f} s"
         )

@@ -15,6 +15,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from scopeguard import Reason
+from scopeguard.core.reasons import entry_of
 from scopeguard.devserver import Authority
 from serving import ASGI, KINDS, PATIENCE, dev_server, prepare, serve, token
 
@@ -84,7 +86,7 @@ def test_configuration_is_summarised_at_the_start(start: Callable[..., Any], fol
     assert "lifespan.shutdown" in command.lines
     warned = [line for line in command.lines if " WARNING " in line]
     assert [line.partition(" WARNING ")[2].partition(" request_id")[0] for line in warned] == [
-        "denied with 401: GET /: no_credentials"  # of the request above
+        f"denied with 401: GET /: no_credentials: {entry_of(Reason.NO_CREDENTIALS).advice}"  # of the request above
     ]
 
 
