@@ -183,9 +183,9 @@ def rule_of_middleware(guard: Guard, scope: Scope) -> Rule | None:
 
 
 class _GuardedStack:
-    """The middleware *stack* of *app*, with what the guards that its routes name add.
+    """The middleware *stack* of *app*, with the additions of the guards that its routes name.
 
-    That is the metadata of their resources, and the nonces for proofs that they renew.
+    These are the metadata of their resources, and renewed nonces for proofs.
     """
 
     def __init__(self, stack: ASGIApp, app: FastAPI, kind: type[DeclaringDependency]) -> None:

@@ -15,7 +15,7 @@ class Backoff:
     def pause(self, failures: int, retry_after: float | None = None) -> float:
         """Return the seconds to wait after *failures* failures in a row, at least one.
 
-        *retry_after*: the seconds that the server asked for. They count if they are more, also up to ``longest``.
+        *retry_after*: the seconds that the server asked for. A longer ``retry_after`` is used, up to ``longest``.
         """
         doubled = self.first * 2.0 ** min(failures - 1, 30)  # a bound, so that the power does not overflow
         return min(max(doubled, retry_after or 0.0), self.longest)

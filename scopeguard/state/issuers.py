@@ -311,7 +311,7 @@ class Issuers:
         self._any_opaque: IssuerRecord | None = None
         self._forms: dict[str | None, tuple[bool, tuple[str, ...]]] = {}
         self._headers: dict[bytes, Mapping[str, Any]] = {}
-        # For the text of a header, as tokens have it: the issuer and the header of tokens that need computation only.
+        # By the encoded header of a token: the issuer and the parsed header, for tokens that need computation only.
         self.accepted: dict[bytes, tuple[IssuerRecord, Mapping[str, Any]]] = {}
         self.resolved = resolved
         self.revocations = revocations

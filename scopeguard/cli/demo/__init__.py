@@ -60,7 +60,7 @@ def _run_steps(world: World, screen: Screen) -> int:
 
 
 def _serve(world: World, screen: Screen) -> None:
-    """Show what the user may try, and then what comes of it: the log, and a line for each accepted request."""
+    """Show what the user may try, and then the log and a line for each accepted request."""
     _print_commands(world, screen)
     handler = _OnScreen(screen)
     log.addHandler(handler)
