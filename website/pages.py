@@ -127,7 +127,7 @@ def _relative(place: str, name: str) -> str:
 def _folder_page(folder: Path, name: str) -> str:
     """Return a page with the README of *folder*, if it has one, and its files."""
     readme = folder / "README.md"
-    parts = [f"# examples/{folder.name}\n\nThe files of an example that other pages use.\n"]
+    parts = [f"# examples/{folder.name}\n\nThe files of an example that other pages use.\n", "## The files\n"]
     if readme.exists():
         parts = [rewrite(readme.read_text("utf-8"), readme, name), "## The files\n"]
     for path in _sources(folder):

@@ -97,6 +97,8 @@ def test_links_of_the_site_are_checked(small: Path):
         ('<a href="#down">', "#down has no such anchor"),
         ('<a href="../outside.html">', "../outside.html does not exist"),
         ('<img src="picture.svg">', "picture.svg does not exist"),
+        ("<h3>b</h3>", "a heading of level 3 follows one of level 1"),
+        ("<table><tr><th></th><th>a</th></tr></table>", "a table has a column without a heading"),
         ('<script src="https://cdn.test/x.js"></script>', "https://cdn.test/x.js would be loaded from elsewhere"),
     ],
 )
