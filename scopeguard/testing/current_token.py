@@ -102,7 +102,7 @@ def as_token(
     if current_serving() is not (outside or _NO_REQUEST) or access_token_or_none() is not outside:
         raise ConfigurationError(
             "as_token: a guard is serving a request, whose token must not be replaced; use as_token only in tests, "
-            "around the call of a function"
+            "around the call of a function, after the responses of earlier WSGI requests have been closed"
         )
     token = make_token(
         *scopes,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import anyio
@@ -37,7 +37,16 @@ from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard
 from scopeguard.flask import optional as flask_optional
 from scopeguard.testing import FakeAuthority, as_token, current_token, make_token
+from scopeguard.tokens import begin_serving, end_serving
 from testing_doors import DOORS
+
+
+@pytest.fixture(autouse=True)
+def outside_of_requests() -> Iterator[None]:
+    """Begin without the token of a WSGI response that an earlier test has left open."""
+    before = begin_serving(current_token._NO_REQUEST)
+    yield
+    end_serving(before)
 
 
 def name() -> str:
