@@ -6,11 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import Context, ContextVar
 from typing import Any, Final
 
-from scopeguard.config.checks import mapping, strings, text
+from scopeguard.config.checks import flag, mapping, number, strings, text
 from scopeguard.errors import ConfigurationError
 from scopeguard.scopes import check_scope
 from scopeguard.tokens import AccessToken, access_token_or_none, begin_serving, current_serving, end_serving
@@ -48,8 +48,15 @@ def make_token(
     for a text that is not one scope, and for an argument of the wrong kind.
     """
     granted = tuple(dict.fromkeys(check_scope(scope, "scopes") for scope in scopes))
+    for name, value in (("subject", subject), ("client_id", client_id)):
+        if value is not None:
+            text(value, name, empty=False)
     text(issuer, "issuer", empty=False)
-    audiences = strings(audience, "audience")
+    audiences = strings(audience, "audience", empty=False)
+    if machine is not None:
+        flag(machine, "machine")
+    if expires_in is not None:
+        number(expires_in, "expires_in")
     now = int(time.time())
     expires_at = None if expires_in is None else now + expires_in
     given = {} if claims is None else mapping(claims, "claims")
@@ -74,7 +81,6 @@ def make_token(
     )
 
 
-@contextmanager
 def as_token(
     *scopes: str,
     subject: str | None = "subject",
@@ -85,7 +91,7 @@ def as_token(
     machine: bool | None = None,
     expires_in: float | None = 3600,
     claims: Mapping[str, Any] | None = None,
-) -> Iterator[AccessToken]:
+) -> AbstractContextManager[AccessToken]:
     """Make a token current for the length of a ``with`` block, so that ``access_token()`` returns it without a request.
 
         with as_token("rows.read", subject="alice"):
@@ -98,23 +104,29 @@ def as_token(
     For tests only: the first use logs a warning. Raises :class:`ConfigurationError` while a guard serves a request, so
     that no app can replace the token of a caller.
     """
+    return _make_current(
+        make_token(
+            *scopes,
+            subject=subject,
+            client_id=client_id,
+            issuer=issuer,
+            audience=audience,
+            roles=roles,
+            machine=machine,
+            expires_in=expires_in,
+            claims=claims,
+        )
+    )
+
+
+@contextmanager
+def _make_current(token: AccessToken) -> Iterator[AccessToken]:
     outside = _in_block.get()
     if current_serving() is not (outside or _NO_REQUEST) or access_token_or_none() is not outside:
         raise ConfigurationError(
             "as_token: a guard is serving a request, whose token must not be replaced; use as_token only in tests, "
             "around the call of a function, after the responses of earlier WSGI requests have been closed"
         )
-    token = make_token(
-        *scopes,
-        subject=subject,
-        client_id=client_id,
-        issuer=issuer,
-        audience=audience,
-        roles=roles,
-        machine=machine,
-        expires_in=expires_in,
-        claims=claims,
-    )
     if not _warned.is_set():
         _warned.set()
         log.warning("FOR TESTS ONLY: as_token is in use; access_token() returns a token that nobody has issued")

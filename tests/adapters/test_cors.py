@@ -482,10 +482,14 @@ def test_answer_of_the_app_to_the_preflight_of_the_guard_is_closed(authority: Fa
     assert closed == ["closed"]
 
 
-@pytest.mark.parametrize("adapter", [asgi.GuardMiddleware, wsgi.GuardMiddleware, ScopeGuard])
-def test_an_unknown_setting_is_refused(authority: FakeAuthority, adapter: Any):
+@pytest.mark.parametrize(
+    "adapter, app",
+    [(asgi.GuardMiddleware, Starlette()), (wsgi.GuardMiddleware, Flask("app")), (ScopeGuard, Flask("app"))],
+    ids=["asgi", "wsgi", "flask"],
+)
+def test_an_unknown_setting_is_refused(authority: FakeAuthority, adapter: Any, app: Any):
     guard = guard_of(authority)
     with pytest.raises(ConfigurationError, match="cors_preflight: 'yes' is not one of 'guard', 'pass'"):
-        adapter(Flask("app"), guard=guard, cors_preflight="yes")
+        adapter(app, guard=guard, cors_preflight="yes")
     with pytest.raises(ConfigurationError, match="cors_preflight: 'yes' is not one of 'guard', 'pass'"):
         guard_of(authority, cors_preflight="yes")

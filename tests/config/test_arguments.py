@@ -43,9 +43,11 @@ from scopeguard.testing import (
     FakeTransport,
     Network,
     ProofKey,
+    as_token,
     bad_keys,
     bad_proofs,
     bad_tokens,
+    make_token,
 )
 
 
@@ -178,6 +180,8 @@ CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
     "bad_keys": (_with(bad_keys, authority=FakeAuthority()), bad_keys),
     "bad_proofs": (_with(bad_proofs, authority=FakeAuthority()), bad_proofs),
     "ProofKey": (_with(ProofKey), ProofKey),
+    "make_token": (make_token, make_token),
+    "as_token": (as_token, as_token),
     "MemoryStore": (_with(MemoryStore, clock=FakeClock()), MemoryStore),
     "Authority": (_with(Authority, audience="x", keys=KeyRing("ES256")), Authority),
     "Client": (_with(devserver.Client, client_id="x", secret="s"), devserver.Client),
@@ -441,6 +445,15 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
         (
             {"text", "table", "bytes in a table", "text in a table", "table in a table", "numbers as names"},
             {"Resource": "signing_key"},
+        ),
+        ({"text"}, {"make_token": "subject client_id issuer", "as_token": "subject client_id issuer"}),
+        ({"text", "list"}, {"make_token": "audience", "as_token": "audience"}),
+        ({"empty", "text", "list"}, {"make_token": "roles", "as_token": "roles"}),
+        ({"true"}, {"make_token": "machine", "as_token": "machine"}),
+        ({"zero", "negative", "fraction"}, {"make_token": "expires_in", "as_token": "expires_in"}),
+        (
+            {"table", "bytes in a table", "text in a table", "table in a table"},
+            {"make_token": "claims", "as_token": "claims"},
         ),
         ({"function"}, {"Rule": "decide"}),
         ({"function", "class"}, {"AuthZen": "subject action resource context evaluations"}),
