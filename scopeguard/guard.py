@@ -37,6 +37,7 @@ from scopeguard.core.arguments import (
 )
 from scopeguard.core.decision import Adapter, Decision, DecisionEvent, Denied, Granted, Reporter, Unavailable
 from scopeguard.core.engine import Engine
+from scopeguard.core.fast_json import load_claims_parser
 from scopeguard.core.signature_backends import load_backends
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.edge.runtime import SystemClock, Transport
@@ -95,6 +96,8 @@ class Guard:
     * *signature_backends*: libraries that verify signatures instead of ``cryptography``, in order of preference: names
       that :mod:`scopeguard.core.signature_backends` knows, or objects with the methods of
       :class:`~scopeguard.spec.signatures.SignatureBackend`.
+    * *fast*: use all libraries of the extra ``fast``: its signature backends, after those of *signature_backends*, and
+      ``orjson`` for the claims of new tokens. The same tokens are accepted. Each of them must be installed.
     * *keep_token_for_exchange*: hold the text of each accepted token while its request is served, for
       :class:`scopeguard.client.TokenExchange`. Otherwise it is dropped.
     * *forward_token_dangerously*: also let the app read it (``inbound_token().text``). Another API that gets it
@@ -170,6 +173,7 @@ class Guard:
         refusal_log: RefusalLog | Literal["off"] = RefusalLog(),  # noqa: B008 - frozen
         token_cache: TokenCachePolicy | Literal["off"] = TokenCachePolicy(),  # noqa: B008 - frozen
         signature_backends: Iterable[SignatureBackend | str] = (),
+        fast: bool = False,
         cors_preflight: Preflight | str = Preflight.GUARD,
         insecure_http_dangerously: Iterable[str] = (),
         keep_token_for_exchange: bool = False,
@@ -181,7 +185,7 @@ class Guard:
             issuers, resolver=resolver, catalog=catalog, challenge=challenge, require_https=require_https, store=store,
             revocation=revocation, transport=transport, clock=clock, on_decision=on_decision, realm=realm,
             implies=implies, mcp=mcp, mutual_tls=mutual_tls, keep_token_for_exchange=keep_token_for_exchange,
-            forward_token_dangerously=forward_token_dangerously,
+            forward_token_dangerously=forward_token_dangerously, fast=fast,
         )  # fmt: skip
         insecure = insecure_hosts(insecure_http_dangerously)
         resource = check_resource(resource, issuers, insecure)
@@ -196,7 +200,7 @@ class Guard:
             forward_token_dangerously=forward_token_dangerously,
             revocation=revocation or RevocationPolicy(),
             token_cache=None if token_cache == "off" else check_policy(token_cache),
-            backends=load_backends(signature_backends),
+            backends=load_backends(signature_backends, fast=fast), parse_claims=load_claims_parser(fast=fast),
             audit=AuditMode.of(audit),
             cors_preflight=member(Preflight, cors_preflight, "cors_preflight"),
             profile=None if profile is None else member(Profile, profile, "profile"),

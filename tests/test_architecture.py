@@ -74,6 +74,7 @@ PLACES = {
     "cryptography": ("config", "spec", "core", *CONVENIENCES),  # config/ only looks whether it has ML-DSA
     "awscrt": ("core",),
     "nacl": ("core",),
+    "orjson": ("core",),
     "httpx": ("edge", *CONVENIENCES),
     "httpx2": ("edge", *CONVENIENCES),
     "httpcore": ("edge",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -49,7 +49,7 @@ _KINDS: Final[dict[str, tuple[type, str]]] = {
     "revocation": (RevocationPolicy, "a RevocationPolicy"),
     "mutual_tls": (MutualTLS, "a MutualTLS"),
 }
-_FLAGS: Final = ("require_https", "keep_token_for_exchange", "forward_token_dangerously")
+_FLAGS: Final = ("require_https", "keep_token_for_exchange", "forward_token_dangerously", "fast")
 _METHODS: Final = {
     "store": ("get", "put", "append", "read", "close"),
     "transport": ("send", "close"),
@@ -73,6 +73,7 @@ class Settings:
     revocation: RevocationPolicy
     token_cache: TokenCachePolicy | None
     backends: Backends
+    parse_claims: Callable[[bytes], dict[str, Any]]
     audit: AuditMode
     cors_preflight: Preflight
     insecure_hosts: frozenset[str]

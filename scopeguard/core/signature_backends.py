@@ -122,14 +122,22 @@ class PyNaCl:
 _KNOWN: Final[Mapping[str, Callable[[], SignatureBackend]]] = {"awscrt": Awscrt, "pynacl": PyNaCl}
 
 
-def load_backends(chosen: Iterable[SignatureBackend | str]) -> Backends:
+def load_backends(chosen: Iterable[SignatureBackend | str], *, fast: bool = False) -> Backends:
     """Return *chosen* with the names ``awscrt`` and ``pynacl`` replaced by their backends.
 
-    Raises :class:`ConfigurationError` for an unknown name, a library that is not installed, and an object that is not a
+    *fast*: add both at the end, unless *chosen* has them. Raises :class:`ConfigurationError` for an unknown name, a
+    library that is not installed, and an object that is not a
     :class:`~scopeguard.spec.signatures.SignatureBackend`.
     """
     backends = items(chosen, "signature_backends", 'a list, as in ["awscrt"]')
-    return tuple(_load_backend(one) if isinstance(one, str) else _check_backend(one) for one in backends)
+    found = tuple(_load_backend(one) if isinstance(one, str) else _check_backend(one) for one in backends)
+    if not fast:
+        return found
+    try:
+        every = [_load_backend(name) for name in _KNOWN]
+    except ConfigurationError as error:
+        raise ConfigurationError(str(error).replace("signature_backends", "fast", 1)) from None
+    return found + tuple(backend for backend in every if backend not in found)
 
 
 @cache  # a guard that takes over the state of another compares their backends

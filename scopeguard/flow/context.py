@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from scopeguard.flow.effects import Clock
 from scopeguard.flow.possession import Possession
+from scopeguard.spec.strict_json import parse_object
 from scopeguard.state.authzen import DecisionPoint
 from scopeguard.state.issuers import Issuers
 from scopeguard.state.token_cache import TokenCache
@@ -18,7 +21,8 @@ class Context:
     ``scopeguard.core.wiring`` builds it once, and all decisions share it. Functions that need the state of one issuer
     and the time take an :class:`IssuerRecord` and a :class:`Clock` instead. ``token_cache`` is ``None`` if verified
     tokens are not cached. ``points`` has the state of each policy decision point, by the ``id`` of its settings.
-    ``possession`` is ``None`` if no proofs are checked.
+    ``possession`` is ``None`` if no proofs are checked. ``parse_claims`` accepts what
+    :func:`~scopeguard.spec.strict_json.parse_object` accepts, with the same result.
     """
 
     issuers: Issuers
@@ -26,3 +30,4 @@ class Context:
     token_cache: TokenCache | None = None
     points: dict[int, DecisionPoint] = field(default_factory=dict)
     possession: Possession | None = None
+    parse_claims: Callable[[bytes], dict[str, Any]] = parse_object

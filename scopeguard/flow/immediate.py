@@ -17,7 +17,7 @@ from scopeguard.flow.context import Context
 from scopeguard.flow.keys import find_signer
 from scopeguard.spec import jwt
 from scopeguard.spec.jws import split_octets
-from scopeguard.spec.strict_json import MalformedJSON, parse_object
+from scopeguard.spec.strict_json import MalformedJSON
 from scopeguard.state.token_cache import TokenCache
 from scopeguard.tokens import AccessToken, Unverified
 
@@ -39,7 +39,7 @@ def verify_at_once(
         segment, payload, signed, signature = split_octets(token)
         unverified = Unverified(
             header=header,
-            claims=parse_object(payload),
+            claims=context.parse_claims(payload),
             signed=signed,
             signature=signature,
             segment=segment,

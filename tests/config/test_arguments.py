@@ -350,7 +350,7 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
         (
             {"true"},
             {
-                "Guard": "require_https keep_token_for_exchange forward_token_dangerously",
+                "Guard": "require_https keep_token_for_exchange forward_token_dangerously fast",
                 "Issuer": "single_audience canonicalize_audience require_sender_constraint merge_scope_claims "
                 "roles_as_scopes accept_id_tokens_dangerously issuer_claim_optional_dangerously",
                 "Introspection": "require_audience signed",

@@ -1,14 +1,17 @@
-"""JSON that two parsers could read differently is malformed."""
+"""JSON that two parsers could read differently is malformed, with ``orjson`` too."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scopeguard.core.fast_json import build_parser
 from scopeguard.spec.strict_json import MAX_DEPTH, AmbiguousObject, MalformedJSON, is_ambiguous, parse_object
 
 JSON_VALUES = st.recursive(
@@ -16,6 +19,14 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
+
+Parse = Callable[[bytes], dict[str, Any]]
+PARSERS: dict[str, Parse] = {"strict": parse_object, "orjson": build_parser()}
+
+
+@pytest.fixture(params=PARSERS)
+def parse(request: pytest.FixtureRequest) -> Parse:
+    return PARSERS[request.param]
 
 
 def nested(depth: int) -> bytes:
@@ -25,7 +36,8 @@ def nested(depth: int) -> bytes:
 @given(st.dictionaries(st.text(), JSON_VALUES, max_size=5), st.booleans(), st.sampled_from([None, 1, "\t"]))
 def test_json_values_are_parsed_unchanged(value, ascii_only, indent):
     document = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()
-    assert parse_object(document) == value
+    for parse in PARSERS.values():
+        assert parse(document) == value
     assert parse_object(document, mark_ambiguous=True) == value
 
 
@@ -54,21 +66,21 @@ def test_only_malformed_json_is_raised(data):
         pytest.param(rb'{"a":[{"b":"x\udfff"}]}', id="lone surrogate deep inside"),
     ],
 )
-def test_text_that_is_not_valid_utf_8_is_refused(data):
+def test_text_that_is_not_valid_utf_8_is_refused(parse: Parse, data):
     with pytest.raises(MalformedJSON):
-        parse_object(data)
+        parse(data)
 
 
 @pytest.mark.rule("X-21")
-def test_pair_of_surrogate_escapes_is_one_character():
-    assert parse_object(rb'{"a":"\ud83d\ude00"}') == {"a": "\U0001f600"}
+def test_pair_of_surrogate_escapes_is_one_character(parse: Parse):
+    assert parse(rb'{"a":"\ud83d\ude00"}') == {"a": "\U0001f600"}
 
 
 @pytest.mark.rule("J-06")
 @pytest.mark.parametrize("data", [b"[]", b'"x"', b"null", b"7", b"true", b"", b" ", b"{", b"{}{}", b"{} x", b"{'a':1}"])
-def test_document_must_be_exactly_one_object(data):
+def test_document_must_be_exactly_one_object(parse: Parse, data):
     with pytest.raises(MalformedJSON):
-        parse_object(data)
+        parse(data)
 
 
 @pytest.mark.parametrize("mark", [False, True])
@@ -83,8 +95,8 @@ def test_object_without_a_value_is_refused(data, mark):
 
 
 @pytest.mark.parametrize("space", [" ", "\t", "\r", "\n", " \n "])
-def test_white_space_around_the_object_is_accepted(space):
-    assert parse_object(f'{space}{{"a":1}}{space}'.encode()) == {"a": 1}
+def test_white_space_around_the_object_is_accepted(parse: Parse, space):
+    assert parse(f'{space}{{"a":1}}{space}'.encode()) == {"a": 1}
 
 
 @pytest.mark.rule("J-07", "J-08", "X-20")
@@ -98,9 +110,9 @@ def test_white_space_around_the_object_is_accepted(space):
         b'{"a":[1,{"b":[{"c":1,"c":2}]}]}',
     ],
 )
-def test_a_member_that_occurs_twice_is_refused_at_any_depth(data):
+def test_a_member_that_occurs_twice_is_refused_at_any_depth(parse: Parse, data):
     with pytest.raises(MalformedJSON, match="twice"):
-        parse_object(data)
+        parse(data)
 
 
 @pytest.mark.rule("J-09", "X-20")
@@ -135,29 +147,29 @@ def test_malformed_number_is_refused(number, mark):
 @pytest.mark.parametrize(
     ("text", "number"), [("-0", 0), ("1E+2", 100.0), ("1e-400", 0.0), ("12345678901234567890", 12345678901234567890)]
 )
-def test_unusual_spelling_of_a_number_is_parsed(text, number):
-    assert parse_object(b'{"exp":%s}' % text.encode()) == {"exp": number}
+def test_unusual_spelling_of_a_number_is_parsed(parse: Parse, text, number):
+    assert parse(b'{"exp":%s}' % text.encode()) == {"exp": number}
 
 
 @pytest.mark.rule("X-26")
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 1000, 200_000])
-def test_deep_nesting_is_refused(depth):
+def test_deep_nesting_is_refused(parse: Parse, depth):
     with pytest.raises(MalformedJSON, match="deep"):
-        parse_object(nested(depth))
+        parse(nested(depth))
     with pytest.raises(MalformedJSON):
-        parse_object(b'{"a":' + b'{"a":' * depth)
+        parse(b'{"a":' + b'{"a":' * depth)
 
 
-def test_the_deepest_nesting_that_is_accepted():
-    assert parse_object(nested(MAX_DEPTH))
+def test_the_deepest_nesting_that_is_accepted(parse: Parse):
+    assert parse(nested(MAX_DEPTH))
 
 
-def test_brackets_in_strings_and_siblings_do_not_count_as_depth():
-    assert parse_object(json.dumps({"a": "[{" * 100, 'b"[': '\\"[' * 50, "c": [[] for _ in range(100)]}).encode())
+def test_brackets_in_strings_and_siblings_do_not_count_as_depth(parse: Parse):
+    assert parse(json.dumps({"a": "[{" * 100, 'b"[': '\\"[' * 50, "c": [[] for _ in range(100)]}).encode())
 
 
-def test_the_error_does_not_quote_the_document():
+def test_the_error_does_not_quote_the_document(parse: Parse):
     with pytest.raises(MalformedJSON) as caught:
-        parse_object(b'{"sub":"somebody@example.com" oops}')
+        parse(b'{"sub":"somebody@example.com" oops}')
     assert "somebody" not in str(caught.value)
     assert caught.value.__suppress_context__, "the error of the parser, whose attributes hold the document, is shown"

@@ -66,6 +66,7 @@ _ARGUMENTS: Final = (
     "token_cache",
     "refusal_log",
     "signature_backends",
+    "fast",
     "audit",
     "cors_preflight",
     "transport",

@@ -481,6 +481,7 @@ TOP_LEVEL: Final = {
     "token_cache": Key(_token_cache, '"off"'),
     "refusal_log": Key(_refusal_log, '"off"'),
     "signature_backends": Key(_signature_backends, '["awscrt", "pynacl"]'),
+    "fast": Key(kinds.boolean, "true"),
     "audit": Key(kinds.string, '"error"'),
     "cors_preflight": Key(kinds.string, '"pass"'),
     "transport": Key(_transport, '{ ca_file = "ca.pem" }'),
