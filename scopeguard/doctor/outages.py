@@ -29,12 +29,17 @@ _BY_PROBLEM: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
     (("content type",), "correct the URL, or the content type that the server sends"),
     (("no metadata at",), "correct url, or set jwks_uri or metadata_url"),
     (("names no jwks_uri",), "set jwks_uri"),
+    (("no introspection_endpoint",), "set introspection.endpoint, if the server can introspect"),
+    (("introspection.auth",), "set introspection.auth to a method that the server supports"),
+    (("bearer_token",), "look into the function or the file of bearer_token"),
+    (("jwks_bearer_file",), "put one token into the file, and nothing else"),
     (("larger than",), "check that the URL leads to the right document; key_set.max_bytes raises the limit"),
 )
 _BY_STATUS: Final = {
     401: "the server requires credentials; set jwks_bearer_file if it takes a bearer token, or another URL",
     403: "the server forbids the request; check the network rules in front of it, and the credentials",
     404: "correct the URL: there is no such document",
+    405: "correct the URL: the server does not take such requests there",
     429: "the server limits the rate of requests; try again later",
 }
 
