@@ -7,6 +7,7 @@ transport, the limits and the parsers of the guard itself, so that a finding is 
 * ``transport``: a transport that notes what each exchange did.
 * ``files``, ``environment``, ``advisories``, ``proxies``: checks without a network.
 * ``issuers``, ``keys``, ``clocks``, ``outages``: checks of an authorization server.
-* ``store``, ``resource``, ``rules``: checks of Redis, of the metadata of the API, and of an app.
+* ``decision_points``, ``store``, ``resource``, ``rules``: checks of policy decision points, of Redis, of the
+  metadata of the API, and of an app.
 * ``examination``: all checks in their order.
 """

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from scopeguard.doctor.decision_points import check_decision_point
 from scopeguard.doctor.environment import check_python, check_versions, installed_versions
 from scopeguard.doctor.files import check_files
 from scopeguard.doctor.finding import Diagnosis, Finding, error, ok, skipped, warning
@@ -98,6 +99,8 @@ def build_guard(request: Request) -> tuple[Guard | None, list[Finding]]:
         with warnings.catch_warnings(record=True) as raised:
             warnings.simplefilter("always")
             guard = Guard.from_file(request.file, **dict(request.overrides or {}))
+            if guard.rules is not None:
+                engine_of(guard).check_rules(guard.rules)  # prepares the policy decision points, as adapters do
     except ConfigurationError as problem:
         return None, [
             error(request.file, _CHECK, str(problem), fix="correct this setting; docs/settings.md explains it")
@@ -124,6 +127,8 @@ def _check_guard(guard: Guard, request: Request) -> list[Finding]:
         engine.runtime.transport = watch
         for record in engine.issuers.all:
             findings += check_issuer(record, engine, watch)
+        for point in engine.context.points.values():
+            findings += check_decision_point(point, engine, watch)
         findings += check_store(engine, time.monotonic)
     findings += check_resource(engine, offline=request.offline)
     findings.append(check_rules(guard, audited=request.app is not None))

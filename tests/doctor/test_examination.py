@@ -26,7 +26,8 @@ from scopeguard.doctor.examination import Request, examine
 from scopeguard.doctor.finding import Diagnosis, Finding, Level
 from scopeguard.doctor.report import as_json, as_text
 from scopeguard.doctor.store import check_facts, check_store, check_url
-from scopeguard.flow.effects import Answer
+from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import engine_of
 from scopeguard.stores.memory import MemoryStore
 from scopeguard.stores.redis import RedisStore, ServerFacts
@@ -358,6 +359,59 @@ def test_offline_sends_nothing_and_says_what_is_skipped(doctor: Doctor):
         ("https://as.test", "network"),
         ("resource", "published"),
     }
+
+
+# -- policy decision points
+
+DECIDE = """
+[authzen]
+url = "https://pdp.example.com"
+{extra}
+[[rules]]
+path = "/tables"
+any_of = ["read"]
+decide = true
+"""
+
+
+def decision_point_findings(doctor: Doctor, answer: Answer | None, extra: str = "") -> dict[str, Finding]:
+    """Return the findings about the decision point. Without an *answer*, it cannot be reached."""
+
+    class Both:
+        def send(self, request: Send, /) -> Answer:
+            if not request.url.startswith("https://pdp.example.com/"):
+                return doctor.authority.transport.send(request)
+            assert request.url.endswith("/.well-known/authzen-configuration")  # and no question
+            if answer is None:
+                raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, request.authority, url=request.url)
+            return answer
+
+        def close(self) -> None:
+            pass
+
+    doctor.file.write_text(SETTINGS + DECIDE.format(extra=extra), "utf-8")
+    found = examine(Request(file=str(doctor.file), overrides={"transport": Both()}))
+    return {finding.check: finding for finding in found.findings if finding.subject == "https://pdp.example.com"}
+
+
+def test_decision_point_is_reached_without_a_question(doctor: Doctor):
+    found = decision_point_findings(doctor, Answer(404, b"", {}))
+    assert {check: finding.level for check, finding in found.items()} == {"connection": Level.OK}
+
+
+def test_decision_point_that_cannot_be_reached_is_an_error(doctor: Doctor):
+    for extra in ("", "discover = true"):
+        found = decision_point_findings(doctor, None, extra)
+        assert {check: finding.level for check, finding in found.items()} == {"connection": Level.ERROR}
+
+
+@pytest.mark.parametrize(
+    ("name", "level"), [("https://pdp.example.com", Level.OK), ("https://other.example.com", Level.ERROR)]
+)
+def test_metadata_of_a_decision_point_are_read_where_they_are_used(doctor: Doctor, name: str, level: Level):
+    members = {"policy_decision_point": name, "access_evaluation_endpoint": "https://pdp.example.com/evaluate"}
+    answer = Answer(200, json.dumps(members).encode(), {"content-type": "application/json"})
+    assert decision_point_findings(doctor, answer, "discover = true")["metadata"].level is level
 
 
 # -- output
