@@ -155,7 +155,7 @@ observability: $(DEV) ## fill the Grafana dashboard from a real Prometheus, chec
 # -- checks
 
 .PHONY: check
-check: lint types test-core test instructions ## run lint, types, test-core, test and instructions
+check: lint types docs test-core test instructions ## run lint, types, docs, test-core, test and instructions
 
 .PHONY: lint
 lint: $(DEV) ## check rules and format with ruff
