@@ -51,7 +51,7 @@ def with_default(scope: Any, receive: Any = None) -> Any: ...
         Starlette(),
         FastAPI(),
         Quart("x"),
-        Litestar(),
+        Litestar(logging_config=None),  # the default configures the logging of the process
         asgi.GuardMiddleware(Starlette(), guard=GUARD),
     ],
 )
