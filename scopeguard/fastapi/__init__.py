@@ -61,7 +61,14 @@ from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Report,
 from scopeguard.core.engine import Engine
 from scopeguard.errors import ConfigurationError
 from scopeguard.fastapi.application import rule_of_middleware, wrap_fastapi
-from scopeguard.fastapi.document import SchemeSettings, make_dependencies, make_responses, make_schemes
+from scopeguard.fastapi.document import (
+    SchemeSettings,
+    has_forbidding_condition,
+    make_dependencies,
+    make_responses,
+    make_schemes,
+    make_signature,
+)
 from scopeguard.fastapi.overrides import call_override, find_override
 from scopeguard.fastapi.token_places import make_form_reader, strip_query_token
 from scopeguard.guard import Guard, engine_of
@@ -170,9 +177,8 @@ class Protected(DeclaringDependency):
             scopes=guard.catalog.descriptions if scopes is None else scopes,
             prefix=scheme_prefix,
         )
-        self._schemes = make_schemes(
-            settings, self._sources, engine.settings.dpop, certificates=engine.settings.mutual_tls is not None
-        )
+        proofs = engine.settings
+        self._schemes = make_schemes(settings, self._sources, proofs.dpop, certificates=proofs.mutual_tls is not None)
         self._uses_codes = authorization_url is not None
         self._describe()
         wrap_fastapi(Protected)
@@ -191,6 +197,11 @@ class Protected(DeclaringDependency):
     def uses_codes(self) -> bool:
         """Whether Swagger UI can get tokens with authorization codes."""
         return self._uses_codes
+
+    @property
+    def forbids(self) -> bool:
+        """Whether a valid token may get 403 for a condition, or for a rule that the middleware applies."""
+        return self._guard.rules is not None or has_forbidding_condition(self._requirement)
 
     def requires(
         self,
@@ -246,21 +257,12 @@ class Protected(DeclaringDependency):
         return make_responses(self._guard.style, self._engine.settings.dpop, self._sources)
 
     def _describe(self) -> None:
-        # FastAPI reads this signature. It passes the three parameters, and writes the security schemes of further
-        # dependencies into its document. It also calls those dependencies for each request, so the first scheme is
-        # declared without a call, as the dependency that this one wraps.
-        only = inspect.Parameter.KEYWORD_ONLY
-        parameters = [
-            inspect.Parameter("connection", only, annotation=HTTPConnection),
-            inspect.Parameter("response", only, annotation=Response),
-            inspect.Parameter("security_scopes", only, annotation=SecurityScopes),
-        ]
+        # FastAPI writes the security schemes of further dependencies into its document, and calls those for each
+        # request. So the first scheme is declared without a call, as the dependency that this one wraps.
         schemes = make_dependencies(self._schemes, self._requirement)
         if schemes:
             self.__wrapped__: Any = schemes[0].dependency
-        for number, scheme in enumerate(schemes[1:] if self._requirement is None else schemes):
-            parameters.append(inspect.Parameter(f"scheme_{number}", only, default=scheme, annotation=None))
-        self.__signature__: inspect.Signature = inspect.Signature(parameters)
+        self.__signature__: inspect.Signature = make_signature(schemes[1:] if self._requirement is None else schemes)
 
     # Not a generator, because FastAPI takes as long to run one as for half of a request.
     async def __call__(

@@ -68,6 +68,11 @@ class DocumentedDependency(Protocol):
         ...
 
     @property
+    def forbids(self) -> bool:
+        """Whether a valid token may get 403 for another reason than the scopes in the document."""
+        ...
+
+    @property
     def responses(self) -> Mapping[int | str, dict[str, Any]]:
         """The refusals by status."""
         ...
@@ -142,29 +147,46 @@ def _use_pkce(app: FastAPI, kind: type[DeclaringDependency]) -> None:
 
 def _complete_once(app: FastAPI, schema: dict[str, Any], kind: type[DeclaringDependency]) -> dict[str, Any]:
     if _completed.get(app) is not schema:
-        _complete(schema, _guarding_dependencies(app, kind))
+        _complete(schema, _guarding_dependencies(app, kind), _forbidding_operations(app, kind))
         _completed[app] = schema
     return schema
 
 
-def _complete(schema: dict[str, Any], guarding: list[DocumentedDependency]) -> None:
+def _forbidding_operations(app: FastAPI, kind: type[DeclaringDependency]) -> set[tuple[str, str]]:
+    """Return the paths and methods of operations that may refuse a valid token whatever its scopes are.
+
+    Conditions do not appear in the document, so they are read from the dependencies of the routes.
+    """
+    found: set[tuple[str, str]] = set()
+    for route in expand_routes(app.router):
+        dependant, path = getattr(route, "dependant", None), getattr(route, "path_format", None)
+        if dependant is None or path is None:
+            continue
+        ours: list[Any] = [item for item in guarding_dependencies(dependant) if isinstance(item, kind)]
+        if any(dependency.forbids for dependency in ours):
+            found |= {(path, method.lower()) for method in getattr(route, "methods", None) or ()}
+    return found
+
+
+def _complete(schema: dict[str, Any], guarding: list[DocumentedDependency], forbidding: set[tuple[str, str]]) -> None:
     """Add the refusals to each guarded operation of *schema*, and the scopes of operations to their schemes.
 
-    Swagger UI offers only the scopes of a scheme.
+    Swagger UI offers only the scopes of a scheme. *forbidding*: operations with 403 although they need no scope.
     """
     by_scheme = {name: dependency for dependency in guarding for name in dependency.scheme_names}
     schemes = schema.get("components", {}).get("securitySchemes", {})
-    for item in schema.get("paths", {}).values():
-        for operation in (item[method] for method in _METHODS if method in item):
+    for path, item in schema.get("paths", {}).items():
+        for method, operation in ((method, item[method]) for method in _METHODS if method in item):
             needed = [(name, scopes) for group in operation.get("security", ()) for name, scopes in group.items()]
             ours = [(name, scopes) for name, scopes in needed if name in by_scheme]
+            may_forbid = (path, method) in forbidding or any(scopes for _, scopes in ours)
             for name, scopes in ours:
                 catalog = by_scheme[name].guard.catalog
                 for flow in schemes.get(name, {}).get("flows", {}).values():
                     for scope in scopes:
                         flow["scopes"].setdefault(scope, catalog.describe(scope) or "")
                 for status, response in by_scheme[name].responses.items():
-                    if status not in (403, 404) or any(scopes for _, scopes in ours):
+                    if status not in (403, 404) or may_forbid:
                         operation["responses"].setdefault(str(status), response)
 
 

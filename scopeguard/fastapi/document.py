@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import Security
+from fastapi import Response, Security
 from fastapi.openapi import models
+from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
+from starlette.requests import HTTPConnection
 
+from scopeguard.conditions import UserAuthentication
 from scopeguard.config.checks import check_url, text
 from scopeguard.config.dpop import DPoP, DPoPMode
 from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.errors import ConfigurationError
-from scopeguard.scopes import Requirement, check_scope, scopes_in
+from scopeguard.scopes import Requirement, check_scope, conditions_in, scopes_in
 from scopeguard.spec.challenge import ChallengeStyle
 from scopeguard.spec.error_body import ErrorBody
 
@@ -128,6 +132,16 @@ def _describe_proofs(dpop: DPoP | None, *, certificates: bool) -> str | None:
     return " ".join(sentences) or None
 
 
+def has_forbidding_condition(requirement: Requirement | None) -> bool:
+    """Return whether a condition of *requirement* may refuse a valid token with 403.
+
+    Scopes do not count, because the document has them. ``UserAuthentication`` refuses with 401.
+    """
+    alternatives = () if requirement is None else requirement.alternatives
+    conditions = frozenset().union(*map(conditions_in, alternatives))
+    return not all(isinstance(condition, UserAuthentication) for condition in conditions)
+
+
 def make_responses(style: ChallengeStyle, dpop: DPoP | None, sources: TokenSources) -> dict[int | str, dict[str, Any]]:
     """Return the refusals by status, as the document shows them."""
     schemes = " and ".join(style.schemes)
@@ -141,12 +155,12 @@ def make_responses(style: ChallengeStyle, dpop: DPoP | None, sources: TokenSourc
     refusals: dict[int | str, tuple[str, dict[str, Any]]] = {
         400: ("The request has several access tokens, or a malformed one", denial),
         401: ("No valid access token", unauthorized),
-        403: ("The access token lacks a scope", denial),
+        403: ("The access token lacks a scope, or does not satisfy another condition", denial),
         503: ("The access token cannot be checked now", retry),
     }
     if style.hide_forbidden:
         del refusals[403]
-        refusals[404] = ("The access token lacks a scope, or there is nothing here", {})
+        refusals[404] = ("There is nothing here, or the access token does not suffice for it", {})
     if TokenSource.FORM in sources.methods:
         refusals[408] = ("The form, which may have a token, did not arrive in time", denial)
         refusals[413] = ("The form, which may have a token, is too large, or has no Content-Length", denial)
@@ -198,3 +212,16 @@ def make_dependencies(schemes: Mapping[str, models.SecurityBase], requirement: R
         for alternative in requirement.alternatives
         for name, model in schemes.items()
     ]
+
+
+def make_signature(shown: Sequence[Any]) -> inspect.Signature:
+    """Return the signature of ``Protected`` for FastAPI, which passes the first three parameters.
+
+    *shown*: dependencies that only appear in the document.
+    """
+    only = inspect.Parameter.KEYWORD_ONLY
+    passed = {"connection": HTTPConnection, "response": Response, "security_scopes": SecurityScopes}
+    parameters = [inspect.Parameter(name, only, annotation=kind) for name, kind in passed.items()]
+    for number, scheme in enumerate(shown):
+        parameters.append(inspect.Parameter(f"scheme_{number}", only, default=scheme, annotation=None))
+    return inspect.Signature(parameters)

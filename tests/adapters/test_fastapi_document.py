@@ -5,10 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, Security
+from fastapi import APIRouter, Depends, FastAPI, Security
 from starlette.testclient import TestClient
 
-from scopeguard import ChallengeStyle, ConfigurationError, DPoP, Guard, Issuer, MutualTLS, ScopeCatalog
+from scopeguard import (
+    AUTHENTICATED,
+    MACHINE,
+    NOT_DELEGATED,
+    PUBLIC,
+    USER,
+    AuthorizationDetail,
+    ChallengeStyle,
+    Condition,
+    ConfigurationError,
+    DelegatedTo,
+    DPoP,
+    Guard,
+    Issuer,
+    MutualTLS,
+    Requirement,
+    Rule,
+    ScopeCatalog,
+    UserAuthentication,
+    any_of,
+)
 from scopeguard.fastapi import Protected
 
 TOKEN_URL, AUTHORIZATION_URL = "https://as.test/token", "https://as.test/authorize"
@@ -144,6 +164,52 @@ def test_hidden_refusals_are_404():
     responses = responses_of(Protected(guard_with(challenge=style)), "read")
     assert "403" not in responses
     assert "headers" not in responses["404"]
+
+
+CONDITIONS = {
+    "a user": (USER, "403"),
+    "a machine": (MACHINE, "403"),
+    "no delegation": (NOT_DELEGATED, "403"),
+    "an actor": (DelegatedTo("agent"), "403"),
+    "a detail": (AuthorizationDetail("payment"), "403"),
+    "one of two": (any_of(UserAuthentication(max_age=300), USER), "403"),
+    "a sign-in": (UserAuthentication(max_age=300), None),
+    "any token": (AUTHENTICATED, None),
+}
+
+
+@pytest.mark.parametrize("optional", [False, True])
+@pytest.mark.parametrize(("requirement", "expected"), CONDITIONS.values(), ids=CONDITIONS)
+def test_condition_without_scopes_has_its_refusal(
+    requirement: Requirement | Condition, expected: str | None, optional: bool
+):
+    protected = Protected(guard_with(), optional=optional)
+
+    needed = Depends(protected.requires(requirement))
+
+    def find_user(token: Any = needed) -> Any:
+        return token
+
+    router = APIRouter(prefix="/rows")
+    router.add_api_route("/{row}", lambda: 1, dependencies=[Depends(find_user)])
+    router.add_api_route("/{row}", lambda: 1, methods=["DELETE"], dependencies=[Depends(protected)])
+    app = FastAPI()
+    app.include_router(router, prefix="/v1")
+    operations = app.openapi()["paths"]["/v1/rows/{row}"]
+    assert ("403" in operations["get"]["responses"]) is (expected == "403")
+    assert "403" not in operations["delete"]["responses"]
+
+
+def test_guard_with_rules_has_the_refusal_of_the_middleware():
+    guard = Guard(Issuer("https://as.test", audience="https://api.test"), rules=[Rule("/", PUBLIC)])
+    assert "403" in responses_of(Protected(guard))
+
+
+def test_hidden_refusal_of_a_condition_is_404():
+    style = ChallengeStyle(realm="api", hide_forbidden=True)
+    responses = responses_of(Protected(guard_with(challenge=style)).requires(USER))
+    assert "404" in responses
+    assert "403" not in responses
 
 
 def test_refusals_of_forms_appear_only_if_forms_may_have_tokens():
