@@ -5,11 +5,16 @@ revocation is in force. :func:`verify_at_once` then calls the same checks as the
 :mod:`scopeguard.flow.authenticate`, in the same order, without the search for a credential and the steps that could
 wait. For every other token, and for every token that it would refuse, it returns ``None``, and the flow decides.
 
+The flow then verifies a bad signature a second time. So after one, new tokens of the issuer are left to the flow for a
+second: a flood of forged tokens costs no more than without this module.
+
 Instructions of a request with a new RS256 token, without the arithmetic of its signature (make instructions): 370,000
 through the flow, 230,000 here.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.authenticate import accept
@@ -20,6 +25,8 @@ from scopeguard.spec.jws import split_octets
 from scopeguard.spec.strict_json import MalformedJSON
 from scopeguard.state.token_cache import TokenCache
 from scopeguard.tokens import AccessToken, Unverified
+
+_PAUSE: Final = 1.0  # in seconds
 
 
 def verify_at_once(
@@ -35,6 +42,9 @@ def verify_at_once(
     if known is None or issuers.shared or issuers.revocations.changes or token_cache.holds(digest):
         return None
     record, header = known
+    moment = context.clock.monotonic()
+    if moment < record.left_to_flow_until:
+        return None
     try:
         segment, payload, signed, signature = split_octets(token)
         unverified = Unverified(
@@ -49,8 +59,12 @@ def verify_at_once(
         checked = jwt.check(unverified, record.issuer, now, headers=record.headers)
         if "cnf" in unverified.claims:  # the flow checks the proof
             return None
-        keys = record.ring.fresh(header.get("kid"), header["alg"], context.clock.monotonic())
+        keys = record.ring.fresh(header.get("kid"), header["alg"], moment)
         key = find_signer(unverified, keys, record)
     except (InvalidToken, MalformedJSON, AuthorityUnavailable):
         return None
-    return None if key is None else accept(unverified, checked, key, now, digest, None, record, context)
+    if key is None:
+        if keys:
+            record.left_to_flow_until = moment + _PAUSE
+        return None
+    return accept(unverified, checked, key, now, digest, None, record, context)

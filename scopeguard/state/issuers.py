@@ -65,6 +65,8 @@ class IssuerRecord:
     keys_moved: bool = False
     newcomer: bool = False
     found_until: float = 0.0  # the time at which the resolver's result expires, in monotonic seconds
+    # The end of a pause of verify_at_once() after a bad signature, in monotonic seconds.
+    left_to_flow_until: float = 0.0
     # For the encoded headers of accepted tokens: whether the rules of RFC 9068 applied.
     headers: dict[bytes, bool] = field(default_factory=dict, repr=False)
     by_id: KeysById | None = field(init=False, repr=False)  # replaces the ring if each key has its own URL

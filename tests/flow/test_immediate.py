@@ -133,6 +133,38 @@ def test_bad_signature_is_left_to_the_flow(authority: FakeAuthority):
     assert verifier(guard)(other_signature(authority.mint("write"))) is None
 
 
+class Counting:
+    """A signature backend that counts verifications, and accepts the signatures that do not end in ``AAAA``."""
+
+    name = "counting"
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def prepare(self, algorithm: str, public_key: object, /) -> Callable[[bytes, bytes], bool]:
+        def verify(signed: bytes, signature: bytes) -> bool:
+            self.calls += 1
+            return not signature.endswith(bytes(6))
+
+        return verify
+
+
+def test_flood_of_bad_signatures_is_verified_once_per_token(authority: FakeAuthority):
+    backend = Counting()
+    guard = guard_of(authority, signature_backends=[backend])
+    granted_by_flow(guard, authority)
+    verify = verifier(guard)
+    assert verify(authority.mint("write")) is not None
+    assert verify(other_signature(authority.mint("write"))) is None
+    before = backend.calls
+    forged = [other_signature(authority.mint("write", claims={"n": number})) for number in range(20)]
+    assert [verify(token) for token in forged] == [None] * 20
+    assert backend.calls == before  # the flow verifies them, and nothing else does
+    assert verify(authority.mint("read")) is None
+    authority.clock.advance(1.0)
+    assert verify(authority.mint("read")) is not None
+
+
 def test_token_is_left_to_the_flow_when_a_key_refresh_is_due(authority: FakeAuthority):
     guard = guard_of(authority)
     granted_by_flow(guard, authority)
