@@ -16,11 +16,15 @@ from scopeguard.stores.redis import RedisStore, ServerFacts
 SUBJECT: Final = "store"
 _LEAST: Final = (6, 2)
 _KEEPING: Final = "noeviction"
+PERMISSIONS: Final = (
+    "allow the user of the store: +get +set +eval +time +info +xadd +xrange +xtrim +expire +multi +exec +zadd +zrange "
+    "+zrem +zcount +zscore +pttl +pexpire, for the keys with the prefix of [store]"
+)
 _FIXES: Final = {
     "AuthenticationError": "correct the user and password in the URL of the store",
     "TimeoutError": "allow this machine to connect to Redis; if Redis is slow, raise the timeout of [store]",
-    "NoPermissionError": "allow the user of the store: +get +set +eval +time +info +xadd +xrange +xtrim +expire "
-    "+zadd +zcard +zscore +zremrangebyscore +pttl +pexpire, for the keys with the prefix of [store]",
+    "NoPermissionError": PERMISSIONS,
+    "ResponseError": f"{PERMISSIONS}; Redis has to be 6.2 or newer",  # a command that a script may not use
     "ReadOnlyError": "use the URL of the primary, not that of a replica",
 }
 

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from scopeguard.devserver import Authority, Client, DevServer, KeyRing
 from scopeguard.doctor.examination import Request, examine
 from scopeguard.doctor.finding import Diagnosis, Finding, Level
 from scopeguard.doctor.report import as_json, as_text
-from scopeguard.doctor.store import check_facts, check_store, check_url
+from scopeguard.doctor.store import PERMISSIONS, check_facts, check_store, check_url
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import engine_of
@@ -553,6 +554,34 @@ def test_wrong_password_is_an_error_that_does_not_show_it(doctor: Doctor, redis:
     assert found.level is Level.ERROR
     assert found.fix == "correct the user and password in the URL of the store"
     assert "sg-secret" not in repr(found)
+
+
+def test_user_with_the_permissions_that_doctor_names_can_do_everything(doctor: Doctor, redis: RedisServer):
+    def set_commands(*commands: str) -> RedisStore:
+        with redis.client() as client:
+            client.execute_command("ACL", "SETUSER", "api", "reset", "on", ">sg-secret", "~scopeguard:*", *commands)
+        return RedisStore(redis.url.replace("//", "//api:sg-secret@"), timeout=5)
+
+    commands = [word.strip(",") for word in PERMISSIONS.split() if word.startswith("+")]
+    try:
+        for fewer in (commands, [name for name in commands if name != "+zcount"], ["+ping"]):
+            set_commands(*fewer)
+            url = redis.url.replace("//", "//api:sg-secret@")
+            found = store_findings(doctor, url, 'dpop = "required"')
+            if fewer is commands:
+                assert {finding.level for finding in found.values()} == {Level.OK}
+            else:
+                assert str(found["connection"].fix).startswith(PERMISSIONS)
+            assert "sg-secret" not in repr(found)
+        store = set_commands(*commands)
+        store.append(b"revoked", seconds=1)
+        assert store.read(None)[1] == [b"revoked"]
+        claim = partial(store.claim, b"proof", "key", holder="me", seconds=1, total=9, per_owner=9, per_holder=9)
+        assert (claim(), claim()) == ("new", "used")
+        store.close()
+    finally:
+        with redis.client() as client:
+            client.execute_command("ACL", "DELUSER", "api")
 
 
 def test_store_that_is_down_is_an_error(doctor: Doctor):
