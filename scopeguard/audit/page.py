@@ -17,7 +17,7 @@ from string import Template
 from typing import Final
 
 from scopeguard.audit import page_templates as templates
-from scopeguard.audit.report import WORDS, Code, Entry, Finding, Kind, Report, Severity
+from scopeguard.audit.report import WORDS, Code, Entry, Finding, Kind, Provenance, Report, Severity
 
 _MOST_SHOWN: Final = 12
 """Findings of one kind that are visible at once. The reader can unfold the others."""
@@ -64,6 +64,7 @@ def as_html(report: Report) -> str:
         style=Markup(style),
         script=Markup(script),
         verdict="bad" if report.errors else "odd" if report.warnings else "good",
+        provenance=_provenance(report.provenance),
         counts=_counts(report),
         guards=_guards(report),
         findings=_findings(report),
@@ -74,6 +75,14 @@ def as_html(report: Report) -> str:
 
 def _hash(content: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
+
+
+def _provenance(found: Provenance | None) -> Markup:
+    if found is None:
+        return _NOTHING
+    file = found.configuration
+    configuration = "that of the app" if file is None else fill(templates.CODE, text=file)
+    return fill(templates.PROVENANCE, day=found.day, version=found.version, configuration=configuration)
 
 
 def _counts(report: Report) -> Markup:

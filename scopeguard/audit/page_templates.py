@@ -23,7 +23,7 @@ PAGE: Final = Template("""<!DOCTYPE html>
 <header>
 <p class="kicker">scopeguard audit</p>
 <h1>$target</h1>
-<ul class="summary $verdict">$counts</ul>
+$provenance<ul class="summary $verdict">$counts</ul>
 $guards
 </header>
 <main>
@@ -33,6 +33,9 @@ $findings$matrix$scopes</main>
 </html>
 """)
 
+PROVENANCE: Final = Template("""<p class="provenance"><time datetime="$day">$day</time> · scopeguard $version · \
+configuration: $configuration</p>
+""")
 COUNT: Final = Template('<li class="$kind"><b>$number</b> $noun</li>')
 GUARDS: Final = Template("<dl>$guards</dl>")
 GUARD: Final = Template("<dt>Guard <q>$realm</q></dt><dd>$issuers</dd>")
@@ -107,6 +110,7 @@ header { padding-top: 32px; }
 h1 { margin: 0 0 14px; font-size: 28px; line-height: 1.2; letter-spacing: -.01em; overflow-wrap: anywhere; }
 h2 { margin: 36px 0 12px; font-size: 18px; }
 .kicker { margin: 0 0 4px; color: var(--soft); font-size: 12px; letter-spacing: .08em; text-transform: uppercase; }
+.provenance { margin: -8px 0 14px; color: var(--soft); font-size: 13.5px; overflow-wrap: anywhere; }
 ul { list-style: none; margin: 0; padding: 0; }
 code { font-family: var(--mono); font-size: .93em; overflow-wrap: anywhere; }
 .summary { display: flex; flex-wrap: wrap; gap: 8px; }

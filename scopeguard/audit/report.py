@@ -122,16 +122,31 @@ WORDS: Final[Mapping[Kind, str]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """When and with what a report was made.
+
+    *day*: as in ``2026-11-29``. *configuration*: the file, or ``None`` if the app has its own guards.
+    """
+
+    day: str
+    version: str
+    configuration: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The report on *target*.
 
     *entries*: in the order of the routes of the app. *findings*: errors first. *guards*: the outermost first.
+    *provenance*: for the HTML page, which is often read long after the audit. The other formats leave it out, so that
+    reports on an app that has not changed are equal.
     """
 
     target: str
     entries: tuple[Entry, ...]
     findings: tuple[Finding, ...]
     guards: tuple[Guard, ...] = ()
+    provenance: Provenance | None = None
 
     @property
     def errors(self) -> tuple[Finding, ...]:

@@ -6,15 +6,18 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from scopeguard import __version__
 from scopeguard.adapter.declarations import ServeLayer
 from scopeguard.audit.findings import audit_app
 from scopeguard.audit.page import as_html
-from scopeguard.audit.report import Report
+from scopeguard.audit.report import Provenance, Report
 from scopeguard.audit.text import as_markdown, as_table
 from scopeguard.cli.mcp_tools import registered_tools
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
@@ -59,7 +62,8 @@ def run(
         report = audit_app(
             app, target=target, public=public, granted=_published_scopes(report), list_tools=registered_tools
         )
-    text = FORMATS[format_name](report)
+    made = Provenance(day=datetime.now(UTC).date().isoformat(), version=__version__, configuration=config)
+    text = FORMATS[format_name](replace(report, provenance=made))
     if output is None:
         sys.stdout.write(text)
     else:

@@ -13,7 +13,7 @@ from scopeguard import Guard, Issuer, Rule, all_of, any_of
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.audit.findings import audit_app
 from scopeguard.audit.page import as_html
-from scopeguard.audit.report import Code, Entry, Finding, Kind, Report, Severity
+from scopeguard.audit.report import Code, Entry, Finding, Kind, Provenance, Report, Severity
 from scopeguard.audit.text import as_markdown, as_table
 
 ATTACKS = [
@@ -57,6 +57,7 @@ def hostile() -> Report:
             for text in ATTACKS
         ),
         guards=(guard,),
+        provenance=Provenance(day=attack, version=attack, configuration=attack),
     )
 
 
@@ -118,6 +119,17 @@ def test_a_route_with_conditions_shows_them():
     assert '<span class="kind">1 scope, conditions</span>' in page
     assert '<span class="kind">conditions</span>' in page
     assert page.count('<th scope="col" class="scope"') == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "named"), [("etc/guard.toml", "<code>etc/guard.toml</code>"), (None, "that of the app")]
+)
+def test_page_names_its_date_the_version_and_the_configuration(file: str | None, named: str):
+    made = Provenance(day="2026-11-29", version="1.2.3", configuration=file)
+    page = as_html(Report(target="app", entries=(), findings=(), provenance=made))
+    line = f'<time datetime="2026-11-29">2026-11-29</time> · scopeguard 1.2.3 · configuration: {named}</p>'
+    assert page.count(line) == 1
+    assert 'class="provenance"' not in as_html(Report(target="app", entries=(), findings=()))
 
 
 def shown(browser: Any, report: Report, folder: Path, **options: Any) -> tuple[Any, list[str]]:

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from environment import ROOT
+from scopeguard import __version__
 from scopeguard.cli.commands import cli
 from scopeguard.devserver import Authority, Client, DevServer
 
@@ -160,6 +161,12 @@ def test_every_format_can_be_written_to_a_file_and_holds_no_secret(
     assert "/rows" in text
     assert "sg-secret" not in text
     assert text == audit("apps:make", "--factory", "--format", name).stdout
+
+
+def test_page_names_the_configuration_file(audit: Callable[..., Result]):
+    page = audit("examples.protected.app:app", "--config", CONFIG, "--format", "html").stdout
+    assert f"scopeguard {__version__} · configuration: <code>{CONFIG}</code></p>" in page
+    assert "configuration: that of the app</p>" in audit("apps:make", "--factory", "--format", "html").stdout
 
 
 def test_scopes_are_read_from_the_metadata_of_the_issuer(audit: Callable[..., Result], tmp_path: Path):
