@@ -101,7 +101,8 @@ PLACES = {
     "fastapi": ("audit", "fastapi"),
     "flask": ("audit", "flask"),
     "werkzeug": ("flask",),
-    "django": ("audit",),
+    "django": ("audit", "django"),
+    "asgiref": ("django",),  # Django's own, for sync and async
     "mcp": ("mcp",),
     "fastmcp": ("mcp",),
     "opentelemetry": ("metrics",),
@@ -525,7 +526,12 @@ def test_imports_and_constructors_start_no_thread_and_open_no_file_or_socket():
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_adapter_imports_no_other_framework(adapter: str):
-    own = {"starlette": {"starlette"}, "fastapi": {"starlette", "fastapi"}, "flask": {"flask", "werkzeug", "click"}}
+    own = {
+        "starlette": {"starlette"},
+        "fastapi": {"starlette", "fastapi"},
+        "flask": {"flask", "werkzeug", "click"},
+        "django": {"django"},
+    }
     frameworks = {"starlette", "fastapi", "flask", "werkzeug", "django", "click", "rich", "uvicorn", "pytest"}
     _run_in_a_new_process(
         """

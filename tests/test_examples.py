@@ -1,10 +1,11 @@
 """Each example runs against a real development authorization server and does what its comments say.
 
-The apps are one API in five frameworks, so one test suffices for all.
+The apps are one API in six frameworks, so one test suffices for all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import re
@@ -17,14 +18,17 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from django.conf import LazySettings
+from django.test import override_settings
 
+from django_project import set_up_django
 from doors import call_asgi, call_wsgi
 from environment import ROOT, plain_environment
 from scenarios import Answered, Exchange
 from scopeguard.devserver import Authority, Client, DevServer
 
 EXAMPLES = sorted((ROOT / "examples").glob("*_app.py"))
-WSGI = ("flask_app", "wsgi_app")
+WSGI = ("django_app", "flask_app", "wsgi_app")
 AUDIENCE = "http://127.0.0.1:8000"
 LOADER = "sg-secret-loader"
 
@@ -62,6 +66,15 @@ def call(request: pytest.FixtureRequest, devserver: DevServer, monkeypatch: pyte
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, path.stem, module)
+    settings = contextlib.ExitStack()
+    if path.stem == "django_app":
+        set_up_django()
+        # Django can be configured once for each process.
+        given = {"ALLOWED_HOSTS": ["*"]}
+        monkeypatch.setattr(
+            LazySettings, "configure", lambda _, **own: settings.enter_context(override_settings(**own | given))
+        )
     spec.loader.exec_module(module)
 
     def send(method: str, target: str, client_id: str | None = None, row: Any = None) -> Answered:
@@ -72,7 +85,8 @@ def call(request: pytest.FixtureRequest, devserver: DevServer, monkeypatch: pyte
         exchange = Exchange(method=method, target=target, headers=tuple(headers), body=body)
         return call_wsgi(module.app, exchange) if path.stem in WSGI else anyio.run(call_asgi, module.app, exchange)
 
-    yield send
+    with settings:
+        yield send
     module.guard.close()
 
 

@@ -31,6 +31,9 @@ The audit thereby finds a route that calls the plain function, so that its decor
 EXTENSION: Final = "scopeguard.audit"
 """The key in ``app.extensions`` of the :class:`Layer` that stands for the Flask extension."""
 
+FIND_LAYER: Final = "scopeguard_layer"
+"""The attribute of a middleware class of Django with a function that returns the project's :class:`Layer`."""
+
 
 def declare_access(item: object, access: Access, decorator: str, wanted: str) -> None:
     """Mark *item*, which *decorator* decorates, with *access*.

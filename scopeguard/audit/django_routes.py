@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, Final
 
 from django.conf import settings
@@ -10,16 +11,25 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.urls.resolvers import RoutePattern
 from django.utils.module_loading import import_string
 
-from scopeguard.adapter.declarations import Declaration
-from scopeguard.audit.route import ANYTHING, AppRoute, Surroundings, name_of, requirement_declarations
+from scopeguard.adapter.declarations import FIND_LAYER, REQUIREMENT, Declaration
+from scopeguard.audit.route import (
+    ANYTHING,
+    AppRoute,
+    Surroundings,
+    access_declarations,
+    name_of,
+    requirement_declarations,
+)
 
 _VARIABLE: Final = re.compile(r"<(?:([A-Za-z_]\w*):)?([A-Za-z_]\w*)>")
 
 
 def find_routes(around: Surroundings) -> list[AppRoute]:
     """Return the routes of the project. A regular expression and the paths below it become one opaque route."""
-    for middleware in settings.MIDDLEWARE:
-        around = around.inside(import_string(middleware))
+    for path in settings.MIDDLEWARE:
+        middleware = import_string(path)
+        find_layer = getattr(middleware, FIND_LAYER, None)
+        around = around.inside(middleware) if find_layer is None else around.inside_layers([find_layer()])
     return [found for item in get_resolver().url_patterns for found in _routes_of(item, "/", around)]
 
 
@@ -29,18 +39,57 @@ def _routes_of(item: Any, path: str, around: Surroundings) -> list[AppRoute]:
         path += _VARIABLE.sub(lambda found: f"{{{found[2]}{':path' if found[1] == 'path' else ''}}}", str(item.pattern))
     if isinstance(item, URLResolver) and known:
         return [found for inner in item.url_patterns for found in _routes_of(inner, path, around)]
-    declared: tuple[Declaration, ...] = ()
-    endpoint = "URL configuration"
-    if isinstance(item, URLPattern):
-        view_class = getattr(item.callback, "view_class", None)
-        declared = requirement_declarations(item.callback)
-        endpoint = name_of(view_class or item.callback)
+    view = item.callback if isinstance(item, URLPattern) else None
+    view_class = view_class_of(view)
+    route = AppRoute(
+        path=around.prefix + (path if known else path.rstrip("/") + ANYTHING),
+        around=around,
+        endpoint="URL configuration" if view is None else name_of(view_class or view),
+        declared=_declarations(view, ""),
+        called=() if view is None or view_class is not None else (view,),
+        opaque=not known,
+    )
+    # A method of a view class with a declaration of its own has a route of its own, before that of all methods.
+    own = {name.upper(): _declarations(view, name.upper()) for name in _methods_of(view)}
     return [
-        AppRoute(
-            path=around.prefix + (path if known else path.rstrip("/") + ANYTHING),
-            around=around,
-            endpoint=endpoint,
-            declared=declared,
-            opaque=not known,
-        )
+        *(
+            replace(route, methods=frozenset({method}), declared=declared)
+            for method, declared in own.items()
+            if declared != route.declared
+        ),
+        route,
     ]
+
+
+def _declarations(view: Any, method: str) -> tuple[Declaration, ...]:
+    marked = marked_objects(view, method)
+    return (*access_declarations(*marked), *requirement_declarations(*marked))
+
+
+def _methods_of(view: Any) -> list[str]:
+    view_class = view_class_of(view)
+    actions = getattr(view, "actions", None) or {}
+    return [
+        name
+        for name in getattr(view_class, "http_method_names", ())
+        if name not in ("head", "options") and hasattr(view_class, actions.get(name, name))
+    ]
+
+
+def view_class_of(view: Any) -> Any:
+    """Return the class that *view* calls, of Django or of Django REST framework; ``None`` for a function."""
+    return getattr(view, "view_class", None) or getattr(view, "cls", None)
+
+
+def marked_objects(view: Any, method: str) -> list[Any]:
+    """Return the objects that decorators may have marked for *view*, the most specific first."""
+    view_class = view_class_of(view)
+    if view_class is None:
+        return [view]
+    actions: dict[str, str] = getattr(view, "actions", None) or {}
+    name = method.lower()
+    if name == "head" and not hasattr(view_class, "head"):
+        name = "get"
+    function = getattr(view_class, actions.get(name, name), None) if name else None
+    bases = [base for base in view_class.__mro__[1:] if REQUIREMENT in vars(base)]
+    return [function, view_class, *bases, view]

@@ -66,6 +66,7 @@ _FRAMEWORKS: Final = {
     ("flask.app", "Flask"): "flask",
     ("django.core.handlers.wsgi", "WSGIHandler"): "django",
     ("django.core.handlers.asgi", "ASGIHandler"): "django",
+    ("django.urls.resolvers", "URLResolver"): "django",
 }
 
 

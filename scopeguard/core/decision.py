@@ -61,6 +61,7 @@ class Adapter(StrEnum):
     STARLETTE = "starlette"
     FASTAPI = "fastapi"
     FLASK = "flask"
+    DJANGO = "django"
     MCP = "mcp"
     GUARD = "guard"
     """The app called :meth:`Guard.check <scopeguard.Guard.check>` or a similar method itself."""

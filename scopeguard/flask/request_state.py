@@ -12,18 +12,14 @@ from flask.wrappers import Request, Response
 from werkzeug.datastructures import Headers
 from werkzeug.local import LocalProxy
 
-from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, access_of
+from scopeguard.adapter.declarations import REQUIREMENT
+from scopeguard.adapter.route_access import RouteAccess as AnyRouteAccess
 from scopeguard.audit.flask_routes import blueprint_names
-from scopeguard.config.dpop import DPoPMode
-from scopeguard.config.policy import Policy
-from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.core.decision import Report
 from scopeguard.core.engine import Engine
 from scopeguard.inbound import InboundToken
 from scopeguard.request import ProofNotes
-from scopeguard.rules import DENIED, Access, Rule, Rules
-from scopeguard.rules.rule import strictest
-from scopeguard.scopes import Requirement, all_of
+from scopeguard.rules import Rule, Rules
 from scopeguard.spec import challenge
 from scopeguard.tokens import AccessToken, Serving, begin_serving, end_serving
 from scopeguard.wsgi import ENVIRON_KEY
@@ -43,50 +39,15 @@ A copy (``copy_current_request_context``) is another context with the same reque
 """
 
 
-class RouteAccess:
-    """The combined requirement of a rule and a view for a request.
+class RouteAccess(AnyRouteAccess):
+    """The combined requirement of a rule and a view for a request to *endpoint*."""
 
-    *closed*: every request is denied. *is_plain*: a valid token in one of the guard's places that satisfies
-    *requirement* suffices. *policies*: what decides after the token.
-    """
-
-    __slots__ = (
-        "access", "closed", "dpop", "is_plain", "policies", "requirement", "requirements", "sources",
-        "token_sources", "view",
-    )  # fmt: skip
+    __slots__ = ()
 
     def __init__(self, rule: Rule | None, view: Any, endpoint: str, method: str, engine: Engine, rules: Rules) -> None:
-        self.view: Any = view
-        marked = _decorables(view, endpoint, method)
-        requirements = tuple(getattr(item, REQUIREMENT) for item in marked if hasattr(item, REQUIREMENT))
-        accesses = {access_of(item) for item in marked}
-        sources = [found for item in marked if (found := getattr(item, SOURCES, None)) is not None]
-        if rule is not None:
-            if rule.requirement is not None:
-                requirements = (rule.requirement, *requirements)
-            elif isinstance(rule.access, Access):
-                accesses.add(rule.access)
-            if rule.sources is not None:
-                sources.append(rule.sources)
-        self.requirements = requirements
-        self.requirement = all_of(*requirements) if requirements else None
-        declared = (*requirements, *(access for access in accesses if access is not None))
-        self.access: Requirement | Access | None = strictest(*declared) if declared else None
-        self.closed: bool = self.access is DENIED or (self.access is None and rules.closes(rule))
-        self.sources: frozenset[TokenSource] | None = sources[0] if sources else None
-        self.token_sources: TokenSources = engine.sources if self.sources is None else engine.sources.only(self.sources)
-        self.policies: tuple[Policy, ...] = () if rule is None else rule.policies
-        self.dpop: DPoPMode | None = None if rule is None else rule.mode
-        has_more = self.sources is not None or self.policies or self.dpop is not None
-        self.is_plain: bool = not self.closed and not has_more
-        self._add(_hooks(endpoint))
-
-    def _add(self, hooks: list[Any]) -> None:
-        """Add the requirements of the functions given to before_request, so that one challenge names all scopes."""
-        later = tuple(getattr(hook, REQUIREMENT) for hook in hooks if hasattr(hook, REQUIREMENT))
-        if later and not self.closed and not isinstance(self.access, Access):
-            self.requirements += later
-            self.access = self.requirement = all_of(*self.requirements)
+        super().__init__(rule, view, _decorables(view, endpoint, method), engine, rules)
+        # One challenge names all scopes.
+        self.add_requirements(getattr(hook, REQUIREMENT) for hook in _hooks(endpoint) if hasattr(hook, REQUIREMENT))
 
 
 class RequestState:

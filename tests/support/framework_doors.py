@@ -1,21 +1,28 @@
 """The API of the scenarios once more, written in the idiom of each framework."""
 
 import json
+import types
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any
 
 import fastapi
 import flask
+from django.http import HttpRequest, HttpResponse
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from django_project import GUARD_MIDDLEWARE, serving, url_conf
 from doors import ANY, BOTH, EVERYWHERE, GOLD, Door, call_asgi, call_wsgi, in_loop, rules, seen
 from scenarios import Answered, Exchange
 from scopeguard import AUTHENTICATED, AccessToken, Guard, Requirement, Rule
+from scopeguard.django import access_token_or_none as django_access_token_or_none
+from scopeguard.django import optional as django_optional
+from scopeguard.django import public as django_public
+from scopeguard.django import requires as django_requires
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard, access_token_or_none, optional, public
 from scopeguard.flask import requires as flask_requires
@@ -86,7 +93,7 @@ def _fastapi(backend: str, *, behind_middleware: bool) -> Callable[[Guard], Send
     return opened
 
 
-def _flask_rules(guard: Guard) -> list[Rule] | None:
+def _proof_rules(guard: Guard) -> list[Rule] | None:
     """Return rules for what no decorator says: the route that requires a proof."""
     modes = [rule for rule in rules(guard).all if rule.dpop is not None]
     return [*modes, Rule("/none")] if modes else None
@@ -95,7 +102,7 @@ def _flask_rules(guard: Guard) -> list[Rule] | None:
 def _flask(guard: Guard) -> Send:
     app = flask.Flask(__name__, static_folder=None)
     app.testing = True
-    ScopeGuard(app, guard, rules=_flask_rules(guard))
+    ScopeGuard(app, guard, rules=_proof_rules(guard))
 
     def view() -> Any:
         answer = seen(access_token_or_none(), flask.request.query_string, flask.request.get_data())
@@ -117,6 +124,32 @@ def _flask(guard: Guard) -> Send:
     return lambda exchange: call_wsgi(app, exchange)
 
 
+def _django(*, asynchronous: bool) -> Callable[[Guard], Send]:
+    def opened(guard: Guard) -> Send:
+        def view(request: HttpRequest) -> HttpResponse:
+            assert django_access_token_or_none() is request.access_token
+            answer = seen(request.access_token, request.META["QUERY_STRING"].encode(), request.body)
+            return HttpResponse(answer, headers={"Cache-Control": "public, max-age=60"})
+
+        async def view_async(request: HttpRequest) -> HttpResponse:
+            return view(request)
+
+        plain = view_async if asynchronous else view
+        views: dict[str, Any] = dict.fromkeys((*SOURCES, "/none"), plain)
+        views |= {path: django_requires(requirement)(plain) for path, requirement in SCOPED.items()}
+        views |= {"/optional": django_optional(_copy_of(plain)), "/public": django_public(_copy_of(plain))}
+        places = [Rule(path, token_sources=sources) for path, sources in SOURCES.items()]
+        scopeguard = {"GUARD": guard, "RULES": [*places, *(_proof_rules(guard) or [Rule("/none")])]}
+        app = serving(url_conf(views), scopeguard, asynchronous=asynchronous, MIDDLEWARE=[GUARD_MIDDLEWARE])
+        return in_loop("asyncio", call_asgi, app) if asynchronous else lambda exchange: call_wsgi(app, exchange)
+
+    return opened
+
+
+def _copy_of(view: Any) -> Any:
+    return types.FunctionType(view.__code__, view.__globals__, view.__name__, closure=view.__closure__)
+
+
 # Without the middleware, routing answers what no route does.
 LEFT_TO_ROUTING = (
     "an unknown path without a token",
@@ -136,4 +169,6 @@ FRAMEWORK_DOORS: tuple[Door, ...] = (
     ),
     Door("fastapi-behind-middleware", _fastapi("trio", behind_middleware=True), knows_route=False),
     Door("flask", _flask),
+    Door("django-wsgi", _django(asynchronous=False)),
+    Door("django-asgi", _django(asynchronous=True)),
 )

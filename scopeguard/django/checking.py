@@ -1,0 +1,140 @@
+"""The check of a request: what the guard is given, and what its decision changes in the request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scopeguard.adapter.route_access import RouteAccess
+from scopeguard.config.sources import TokenSource
+from scopeguard.core.decision import Decision, Granted
+from scopeguard.django.configuration import ProjectLayer
+from scopeguard.django.requests import hide_token, raw_path, read_form, request_view
+from scopeguard.django.responses import to_response, with_headers
+from scopeguard.django.state import RequestState
+from scopeguard.django.users import set_user
+from scopeguard.flow.credential import Credential
+from scopeguard.request import RequestView
+from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule
+from scopeguard.spec.credentials import has_access_token
+from scopeguard.tokens import AccessToken, Anonymous
+
+
+def find_route(layer: ProjectLayer, request: Any, method: str, view: Any) -> tuple[Rule | None, RouteAccess]:
+    rule = layer.find_rule(method, request.path_info, raw_path(request))
+    return rule, layer.route(rule, view, method)
+
+
+def check(state: RequestState) -> Any:
+    """Check the request for ``state.route``. Return the refusal, or ``None`` if it may proceed."""
+    view = _prepare(state)
+    if view is None:
+        return None
+    engine, route, known = state.layer.engine, state.route, _known_token(state)
+    decision: Decision
+    if known is None:
+        decision = engine.check(view, read_form=lambda limit: read_form(state.request, limit), **_arguments(state))
+    else:
+        decision = engine.authorize_again(known, route.requirement, route.policies, view, closed=route.closed)
+    return _conclude(state, view, decision)
+
+
+async def check_async(state: RequestState) -> Any:
+    """:func:`check` in an event loop."""
+    view = _prepare(state)
+    if view is None:
+        return None
+    engine, route, known = state.layer.engine, state.route, _known_token(state)
+
+    async def read(limit: int) -> bytes:
+        return read_form(state.request, limit)
+
+    decision: Decision
+    if known is None or route.policies:  # policies may block
+        decision = await engine.acheck(view, read_form=read, **_arguments(state))
+    else:
+        decision = engine.authorize_again(known, route.requirement, (), view, closed=route.closed)
+    return _conclude(state, view, decision)
+
+
+def _known_token(state: RequestState) -> AccessToken | None:
+    """Return the token that a check of the request has found before, unless the route needs a check of its own."""
+    return state.token if state.route.sources is None and state.route.dpop is None else None
+
+
+def _prepare(state: RequestState) -> RequestView | None:
+    """Return the request for a check, or ``None`` if none is needed: the route is open, or the token is known."""
+    layer, route, request = state.layer, state.route, state.request
+    engine = layer.engine
+    if route.access is PUBLIC or (layer.passes_preflights and _is_open_preflight(state)):
+        _accept(state, state.token, is_checked=False)
+        return None
+    authorization = request.META.get("HTTP_AUTHORIZATION")
+    if route.is_plain and state.token is None and authorization is not None:
+        peer = None if request.is_secure() else request.META.get("REMOTE_ADDR")
+        token = engine.recall(
+            authorization.encode("latin-1", "replace"),
+            route.requirement,
+            request.META.get("QUERY_STRING", ""),
+            (peer,) if peer else None,
+        )
+        if token is not None:
+            _accept(state, token, is_checked=True)
+            return None
+    return request_view(request, with_proofs=engine.checks_proofs)
+
+
+def _arguments(state: RequestState) -> dict[str, Any]:
+    """Return the arguments of the check that the route determines."""
+    route = state.route
+
+    def note(credential: Credential) -> None:
+        state.is_ambient = credential.source is not TokenSource.HEADER or credential.header is not None
+
+    return {
+        "requirement": route.requirement,
+        "optional": route.access is OPTIONAL,
+        "closed": route.closed,
+        "sources": route.token_sources,
+        "on_credential": note,
+        "policies": route.policies,
+        "dpop": route.dpop,
+    }
+
+
+def _conclude(state: RequestState, view: RequestView, decision: Decision) -> Any:
+    """Translate *decision*: set the attributes of the request, or return the refusal."""
+    sources = state.route.token_sources
+    if view.proofs is not None:
+        state.proofs = view.proofs
+    state.is_in_query = state.is_in_query or (sources.in_query and has_access_token(view.query))
+    hide_token(state.request, sources, in_query=state.is_in_query)
+    match decision:
+        case Granted(access_token=token):
+            _accept(state, token, is_checked=True)
+        case Anonymous():
+            _accept(state, None, is_checked=True)
+        case refusal:
+            return with_headers(state, to_response(refusal.response))
+    return None
+
+
+def _accept(state: RequestState, token: AccessToken | None, *, is_checked: bool) -> None:
+    request = state.request
+    state.token, state.is_checked = token, is_checked
+    request.access_token = token
+    if token is None:
+        return
+    set_user(request, token, state.layer.find_user)
+    # A browser adds cookies to a forged request by itself, and never an Authorization field with a token. So a request
+    # with a token in that field is not forged.
+    if not state.is_ambient and not state.layer.enforces_csrf:
+        request._dont_enforce_csrf_checks = True
+
+
+def _is_open_preflight(state: RequestState) -> bool:
+    """Return whether the request is a CORS preflight for one that is not denied to everyone."""
+    request = state.request
+    method = request.META.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD")
+    if request.method != "OPTIONS" or method is None or "HTTP_ORIGIN" not in request.META:
+        return False
+    return state.route.access is not DENIED and not find_route(state.layer, request, method, state.key[2])[1].closed

@@ -1,0 +1,92 @@
+"""What the guard reads of a request of Django."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import Any
+
+from scopeguard.asgi import GUARD_KEY as ASGI_GUARD_KEY
+from scopeguard.asgi import query_of
+from scopeguard.asgi import request_view as asgi_view
+from scopeguard.config.sources import TokenSources
+from scopeguard.errors import InvalidRequest, Reason, RequestTooLarge
+from scopeguard.request import RequestView
+from scopeguard.spec.credentials import declared_length, without_access_token
+from scopeguard.wsgi import ENVIRON_KEY, GUARD_KEY, strip_query_token
+from scopeguard.wsgi import raw_path as wsgi_raw_path
+from scopeguard.wsgi import request_view as wsgi_view
+
+
+def raw_path(request: Any) -> bytes | None:
+    """Return the path as the client sent it, or ``None`` if the server does not provide it."""
+    scope = getattr(request, "scope", None)
+    if scope is None:
+        return wsgi_raw_path(request.META)
+    raw: bytes | None = scope.get("raw_path")
+    return raw
+
+
+def request_view(request: Any, *, with_proofs: bool = False) -> RequestView:
+    """Return *request* as the guard reads it.
+
+    The path is the one that Django routes on. ``SECURE_PROXY_SSL_HEADER`` of the settings decides whether the request
+    is secure.
+    """
+    scope = getattr(request, "scope", None)
+    if scope is None:
+        view = wsgi_view(request.META, with_proofs=with_proofs)
+    else:
+        view = asgi_view(scope, request.method, with_proofs=with_proofs)
+    return replace(view, path=request.path_info, secure=request.is_secure())
+
+
+def outer_guard(request: Any) -> tuple[Any, Any]:
+    """Return the guard and the token of a ``GuardMiddleware`` around the application, or ``None`` for each."""
+    scope = getattr(request, "scope", None)
+    if scope is None:
+        return request.META.get(GUARD_KEY), request.META.get(ENVIRON_KEY)
+    state = scope.get("state") or {}
+    return state.get(ASGI_GUARD_KEY), state.get("access_token")
+
+
+def read_form(request: Any, limit: int) -> bytes:
+    """Return the body, of at most *limit* bytes. Views can read it again, and ``request.POST`` works.
+
+    Raises :class:`~scopeguard.errors.RequestTooLarge` for a longer body and
+    :class:`~scopeguard.errors.InvalidRequest` for one that is shorter than its ``Content-Length``.
+    """
+    length = request.META.get("CONTENT_LENGTH") or ""
+    declared = declared_length(length) if length else None
+    if length and declared is None:
+        raise InvalidRequest(Reason.FORM_INCOMPLETE)
+    if declared is not None and declared > limit:
+        raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
+    if hasattr(request, "_body"):  # another middleware has read it
+        body: bytes = request.body
+    else:
+        # request.body would read a body without Content-Length to its end, whatever its size.
+        body = request.read(limit + 1)
+        request._body = body
+        request._stream = io.BytesIO(body)
+    if len(body) > limit:
+        raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
+    if declared is not None and len(body) < declared:
+        raise InvalidRequest(Reason.FORM_INCOMPLETE)
+    return body
+
+
+def hide_token(request: Any, sources: TokenSources, *, in_query: bool) -> None:
+    """Remove a token from the URL and from the forwarded field that views and logs read."""
+    scope = getattr(request, "scope", None)
+    if in_query:
+        strip_query_token(request.META)
+        request.__dict__.pop("GET", None)
+        if scope is not None:
+            scope["query_string"] = without_access_token(query_of(scope))
+    if sources.in_forwarded:
+        request.META.pop("HTTP_X_FORWARDED_AUTHORIZATION", None)
+        request.__dict__.pop("headers", None)
+        if scope is not None:
+            fields = scope["headers"]
+            scope["headers"] = [field for field in fields if field[0].lower() != b"x-forwarded-authorization"]
