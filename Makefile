@@ -249,6 +249,14 @@ bench-quick: ## run bench in a few minutes, with rough figures and without writi
 	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.installed-bench system
 	.venv-bench/bin/python -m benchmarks.run --quick $(PARTS)
 
+# Results go to docs/benchmarks/python-3.13 and the like. Libraries that are not available for that Python do not take part.
+.PHONY: bench-python
+bench-python: ## compare the speed with another Python: make bench-python PYTHON=python3.13
+	@version="$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+	$(MAKE) --no-print-directory VENV=".venv-bench-$$version" ".venv-bench-$$version/.installed-bench" system
+	".venv-bench-$$version/bin/python" -m benchmarks.run --results "docs/benchmarks/python-$$version" \
+		$(or $(PARTS),in_process cold sockets imports)
+
 .PHONY: bench-issuers
 bench-issuers: $(DEV) ## measure the cost of many issuers: time, memory, routing and requests
 	@$(BIN)/python benchmarks/issuers.py

@@ -3,9 +3,10 @@
     python -m benchmarks.cold [--rounds N] [--algorithm RS256]
 
 The base is one ``verify`` of ``cryptography`` with prepared arguments, including the DER form of an ES256 signature.
-scopeguard's part is the whole decision, from the token to an access token, as an edge drives the flow. It is measured
-with the token cache off and on (each token is new to it), and with the signature backends of the extra ``fast``. Other
-libraries check what they offer: signature, issuer, audience and expiry, with the key at hand. Scopes are not checked.
+scopeguard's part is what an adapter does with the field of a request, from the token to an access token: ``recall``,
+and the flow for a token that this leaves to it. It is measured with the token cache off, where every token goes to the
+flow, with the token cache on (each token is new to it), and with the setting ``fast``. Other libraries check what they
+offer: signature, issuer, audience and expiry, with the key at hand. Scopes are not checked.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ Decode = Callable[[str], object]
 
 RAW = "cryptography, one verify"
 OURS = "scopeguard, which remembers it"
-FAST = "scopeguard, which remembers it, with the extra fast"
+FAST = "scopeguard, which remembers it, fast=True"
 LEAST = "base64, JSON and one verify, nothing checked"
-MUST = {"RS256": "<= 1.7", "ES256": "<= 1.3", "EdDSA": "<= 1.2"}
+MUST = {"RS256": "<= 1.75", "ES256": "<= 1.25", "EdDSA": "<= 1.2"}
+MUST_FAST = {"RS256": "<= 1.5", "ES256": "<= 1.1", "EdDSA": "<= 0.7"}
 
 
 def scopeguard_judges(material: Material, **settings: Any) -> Decode:
@@ -46,6 +48,9 @@ def scopeguard_judges(material: Material, **settings: Any) -> Decode:
     engine = engine_of(guard)
 
     def decode(token: str) -> object:
+        known = engine.recall(b"Bearer " + token.encode(), None, b"", None)
+        if known is not None:
+            return known
         credential = Credential(token=token, source=TokenSource.HEADER)
         return engine.perform(validate(credential, engine.context))
 
@@ -114,10 +119,21 @@ def python_jose(material: Material) -> Decode:
     return lambda token: jwt.decode(token, key, algorithms=algorithm, audience=AUDIENCE, issuer=issuer, options=options)
 
 
+def oxyjwt(material: Material) -> Decode:
+    import oxyjwt
+
+    key, algorithms, issuer = oxyjwt.PyJWK(material.jwks["keys"][0]).key, [material.algorithm], material.authority.url
+    options: Any = {"require": ["exp", "iss", "aud"]}
+    return lambda token: oxyjwt.decode(
+        token, key, algorithms=algorithms, audience=AUDIENCE, issuer=issuer, options=options
+    )
+
+
 LIBRARIES: tuple[tuple[str, str, Callable[[Material], Decode], tuple[str, ...]], ...] = (
     ("PyJWT", "pyjwt", pyjwt, ALGORITHMS),
     ("joserfc", "joserfc", joserfc, ALGORITHMS),
     ("authlib.jose", "authlib", authlib, ALGORITHMS),
+    ("oxyjwt", "oxyjwt", oxyjwt, ALGORITHMS),
     ("python-jose", "python-jose", python_jose, ("RS256", "ES256")),
 )
 
@@ -129,7 +145,7 @@ def decoders(material: Material) -> tuple[dict[str, Decode], dict[str, str]]:
     found = {
         "scopeguard": scopeguard_judges(material, token_cache="off"),
         OURS: scopeguard_judges(material, **COLD),
-        FAST: scopeguard_judges(material, signature_backends=("awscrt", "pynacl"), **COLD),
+        FAST: scopeguard_judges(material, fast=True, **COLD),
     }
     absent = {}
     for name, distribution, made, algorithms in LIBRARIES:
@@ -238,7 +254,7 @@ def figures(algorithm: str, rows: dict[str, dict[str, float]]) -> list[dict[str,
     title = f"cold judgement of a 980-byte token ÷ one verify of cryptography, {algorithm}"
     return [
         figure(title, ours, MUST[algorithm], peer=best, peer_name=best_name),
-        figure("the same with the signature backends of the extra fast", fast, ""),
+        figure(f"the same with fast=True, {algorithm}", fast, MUST_FAST[algorithm]),
         figure("the same of base64, JSON and one verify, with nothing checked", rows[LEAST]["ratio"], ""),
     ]
 

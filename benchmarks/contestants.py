@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -253,6 +254,7 @@ OURS = [
     Contestant("raw ASGI, digest alone", "raw ASGI", recognising_raw_asgi, guards=False),
     Contestant("Starlette", "Starlette", bare_starlette, guards=False),
     Contestant("Starlette + scopeguard", "Starlette", guarded_starlette),
+    Contestant("Starlette + scopeguard, fast", "Starlette", partial(guarded_starlette, fast=True)),
     Contestant("Starlette in scopeguard, by rules", "Starlette", wrapped_starlette),
     Contestant("Starlette, digest alone", "Starlette", recognising_starlette, guards=False),
     Contestant("Starlette, signature alone", "Starlette", signature_alone, guards=False),
@@ -263,6 +265,7 @@ OURS = [
     Contestant("raw WSGI + scopeguard", "raw WSGI", guarded_raw_wsgi, wsgi=True),
     Contestant("Flask", "Flask", bare_flask, wsgi=True, guards=False),
     Contestant("Flask + scopeguard", "Flask", guarded_flask, wsgi=True),
+    Contestant("Flask + scopeguard, fast", "Flask", partial(guarded_flask, fast=True), wsgi=True),
 ]
 
 

@@ -37,13 +37,14 @@ Claims = Callable[[str], Mapping[str, Any]]
 class Material:
     """An authority with keys for one algorithm. With *key_file*, another process can use the same keys.
 
-    *settings* are for each guard that it makes.
+    *settings* are for each guard that it makes, and *guards* has all of them.
     """
 
     algorithm: str
     key_file: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     authority: FakeAuthority = field(init=False)
+    guards: list[Guard] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.authority = FakeAuthority(audience=AUDIENCE, algorithm=self.algorithm, clock=FakeClock(time.time()))
@@ -58,6 +59,7 @@ class Material:
         """Return a guard that has its keys, as after its first request."""
         guard = Guard(self.issuer, transport=self.authority.transport, **{**self.settings, **settings})
         guard.warm()
+        self.guards.append(guard)
         return guard
 
     # Settings of peers

@@ -171,8 +171,9 @@ def figure(
     return found
 
 
-def keep(name: str, results: Mapping[str, Any]) -> None:
-    """Write *results* down beside those of other runs, for the plots."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{name}.json"
+def keep(name: str, results: Mapping[str, Any], folder: Path | None = None) -> None:
+    """Write *results* to *folder*, beside those of other runs. The plots read them from ``docs/benchmarks``."""
+    folder = folder or RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n", "utf-8")

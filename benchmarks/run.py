@@ -1,6 +1,6 @@
 """Runs all benchmarks and prints one table, as ``make bench`` does.
 
-    python -m benchmarks.run [--quick] [PART ...]
+    python -m benchmarks.run [--quick] [--results FOLDER] [PART ...]
 
 Each part takes minutes and runs in a process of its own. Its results are written to ``docs/benchmarks``, from where
 ``python -m benchmarks.plots`` reads them. ``--quick`` takes a few rounds and a minute or two to check that everything
@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import measuring
 from benchmarks.measuring import keep, machine, quiet, table
 
 ROOT = Path(__file__).parent.parent
@@ -96,6 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; default: all")
     parser.add_argument("--quick", action="store_true", help="take a minute or two, and write no results")
+    parser.add_argument("--results", type=Path, default=measuring.RESULTS, help="where results are written")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     unknown = set(options.parts) - set(available())
@@ -117,7 +119,7 @@ def main() -> None:
         absent = results.get("absent", {})
         notes += [absent] if isinstance(absent, str) else [f"{name}: {why}" for name, why in absent.items()]
         if not options.quick:
-            keep(part, results)
+            keep(part, results, options.results)
     print(summary(figures))
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
     for note in notes:

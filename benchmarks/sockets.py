@@ -1,17 +1,26 @@
-"""Measures requests per second through real servers, protected and bare: uvicorn with one worker, gunicorn with one
-worker of threads.
+"""Measures the processor time of requests through real servers: uvicorn, granian and gunicorn, one worker each.
 
-    python -m benchmarks.sockets [--rounds N] [--seconds S] [NAME ...]
+    python -m benchmarks.sockets [--seconds S] [--server NAME] [NAME ...]
 
-``wrk`` sends the requests over 32 connections. All servers run, and take turns, so a ratio is within one round. *Warm*:
-one token. *Cold*: no token is cached; the bare app gets the same tokens. On a busy machine, use the last column too,
-the processor time of the server for a request. Without ``wrk``, nothing is measured, and a line says so.
+``wrk`` sends the requests over 32 connections. Three loads: *known*, one token again and again, as clients with client
+credentials send it; *new*, tokens that are not cached; and *mixed*, 95 % of the requests with one of fifty known tokens
+and 5 % with a new one. The app that is not protected gets the same requests.
+
+All contestants are in one server and take turns (``benchmarks.blocks``), so they share its memory layout, its core and
+its load. The figure is the processor time of the server for one request. Requests per second are given beside it.
+
+The server has a core of its own, and so has ``wrk``, with a process of the lowest priority (``SCHED_IDLE``) that keeps
+this core from falling asleep. Without that process, each response wakes the sleeping core of ``wrk`` whenever the
+server is the slower of the two, and the server pays for this: protected apps seemed slower than they are. With a single
+core, or on systems other than Linux, nothing is pinned, and a line says so. Without ``wrk``, nothing is measured, and a
+line says so.
 """
 
 from __future__ import annotations
 
 import argparse
 import http.client
+import json
 import os
 import shutil
 import socket
@@ -26,30 +35,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contestants
-from benchmarks.contestants import COLD, Contestant, all_contestants
+from benchmarks import blocks
+from benchmarks.contestants import Contestant, all_contestants
 from benchmarks.material import Material
 from benchmarks.measuring import Ratio, figure, machine, quiet, table
 
 ROOT = Path(__file__).parent.parent
 CONNECTIONS = 32
+# More than a block has requests, so that no token comes twice in one block.
+NEW_TOKENS = 1000
+# On a slow machine, the load is repeated until every contestant has had this many turns.
+LEAST_CYCLES, MOST_RUNS = 5, 10
+KNOWN_TOKENS = 50
+LOADS = ("known", "new", "mixed")
+SERVERS = ("uvicorn", "granian", "gunicorn")
 STARLETTE = (
     "Starlette",
     "Starlette + scopeguard",
+    "Starlette + scopeguard, fast",
+    "Starlette in scopeguard, by rules",
     "Starlette, digest alone",
     "Starlette, signature alone",
     "Starlette + PyJWT by hand",
     "Starlette + fastmcp",
+    "Starlette + jwks-client",
+    "Starlette + authplane-sdk",
 )
-FLASK = ("Flask", "Flask + scopeguard", "Flask + PyJWT by hand", "Flask + Authlib")
-ALONE = {
-    "warm": ("Starlette, digest alone", "where the token is found, hashed and shown, and nothing judged"),
-    "cold": ("Starlette, signature alone", "with the check of the signature alone"),
-}
+FLASK = ("Flask", "Flask + scopeguard", "Flask + scopeguard, fast", "Flask + PyJWT by hand", "Flask + Authlib")
+# The least that a middleware has to do. Each belongs to one load.
+ALONE = {"Starlette, digest alone": "known", "Starlette, signature alone": "new"}
 QUICK = ("Starlette", "Starlette + scopeguard", "Starlette + PyJWT by hand")
 ABSENT = "Not measured over sockets: there is no wrk (on Debian: apt install wrk)."
+UNPINNED = "Over sockets, nothing was pinned to a core: that needs Linux and two cores. The figures are rough."
 
-# The script prepares a request for each token, and prints its results in one line.
+# Sends one request for each line of a file, in their order, and prints the results in one line.
 SCRIPT = """
 local requests, at = {}, 0
 function init(arguments)
@@ -63,235 +82,309 @@ function request()
 end
 function done(summary, latency)
   local e = summary.errors
-  print(string.format("found %d %d %d %d %d", summary.requests, summary.duration, latency:percentile(50),
-    latency:percentile(99), e.connect + e.read + e.write + e.status + e.timeout))
+  print(string.format("found %d %d", summary.requests, e.connect + e.read + e.write + e.status + e.timeout))
 end
+"""
+# Becomes the command after its first argument, on the core that this names.
+PIN = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); os.execvp(sys.argv[2], sys.argv[2:])"
+# Ends with the process that started it.
+SPIN = """
+import os
+os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+parent = os.getppid()
+while os.getppid() == parent:
+    for _ in range(100_000):
+        pass
 """
 
 
-Server = subprocess.Popen[bytes]
-
-
 @dataclass(frozen=True, kw_only=True)
-class Load:
-    """The results of ``wrk`` for one turn. Times are in seconds."""
+class Cores:
+    """The cores of the server and of the load generator, or ``None`` if nothing is pinned."""
 
-    per_second: float
-    median: float
-    p99: float
-    processor: float  # the processor time of the server for one request
+    server: int | None = None
+    generator: int | None = None
 
+    @classmethod
+    def choose(cls) -> Cores:
+        if not hasattr(os, "sched_getaffinity") or not hasattr(os, "SCHED_IDLE"):
+            return cls()
+        cores = sorted(os.sched_getaffinity(0))
+        return cls(server=cores[0], generator=cores[-1]) if len(cores) > 1 else cls()
 
-def app() -> Any:
-    """Return the app of the contestant that the environment names. The servers import it."""
-    algorithm, key_file = os.environ["BENCH_ALGORITHM"], Path(os.environ["BENCH_KEYS"])
-    quiet()
-    all_of_them, _ = all_contestants(algorithm)
-    wanted = next(each for each in all_of_them if each.name == os.environ["BENCH_APP"])
-    cold = "BENCH_COLD" in os.environ
-    return wanted.app(Material(algorithm, key_file=key_file, settings=COLD if cold else {}))
+    @staticmethod
+    def pinned(core: int | None, command: Sequence[str]) -> list[str]:
+        return list(command) if core is None else [sys.executable, "-c", PIN, str(core), *command]
 
 
 @contextmanager
-def serving(contestant: Contestant, environment: Mapping[str, str]) -> Iterator[tuple[int, Server]]:
-    """Start a server with *contestant*, and yield it with its port."""
+def awake(core: int | None) -> Iterator[None]:
+    """Keep *core* from falling asleep, with a process that runs only while nothing else wants to."""
+    if core is None:
+        yield
+        return
+    with subprocess.Popen(Cores.pinned(core, [sys.executable, "-c", SPIN])) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def command_of(server: str, port: int) -> list[str]:
+    """Return the command that starts *server* with one worker."""
+    commands = {
+        "uvicorn": [
+            "--factory", "--no-access-log", "--log-level=error", f"--port={port}", "benchmarks.blocks:asgi_app",
+        ],
+        "granian": [
+            "--factory", "--interface=asgi", "--workers=1", "--no-ws", "--log-level=error", "--host=127.0.0.1",
+            f"--port={port}", "benchmarks.blocks:asgi_app",
+        ],
+        "gunicorn": [
+            "--workers=1", "--worker-class=gthread", "--threads=4", "--keep-alive=60", "--no-control-socket",
+            "--log-level=error", f"--bind=127.0.0.1:{port}", "benchmarks.blocks:wsgi_app()",
+        ],
+    }  # fmt: skip
+    return [sys.executable, "-m", server, *commands[server]]
+
+
+@contextmanager
+def serving(server: str, names: Sequence[str], key_file: Path, core: int | None) -> Iterator[int]:
+    """Start *server* with the contestants of these *names*, and yield its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    if contestant.wsgi:
-        command = ["gunicorn", "--workers=1", "--worker-class=gthread", "--threads=4", "--keep-alive=60"]
-        command += ["--no-control-socket", "--log-level=error", f"--bind=127.0.0.1:{port}", "benchmarks.sockets:app()"]
-    else:
-        command = ["uvicorn", "--factory", "--no-access-log", "--log-level=error", f"--port={port}"]
-        command += ["benchmarks.sockets:app"]
-    with subprocess.Popen(
-        [sys.executable, "-m", *command],
-        env={**os.environ, **environment, "BENCH_APP": contestant.name},
-        cwd=ROOT,
-    ) as process:
+        port: int = probe.getsockname()[1]
+    environment = {**os.environ, blocks.NAMES: json.dumps(names), blocks.KEYS: str(key_file)}
+    with subprocess.Popen(Cores.pinned(core, command_of(server, port)), env=environment, cwd=ROOT) as process:
         try:
-            yield port, process
+            _wait(server, port, process)
+            yield port
         finally:
             process.terminate()
             process.wait(timeout=20)
 
 
-def processor_time(pid: int) -> float:
-    """Return the seconds that a server and its workers have used. Without /proc, return 0."""
+def fetch(port: int, path: str, token: str | None = None) -> tuple[int, bytes]:
+    """Send one request and return the status and the body of the response."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
-        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
-    except OSError:
-        return 0.0
-    ticks = int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK") + sum(processor_time(int(worker)) for worker in workers)
+        connection.request("GET", path, headers={} if token is None else {"Authorization": f"Bearer {token}"})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
 
 
-def answered(name: str, port: int, token: str, process: Server) -> None:
-    """Wait until the server answers a good token, and so has fetched its keys."""
-    until = time.monotonic() + 60
+def _wait(server: str, port: int, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 90
     while True:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         try:
-            connection.request("GET", "/rows", headers={"Authorization": f"Bearer {token}"})
-            status = connection.getresponse().status
+            fetch(port, blocks.PLACE)
         except OSError as error:
             if process.poll() is not None or time.monotonic() > until:
-                raise SystemExit(f"{name}: the server did not start") from error
+                raise SystemExit(f"{server}: the server did not start") from error
             time.sleep(0.1)
         else:
-            if status != 200:
-                raise SystemExit(f"{name}: the response to a good token was {status}")
             return
-        finally:
-            connection.close()
 
 
-def loaded(server: Server, port: int, script: Path, tokens: Path, seconds: float) -> Load:
-    """Run ``wrk`` for one turn."""
-    before = processor_time(server.pid)
+def examine(taking_part: Sequence[Contestant], port: int, material: Material) -> None:
+    """End this run if a contestant refuses a good token, or accepts a bad one. They also fetch their keys here."""
+    bad = material.bad_tokens()
+    for number, contestant in enumerate(taking_part):
+        status, _ = fetch(port, f"/{number}/rows", material.token())
+        if status != 200:
+            raise SystemExit(f"{contestant.name}: the response to a good token was {status}")
+        for what, token in bad.items() if contestant.guards else ():
+            status, _ = fetch(port, f"/{number}/rows", token)
+            # Flask-JWT-Extended answers 422 for a wrong audience or signature.
+            if status not in {400, 401, 403, 422}:
+                raise SystemExit(f"{contestant.name}: a token {what} was answered {status}")
+
+
+def tokens_of(load: str, material: Material) -> list[str]:
+    """Return the tokens of a load in the order of its requests."""
+    if load == "known":
+        return [material.token()]
+    new = material.tokens(NEW_TOKENS)
+    if load == "new":
+        return new
+    known = material.tokens(KNOWN_TOKENS)
+    return [token for number, one in enumerate(new) for token in (*_nineteen(known, number), one)]
+
+
+def _nineteen(known: Sequence[str], number: int) -> list[str]:
+    return [known[(number * 19 + place) % len(known)] for place in range(19)]
+
+
+def send(port: int, script: Path, tokens: Path, seconds: float, core: int | None) -> None:
+    """Run ``wrk``. End this run if a request failed."""
     command = ["wrk", "--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds:g}s", f"--script={script}"]
-    run = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}", "--", str(tokens)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command += [f"http://127.0.0.1:{port}", "--", str(tokens)]
+    run = subprocess.run(Cores.pinned(core, command), capture_output=True, text=True, check=False)
     line = next((line for line in run.stdout.splitlines() if line.startswith("found ")), None)
     if line is None:
         raise SystemExit(f"wrk: {run.stderr or run.stdout}")
-    requests, duration, median, p99, errors = map(int, line.split()[1:])
+    requests, errors = map(int, line.split()[1:])
     if errors:
         raise SystemExit(f"wrk: {errors} of {requests} requests failed")
-    return Load(
-        per_second=requests / duration * 1e6,
-        median=median / 1e6,
-        p99=p99 / 1e6,
-        processor=(processor_time(server.pid) - before) / requests,
-    )
 
 
-def compared(taking_part: Sequence[Contestant], *, cold: bool, rounds: int, seconds: int) -> dict[str, list[Load]]:
-    """Measure all contestants in turns, with RS256."""
-    found: dict[str, list[Load]] = {contestant.name: [] for contestant in taking_part}
+Measurement = list[dict[int, tuple[float, float]]]
+"""For each contestant, the processor time and the real time of one request in microseconds, by cycle."""
+
+
+def compared(server: str, taking_part: Sequence[Contestant], load: str, *, seconds: float, cores: Cores) -> Measurement:
+    """Measure *taking_part* in one server, with RS256."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         material = Material("RS256", key_file=folder / "keys.json")
-        script = folder / "load.lua"
-        script.write_text(SCRIPT, "utf-8")
-        # Rounds alternate between two halves, so the last tokens of one round are not the first of the next.
-        tokens = material.tokens(contestants.COLD_TOKENS if cold else 1)
-        halves = [tokens[0::2], tokens[1::2]] if cold else [tokens]
-        files = [folder / f"tokens{number}" for number in range(len(halves))]
-        for file, half in zip(files, halves, strict=True):
-            file.write_text("\n".join(half) + "\n", "utf-8")
-        environment = {"BENCH_ALGORITHM": "RS256", "BENCH_KEYS": str(material.key_file)}
-        if cold:
-            environment["BENCH_COLD"] = "1"
         material.authority.key()  # writes the key to the file
-        servers = {each.name: stack.enter_context(serving(each, environment)) for each in taking_part}
-        for name, (port, process) in servers.items():
-            answered(name, port, material.token(), process)
-        for number in range(rounds):
-            for name, (port, process) in servers.items():
-                found[name].append(loaded(process, port, script, files[number % len(files)], seconds))
+        script, tokens = folder / "load.lua", folder / "tokens"
+        script.write_text(SCRIPT, "utf-8")
+        tokens.write_text("\n".join(tokens_of(load, material)) + "\n", "utf-8")
+        names = [each.name for each in taking_part]
+        assert material.key_file is not None
+        port = stack.enter_context(serving(server, names, material.key_file, cores.server))
+        examine(taking_part, port, material)
+        stack.enter_context(awake(cores.generator))
+        found: Measurement = []
+        for _ in range(MOST_RUNS):
+            send(port, script, tokens, seconds, cores.generator)
+            measurements = json.loads(fetch(port, blocks.PLACE)[1])
+            found = [{int(cycle): (one[0], one[1]) for cycle, one in each.items()} for each in measurements]
+            if len(cycles_of(found)) >= LEAST_CYCLES:
+                break
     return found
 
 
-def described(taking_part: Sequence[Contestant], found: Mapping[str, Sequence[Load]]) -> dict[str, dict[str, Any]]:
-    """Return each contestant compared with its base: requests per second and the 99th percentile."""
+def cycles_of(found: Measurement) -> list[int]:
+    """Return the cycles that all contestants completed."""
+    return sorted(set.intersection(*(set(each) for each in found)))
+
+
+def described(taking_part: Sequence[Contestant], found: Measurement) -> dict[str, dict[str, Any]]:
+    """Return each contestant compared with its base, within each cycle that all of them completed."""
+    cycles = cycles_of(found)
+    if not cycles:
+        raise SystemExit("the servers answered too few requests: not every contestant had a turn; use more --seconds")
+    places = {each.name: number for number, each in enumerate(taking_part)}
     rows = {}
-    for contestant in taking_part:
-        pairs = list(zip(found[contestant.name], found[contestant.base], strict=True))
-        ratio = Ratio.of([mine.per_second / base.per_second for mine, base in pairs])
+    for number, contestant in enumerate(taking_part):
+        base = found[places[contestant.base]]
+        mine = found[number]
+        ratio = Ratio.of([base[cycle][0] / mine[cycle][0] for cycle in cycles])
+        added = [mine[cycle][0] - base[cycle][0] for cycle in cycles]
         rows[contestant.name] = {
             "base": contestant.base,
             "peer": contestant.peer,
-            "per_second": statistics.median(mine.per_second for mine, _ in pairs),
+            "processor": statistics.median(mine[cycle][0] for cycle in cycles) / 1e6,
+            "added": statistics.median(added),
             "ratio": ratio.median,
             "low": ratio.low,
             "high": ratio.high,
-            "p50": statistics.median(mine.median for mine, _ in pairs),
-            "p99": statistics.median(mine.p99 for mine, _ in pairs),
-            "p99_ratio": statistics.median(mine.p99 / base.p99 for mine, base in pairs),
-            "processor": statistics.median(mine.processor for mine, _ in pairs),
+            "per_second": 1e6 / statistics.median(mine[cycle][1] for cycle in cycles),
+            "blocks": len(cycles),
         }
     return rows
 
 
-def figures(kind: str, rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the figures of uvicorn, and those of gunicorn and of the 99th percentile beside them."""
+WORDS = {"known": "known tokens", "new": "new tokens", "mixed": "95 % known and 5 % new tokens"}
+MUST = {
+    ("uvicorn", "known", ""): ">= 0.85",
+    ("uvicorn", "new", ""): ">= 0.45",
+    ("uvicorn", "new", ", fast"): ">= 0.5",
+    ("uvicorn", "mixed", ""): "<= 14",
+    ("uvicorn", "mixed", ", fast"): "<= 12",
+}
+
+
+def figures(server: str, load: str, rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the figures of a server and a load: bare ÷ protected processor time, for *mixed* the difference."""
+    base = "Flask" if server == "gunicorn" else "Starlette"
+    mixed = load == "mixed"
+    key, best_of = ("added", min) if mixed else ("ratio", max)
+    what = "processor time added to a request" if mixed else "processor time, bare ÷ protected"
+    best, best_name = best_of(((row[key], name) for name, row in rows.items() if row["peer"]), default=(None, ""))
     lines = []
-    for server, base, ours, must in (
-        ("uvicorn", "Starlette", "Starlette + scopeguard", {"warm": ">= 0.93", "cold": ">= 0.55"}),
-        ("gunicorn", "Flask", "Flask + scopeguard", {"warm": "", "cold": ""}),
+    unit = "µs" if mixed else ""
+    for name, variant in (
+        (f"{base} + scopeguard", ""),
+        (f"{base} in scopeguard, by rules", ""),
+        (f"{base} + scopeguard, fast", ", fast"),
     ):
-        if ours not in rows:
-            continue
-        of_peers = [(row["ratio"], name) for name, row in rows.items() if row["peer"] and row["base"] == base]
-        best, best_name = max(of_peers, default=(None, ""))
-        title = f"{server}, one worker, protected ÷ bare requests per second, {kind} RS256"
-        lines.append(figure(title, rows[ours]["ratio"], must[kind], peer=best, peer_name=best_name))
-        least, what = ALONE[kind]
-        if base == "Starlette" and least in rows:
-            lines.append(figure(f"{server}, the same {what}", rows[least]["ratio"], ""))
-        slowest = [row["p99_ratio"] for row in rows.values() if row["peer"] and row["base"] == base]
-        ours_, bare = rows[ours]["processor"], rows[base]["processor"]
-        if ours_:
-            title = f"{server}, processor time of bare ÷ protected, {kind} RS256"
-            lines.append(figure(title, bare / ours_, ""))
-        title = f"{server}, p99 of protected ÷ p99 of bare, {kind}"
-        lines.append(figure(title, rows[ours]["p99_ratio"], "", peer=min(slowest, default=None)))
+        if name in rows:
+            title = f"{server}, {WORDS[load]}, {name}: {what}"
+            must = MUST.get((server, load, variant), "")
+            lines.append(figure(title, rows[name][key], must, unit=unit, peer=best, peer_name=best_name))
+    for name, only in ALONE.items():
+        if name in rows and load == only:
+            lines.append(figure(f"{server}, {WORDS[load]}, {name}: {what}", rows[name][key], "", unit=unit))
     return lines
 
 
-def measured(*, quick: bool, rounds: int | None = None, seconds: int = 2, names: Sequence[str] = ()) -> dict[str, Any]:
-    """Measure uvicorn and gunicorn, warm and cold. Without ``wrk``, return no results."""
+def chosen(server: str, load: str, names: Sequence[str]) -> list[Contestant]:
+    """Return the contestants with one of *names* that take part in this server and load."""
+    all_of_them, _ = all_contestants("RS256")
+    return [
+        each
+        for each in all_of_them
+        if each.name in names and each.wsgi == (server == "gunicorn") and ALONE.get(each.name, load) == load
+    ]
+
+
+def measured(
+    *, quick: bool, seconds: float = 16, names: Sequence[str] = (), servers: Sequence[str] = SERVERS
+) -> dict[str, Any]:
+    """Measure each server with each load. Without ``wrk``, return no results."""
     if shutil.which("wrk") is None:
         return {"absent": ABSENT, "figures": []}
-    rounds = rounds or (2 if quick else 8)
-    all_of_them, _ = all_contestants("RS256")
-    names = names or (QUICK if quick else STARLETTE + FLASK)
-    wanted = [each for each in all_of_them if each.name in names]
-    results: dict[str, Any] = {"figures": []}
-    for kind in ("warm", "cold"):
-        found = compared(wanted, cold=kind == "cold", rounds=rounds, seconds=1 if quick else seconds)
-        results[kind] = described(wanted, found)
-        results["figures"] += figures(kind, results[kind])
+    cores = Cores.choose()
+    results: dict[str, Any] = {"figures": []} | ({"absent": UNPINNED} if cores.server is None else {})
+    for server in servers:
+        for load in LOADS:
+            taking_part = chosen(server, load, names or (QUICK if quick else STARLETTE + FLASK))
+            if len(taking_part) < 2:
+                continue
+            found = compared(server, taking_part, load, seconds=5 if quick else seconds, cores=cores)
+            rows = described(taking_part, found)
+            results.setdefault(server, {})[load] = rows
+            results["figures"] += figures(server, load, rows)
     return results
 
 
-def shown(kind: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
-    columns = ["", "requests/s", "÷ bare, median (middle half)", "p50 ms", "p99 ms", "p99 ÷ bare", "processor µs"]
+def shown(server: str, load: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    columns = ["", "processor µs", "added µs", "bare ÷ this, median (middle half)", "requests/s", "turns"]
     lines = [
         [
             name,
+            f"{row['processor'] * 1e6:.1f}",
+            "" if name == row["base"] else f"{row['added']:.1f}",
+            "" if name == row["base"] else f"{row['ratio']:.3f} ({row['low']:.3f} to {row['high']:.3f})",
             f"{row['per_second']:,.0f}",
-            "" if name == row["base"] else f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})",
-            f"{row['p50'] * 1e3:.2f}",
-            f"{row['p99'] * 1e3:.2f}",
-            "" if name == row["base"] else f"{row['p99_ratio']:.2f}",
-            f"{row['processor'] * 1e6:.0f}",
+            str(row["blocks"]),
         ]
         for name, row in rows.items()
     ]
-    return table(f"Over sockets, {CONNECTIONS} connections, {kind}, RS256", columns, lines)
+    return table(f"{server}, {WORDS[load]}, RS256, {CONNECTIONS} connections", columns, lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="of contestants, with the bare one; the usual ones if none")
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=int, default=2, help="of one turn")
+    parser.add_argument("--seconds", type=float, default=16, help="of one load on one server")
+    parser.add_argument("--server", choices=SERVERS, action="append", help="may be repeated; default: all")
     options = parser.parse_args()
     quiet()
-    results = measured(quick=False, rounds=options.rounds, seconds=options.seconds, names=options.names)
+    servers = options.server or SERVERS
+    results = measured(quick=False, seconds=options.seconds, names=options.names, servers=servers)
+    for server in servers:
+        for load, rows in results.get(server, {}).items():
+            print(shown(server, load, rows))
     if "absent" in results:
         print(results["absent"])
-        return
-    for kind in ("warm", "cold"):
-        print(shown(kind, results[kind]))
-    print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
+    if results["figures"]:
+        print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
 
 
 if __name__ == "__main__":

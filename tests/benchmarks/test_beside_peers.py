@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import shutil
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -136,21 +138,111 @@ def test_library_that_accepts_a_forged_token_is_not_measured():
 
 def test_cold_tokens_are_more_than_any_cache_holds():
     contestants = loaded("contestants")
-    assert (
-        contestants.COLD["token_cache"].max_entries < contestants.COLD_TOKENS / 2
-    )  # a half of them a round, in sockets
+    assert contestants.COLD["token_cache"].max_entries < contestants.COLD_TOKENS / 2
 
 
 @pytest.mark.timeout(240)  # servers start, and a machine may be busy
-def test_servers_are_compared(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(
+    ("server", "base"), [("uvicorn", "Starlette"), ("granian", "Starlette"), ("gunicorn", "Flask")]
+)
+def test_contestants_in_one_server_are_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: str, base: str
+):
     if shutil.which("wrk") is None:
         missing("no wrk (on Debian: apt install wrk)")
-    monkeypatch.setattr(loaded("contestants"), "COLD_TOKENS", 4)
-    names = ["Starlette", "Starlette + scopeguard", "Flask"]
-    run(monkeypatch, loaded("sockets"), "--rounds", "1", "--seconds", "1", *names)
+    monkeypatch.setenv("BENCH_BLOCK", "30")
+    names = [base, f"{base} + scopeguard", f"{base} + scopeguard, fast"]
+    run(monkeypatch, loaded("sockets"), "--seconds", "1", "--server", server, *names)
     table = capsys.readouterr().out
-    assert "cold, RS256" in table
-    assert all(f"| {name} " in table for name in names)
+    for load in ("known tokens", "new tokens", "95 % known and 5 % new tokens"):
+        assert f"## {server}, {load}, RS256" in table
+    shown = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")]
+    assert [shown.count(name) for name in names] == [3, 3, 3]
+
+
+def blocks_of(*forget: list[Any]) -> Any:
+    """Turns for as many contestants, whose caches these functions empty."""
+    return loaded("blocks").Blocks(forget)
+
+
+def test_contestants_take_turns_in_blocks_and_in_a_new_order_each_cycle():
+    module, turns = loaded("blocks"), blocks_of([], [], [])
+    order = [[turns.next() for _ in range(module.BLOCK)] for _ in range(9)]
+    assert all(len(set(block)) == 1 for block in order)
+    assert [block[0] for block in order] == [0, 1, 2, 1, 2, 0, 2, 0, 1]
+    # Only the cycles after the first two are counted.
+    assert [list(each) for each in turns.counted] == [[2], [2], [2]]
+    assert all(processor > 0 and real > 0 for each in turns.counted for processor, real in each.values())
+
+
+def test_caches_are_emptied_at_the_beginning_of_each_block():
+    cleared: list[str] = []
+    module, turns = loaded("blocks"), blocks_of([lambda: cleared.append("a")], [lambda: cleared.append("b")])
+    for number in range(3 * module.BLOCK):
+        turns.next()
+        assert len(cleared) == number // module.BLOCK + 1
+    assert cleared == ["a", "b", "b"]
+
+
+def test_no_token_of_the_new_ones_comes_twice_in_a_block():
+    sockets, material = loaded("sockets"), loaded("material").Material("EdDSA")
+    new = sockets.tokens_of("new", material)
+    assert len(set(new)) == len(new) > loaded("blocks").BLOCK
+    mixed = sockets.tokens_of("mixed", material)
+    counts = [mixed.count(token) for token in mixed[:100]]
+    assert sorted(set(counts)) == [1, len(mixed) * 95 // 100 // sockets.KNOWN_TOKENS]
+    assert counts.count(1) == 5
+    # Each known token comes several times before a block is counted.
+    begun = mixed[: loaded("blocks").NOT_COUNTED]
+    assert min(begun.count(token) for token in set(mixed) - set(new) if mixed.count(token) > 1) >= 3
+
+
+def test_results_are_ratios_within_a_cycle_that_all_completed():
+    module = loaded("sockets")
+    contestant = loaded("contestants").Contestant
+    taking_part = [contestant("bare", "bare", lambda material: None), contestant("one", "bare", lambda material: None)]
+    found = [{2: (10.0, 20.0), 3: (20.0, 40.0), 4: (30.0, 60.0)}, {2: (20.0, 30.0), 3: (80.0, 90.0)}]
+    row = module.described(taking_part, found)["one"]
+    assert row["ratio"] == (0.5 + 0.25) / 2
+    assert row["added"] == (10 + 60) / 2
+    assert row["processor"] == pytest.approx(50e-6)
+    with pytest.raises(SystemExit, match="more --seconds"):
+        module.described(taking_part, [{}, {}])
+
+
+def test_figures_of_servers_have_bounds_and_the_best_peer():
+    module = loaded("sockets")
+    rows = {
+        name: {"ratio": ratio, "added": added, "peer": "PyJWT" in name, "base": "Starlette"}
+        for name, ratio, added in (
+            ("Starlette", 1.0, 0.0), ("Starlette + scopeguard", 0.5, 13.0), ("Starlette + scopeguard, fast", 0.6, 11.0),
+            ("Starlette + PyJWT by hand", 0.3, 90.0),
+        )
+    }  # fmt: skip
+    (ours, fast) = module.figures("uvicorn", "new", rows)
+    assert (ours["value"], ours["must"], ours["peer"]) == (0.5, ">= 0.45", 0.3)
+    assert (fast["value"], fast["must"], fast["peer_name"]) == (0.6, ">= 0.5", "Starlette + PyJWT by hand")
+    (ours, fast) = module.figures("uvicorn", "mixed", rows)
+    assert (ours["value"], ours["must"], ours["unit"], ours["peer"]) == (13.0, "<= 14", "µs", 90.0)
+
+
+def test_nothing_is_pinned_with_a_single_core(monkeypatch: pytest.MonkeyPatch):
+    cores = loaded("sockets").Cores
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
+    assert cores.choose() == cores(server=None, generator=None)
+    assert cores.pinned(None, ["wrk"]) == ["wrk"]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 4}, raising=False)
+    assert cores.choose() == cores(server=3, generator=5)
+    assert cores.pinned(3, ["wrk"])[-2:] == ["3", "wrk"]
+
+
+def test_command_runs_on_the_core_that_it_is_pinned_to():
+    cores = loaded("sockets").Cores
+    core = cores.choose().generator
+    script = "import os, sys; print(*os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else print('all')"
+    command = cores.pinned(core, [sys.executable, "-c", script])
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert core is None or found == str(core)
 
 
 def test_missing_wrk_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
@@ -215,7 +307,7 @@ def test_a_bound_that_is_none_is_not_guessed_at():
 
 
 def row(ratio: float, base: str, *, peer: bool = False) -> dict[str, Any]:
-    spread = {"low": ratio * 0.9, "high": ratio * 1.1, "smallest": 1e-5, "median": 2e-5, "per_second": 8000.0}
+    spread = {"low": ratio * 0.9, "high": ratio * 1.1, "smallest": 1e-5, "median": 2e-5, "processor": 5e-5}
     return {"base": base, "peer": peer, "ratio": ratio, **spread}
 
 
@@ -230,7 +322,8 @@ def requests_of(*bases: str, ratio: float) -> dict[str, Any]:
 
 def found_by_all_parts() -> dict[str, dict[str, Any]]:
     in_process = requests_of("Starlette", "FastAPI, empty dependency", "Flask", ratio=1.2)
-    over_sockets = requests_of("Starlette", "Flask", ratio=0.3)
+    loads = dict.fromkeys(("known", "new", "mixed"), requests_of("Starlette", ratio=0.3))
+    of_flask = dict.fromkeys(("known", "new", "mixed"), requests_of("Flask", ratio=0.3))
     judged = {"cryptography, one verify": row(1.0, ""), "scopeguard": row(1.6, ""), "somebody": row(3.0, "", peer=True)}
     kinds = ("token of {} KB, warm", "token of {} KB, cold", "{} scopes, warm", "{} scopes, cold", "{} keys, cold")
     rules = ("literal, {:,} rules", "parameters, {:,} rules")
@@ -238,7 +331,7 @@ def found_by_all_parts() -> dict[str, dict[str, Any]]:
     return {
         "in_process": {"warm_RS256": in_process, "cold_RS256": in_process},
         "cold": dict.fromkeys(("RS256", "ES256", "EdDSA"), judged),
-        "sockets": {"warm": over_sockets, "cold": over_sockets},
+        "sockets": {"uvicorn": loads, "granian": loads, "gunicorn": of_flask},
         "scaling": {
             "times": {kind.format(count): {"smallest": count * 1e-6} for kind in kinds for count in counts},
             "rules": {kind.format(count): 1e-6 for kind in rules for count in counts},
