@@ -75,12 +75,12 @@ class DecisionEvent:
     * ``reason``: the code of the refusal, ``None`` for an admitted request.
     * ``status``: the HTTP status of the refusal, ``None`` for an admitted request, whose status the app decides. Some
       servers refuse every websocket with 403 instead.
-    * ``method``, ``path``: of the request, ``None`` if they are not known. The path has no query. Both are what the
-      client sent, so do not use them as labels of a metric.
+    * ``method``, ``path``: the method and the path of the request, ``None`` if they are not known. The path has no
+      query. Both are what the client sent, so do not use them as labels of a metric.
     * ``route``: the template of the framework's route, or of the rule; ``None`` if neither is known.
-    * ``adapter``: the layer next to the app that took part in the decision.
+    * ``adapter``: the innermost layer that took part in the decision.
     * ``issuer``: the trusted issuer that the token names, ``None`` if there is none. A refused token may be forged.
-    * ``client_id``: of a token that was verified, ``None`` otherwise and if the token has none.
+    * ``client_id``: the client in a verified token, ``None`` without such a token and if the token names no client.
     * ``duration``: the seconds that the guard took, waiting included, without the time of the app.
     * ``token_check``: how much work the check of the token was, ``None`` if the request has no token.
     """
@@ -110,7 +110,8 @@ class DecisionEvent:
         duration: float = 0.0,
         token_check: TokenCheck | None = None,
     ) -> None:
-        # As in AccessToken: a frozen object is filled while its class is not frozen. One is made for each request.
+        # As in AccessToken, the fields are assigned while the object has a class that is not frozen, which is faster.
+        # Each request makes an event.
         target: Any = self
         object.__setattr__(self, "__class__", _Unfrozen)
         target.decision = decision
@@ -152,7 +153,8 @@ class Reporter:
         self._lines = LineBudget(limits.burst, limits.interval)
         self._write: Callable[..., None] = _write_nothing
         if policy is not None:
-            # Not at the top of the module, because the catalog of reasons is long. Not in a request either.
+            # Not imported at the top of the module, because the catalog of reasons is long; nor during a request, which
+            # would wait for it.
             from scopeguard.core.refusal_line import write_refusal  # noqa: PLC0415
 
             self._write = write_refusal
@@ -306,7 +308,7 @@ class Report:
         if self._is_published:
             return again and not refused
         facts = self._facts
-        # The first decision began with the report. Before a later one, the app may have worked.
+        # The first decision began with the report. The time before a later one may be that of the app.
         began, self._began = self._began, None
         if observation is not None and observation.began is not None:
             began = observation.began

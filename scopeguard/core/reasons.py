@@ -571,8 +571,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 InvalidToken,
                 "RFC 7662 section 2.2",
                 "The authorization server says that the token is not active.",
-                "Get a new token. If it is new, check that it is from the server that is asked, and that this API may "
-                "introspect it.",
+                "Get a new token. If it is new, check that the server with the introspection endpoint issued it, and "
+                "that this API may introspect it.",
             ),
             _entry(
                 Reason.TOKEN_REVOKED,
@@ -599,7 +599,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 "RFC 6750 section 3.1",
                 "The token lacks a scope that the route requires.",
                 "Request a token with the scopes that are needed, and allow them for the client at the authorization "
-                "server; or require less with the route.",
+                "server; or require less on the route.",
             ),
             _entry(
                 Reason.INSUFFICIENT_AUTHORIZATION_DETAILS,
@@ -612,7 +612,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 Reason.USER_REQUIRED,
                 Forbidden,
                 "",
-                "The route is for users, and the token was issued to a client for itself, or it is unknown to whom.",
+                "The route is for users, and the token was issued to a client for itself, or does not show that it has "
+                "a user.",
                 "Use a token of a signed-in user. If this is one, set `Issuer(machine_signs=...)`.",
             ),
             _entry(

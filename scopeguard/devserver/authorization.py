@@ -60,7 +60,7 @@ class _Valid:
 
 
 class _Refused(Exception):
-    """The request is refused with a page, because it does not prove where the user may be sent."""
+    """The request gets an error page, because no redirect URI in it can be trusted."""
 
 
 class AuthorizationEndpoint:
@@ -75,8 +75,8 @@ class AuthorizationEndpoint:
     def respond(self, form: Form | None, browser: BrowserRequest, *, issuer: str, now: float) -> Answer:
         """Return the login page, or the redirect after it if there is a *form*.
 
-        Checked first, because a failure must not redirect: the client is known, ``redirect_uri`` is registered for it,
-        and no parameter occurs twice. Every other mistake goes to the client as an error (RFC 6749 section 4.1.2.1).
+        An unknown client, a ``redirect_uri`` that is not registered for it, and a repeated parameter get an error page,
+        because they must not redirect. Every other mistake goes to the client (RFC 6749 section 4.1.2.1).
         """
         fields = browser.query if form is None else tuple(pair for pair in form if pair[0] not in _OWN_FIELDS)
         try:
@@ -150,7 +150,7 @@ class AuthorizationEndpoint:
             scopes=[(scope, self._registry.describe(scope)) for scope in request.scopes],
             hidden=(*fields, (_TOKEN, self._form_token(value))),
         )
-        # SameSite=Lax: a form of another site comes without the cookie, and a link from the client with it.
+        # SameSite=Lax: the browser sends the cookie with a link from the client, but not with a form of another site.
         attributes = f"HttpOnly; SameSite=Lax; Path=/{'; Secure' if secure else ''}"
         return _page(page, redirect_uri=request.redirect_uri, cookie=f"{COOKIE}={value}; {attributes}")
 

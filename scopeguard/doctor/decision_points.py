@@ -1,4 +1,4 @@
-"""Checks of policy decision points. No decision is asked for, because a question may have effects there."""
+"""Checks of policy decision points. They request no decision, because such a request may have effects."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Check who may read and write the configuration file and the files that it names.
+"""Checks of the permissions of the configuration file and of the files that it names.
 
-The file is walked as a TOML document, because the settings that it becomes no longer say where a value came from.
+They read the file as a TOML document, because the parsed settings no longer show where a value came from.
 """
 
 from __future__ import annotations

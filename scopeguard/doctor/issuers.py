@@ -193,7 +193,7 @@ class _Examination:
         return findings
 
     def check_key_by_id(self) -> Finding:
-        """Fetch a key that does not exist: the server must answer that, because tokens may name such a key."""
+        """Fetch a key that does not exist. The server must answer that there is none: tokens may name such a key."""
         name = str(uuid.uuid4())
         template = self.record.issuer.key_url_template or ""
         url = template.removesuffix("{kid}") + name

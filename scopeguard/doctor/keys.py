@@ -76,7 +76,7 @@ def _check_ignored(subject: str, key: IgnoredKey) -> Finding:
 
 
 def _check_names(subject: str, used: Sequence[VerificationKey]) -> list[Finding]:
-    """Report several keys without ``kid``: each token then costs up to one verification a key."""
+    """Report several keys without ``kid``: each token then costs up to one verification for each key."""
     nameless = sum(key.kid is None for key in used)
     if nameless < 2:
         return []

@@ -19,7 +19,7 @@ _TIMES: Final = ("expiry", "not_before", "issued_at")  # "found" shows how a tim
 
 
 class Collector:
-    """The results of checks, by name. *offline*: an outage means that nothing was to be fetched."""
+    """The results of checks, by name. *offline*: nothing may be fetched, so an outage is not a result."""
 
     def __init__(self, *, offline: bool) -> None:
         self.offline: bool = offline
@@ -62,7 +62,7 @@ class Collector:
         except AuthorityUnavailable as error:
             return self.add_outage(name, error, found=found, wanted=wanted)
         except AccessDenied as error:
-            if error.reason not in kind.reasons | kind.shared:  # the fault is that of another check
+            if error.reason not in kind.reasons | kind.shared:  # another check reports this fault
                 return self.skip(name, "an earlier check failed", found=found, wanted=wanted)
             return self.add(name, Outcome.FAILED, error, found=found, wanted=wanted)
         return self.add(name, Outcome.PASSED, found=found, wanted=wanted)

@@ -89,7 +89,7 @@ class Route:
         return self.access.value if isinstance(self.access, Access) else None
 
     def sources(self, sources: TokenSources) -> TokenSources:
-        """Return where this route takes tokens, by default from *sources*."""
+        """Return the places in which this route takes tokens: those of its rule, or *sources*."""
         return sources if self.rule is None or self.rule.sources is None else sources.only(self.rule.sources)
 
     def check(

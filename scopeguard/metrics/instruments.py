@@ -98,7 +98,11 @@ PAUSE: Final = Instrument(
     combine=max,
 )
 TOKEN_CACHE_ENTRIES: Final = Instrument(
-    "scopeguard.token_cache.entries", Kind.GAUGE, "{token}", (), "Verified tokens in the cache, at most this many."
+    "scopeguard.token_cache.entries",
+    Kind.GAUGE,
+    "{token}",
+    (),
+    "Upper bound of the number of verified tokens in the cache.",
 )
 REPLAY_MEMORY_PROOFS: Final = Instrument(
     "scopeguard.replay_memory.proofs",

@@ -11,7 +11,7 @@ from scopeguard.edge.watching import Exchange
 from scopeguard.tokens import Anonymous
 
 OTHER: Final = "other"
-"""The label for an issuer that a resolver has found."""
+"""The label for an issuer or an authority that is not in the configuration."""
 MOST_ROUTES: Final = 1000
 """The most routes that have a label of their own."""
 

@@ -1,7 +1,7 @@
 """A store in Redis or Valkey, through redis-py (extra ``redis``), for several workers and hosts.
 
 Answers are strings with a time to live. Revocations are a stream, whose new entries each process reads. Each operation
-is one atomic command or one transaction, with a time limit far below that of a request.
+is atomic: a command, a script or a transaction. Each has a time limit, half a second by default.
 
 It needs one server, version 6.2 or newer, that is the primary for all processes. Redis Cluster and Sentinel are not
 supported. Data that was not written to disk is lost with the server. To keep revocations across its restart, switch

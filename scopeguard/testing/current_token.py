@@ -129,7 +129,9 @@ def _make_current(token: AccessToken) -> Iterator[AccessToken]:
         )
     if not _warned.is_set():
         _warned.set()
-        log.warning("FOR TESTS ONLY: as_token is in use; access_token() returns a token that nobody has issued")
+        log.warning(
+            "FOR TESTS ONLY: as_token is in use; access_token() returns a token that no authorization server issued"
+        )
     before, outer = begin_serving(token), _in_block.set(token)
     try:
         yield token
