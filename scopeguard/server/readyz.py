@@ -2,7 +2,8 @@
 
 The response is 200 ``ready`` or 503 ``not ready`` with the obstacles. It names no issuer, because anyone may send the
 request. A probe does no I/O itself. If it finds that keys are missing, it starts to fetch them in the background:
-while probes fail, no request arrives that would do so. Failures pause these fetches like all others.
+while probes fail, no request arrives that would do so. A failure pauses the fetches of its issuer as usual, so that
+probes of a stranger cause no more of them.
 """
 
 from __future__ import annotations
@@ -13,14 +14,19 @@ from collections.abc import Iterable
 from typing import Final
 
 from scopeguard.asgi import ASGIApp, Receive, Scope, Send
+from scopeguard.core.engine import Engine
 from scopeguard.errors import AuthorityUnavailable
+from scopeguard.flow.keys import warm
 from scopeguard.guard import Guard, engine_of
 from scopeguard.server.reload import Switch
+from scopeguard.state.issuers import IssuerRecord
+from scopeguard.state.readiness import Obstacle, Readiness
 from scopeguard.wsgi import Environ, StartResponse, WSGIApp
 
 log: Final = logging.getLogger("scopeguard.serve")
 
 _METHODS: Final = ("GET", "HEAD")
+_WITHOUT_KEYS: Final = (Obstacle.NO_KEYS, Obstacle.KEYS_TOO_OLD)
 
 
 class Probe:
@@ -36,22 +42,28 @@ class Probe:
         readiness = guard.ready()
         if readiness.ready:
             return 200, b"ready\n"
-        self._fetch_keys(guard)
+        self._fetch_keys(guard, readiness)
         return 503, f"not ready: {', '.join(readiness.obstacles)}\n".encode("ascii")
 
-    def _fetch_keys(self, guard: Guard) -> None:
-        """Start to fetch missing keys, unless that is under way or has to wait."""
+    def _fetch_keys(self, guard: Guard, readiness: Readiness) -> None:
+        """Start to fetch the keys that are missing by *readiness*, unless that is under way or has to wait."""
         engine = engine_of(guard)
         now = engine.clock.monotonic()
-        may_fetch = any(record.ring.pause(now) == 0.0 for record in engine.issuers.all)
-        if may_fetch and self._fetching.acquire(blocking=False):
-            threading.Thread(target=self._warm, args=(guard,), name="scopeguard-readyz", daemon=True).start()
+        due = [
+            record
+            for record, state in zip(engine.issuers.all, readiness.issuers, strict=True)
+            if state.obstacle in _WITHOUT_KEYS and not any(each.ring.pause(now) for each in (record, *record.others))
+        ]
+        if due and self._fetching.acquire(blocking=False):
+            threading.Thread(target=self._warm, args=(engine, due), name="scopeguard-readyz", daemon=True).start()
 
-    def _warm(self, guard: Guard) -> None:
+    def _warm(self, engine: Engine, records: Iterable[IssuerRecord]) -> None:
         try:
-            guard.warm()
-        except AuthorityUnavailable as error:
-            log.warning("not ready: %s", error)
+            for record in records:
+                try:
+                    engine.perform(warm(record, engine.clock))
+                except AuthorityUnavailable as error:
+                    log.warning("not ready: %s", error)
         finally:
             self._fetching.release()
 

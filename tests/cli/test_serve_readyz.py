@@ -12,12 +12,14 @@ from starlette.testclient import TestClient
 
 from doors import call_wsgi
 from scenarios import Exchange
-from scopeguard import Guard, asgi, wsgi
+from scopeguard import Guard, Introspection, Issuer, asgi, wsgi
 from scopeguard.cli.commands import cli
+from scopeguard.request import HeaderList, RequestView
 from scopeguard.server.readyz import ASGIReadyz, Probe, WSGIReadyz
 from scopeguard.server.reload import ASGISwitch, WSGISwitch
 from scopeguard.testing import FakeAuthority
 
+API = "https://api.test"
 Get = Callable[..., tuple[int, str]]
 
 
@@ -34,9 +36,11 @@ def _wsgi_app(environ: Any, start_response: Any) -> list[bytes]:
 class Scene:
     """A guard behind a probe, and what waits for the fetches that probes start."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, *others: Issuer) -> None:
         self.authority = FakeAuthority()
-        self.guard = Guard(self.authority.issuer, transport=self.authority.transport, clock=self.authority.clock)
+        self.guard = Guard(
+            self.authority.issuer, *others, transport=self.authority.transport, clock=self.authority.clock
+        )
         if kind == "asgi":
             switch = ASGISwitch(self.guard, lambda guard: asgi.GuardMiddleware(_app, guard=guard))
             client = TestClient(ASGIReadyz(switch, "/readyz", Probe(switch)))
@@ -90,6 +94,22 @@ def test_probes_during_an_outage_do_not_repeat_the_fetch_at_once(scene: Scene):
     scene.get()
     scene.wait()
     assert scene.get() == (200, "ready\n")
+
+
+def test_probes_during_an_outage_do_not_repeat_the_fetch_because_of_another_issuer():
+    introspection = Introspection(endpoint="https://down.test/introspect", client_id="api", client_secret="s" * 16)
+    other = Issuer("https://down.test", audience=API, validate="introspection", introspection=introspection)
+    scene = Scene("asgi", other)
+    for number in range(5):
+        headers = HeaderList([(b"authorization", b"Bearer opaque%d" % number)])
+        scene.guard.check(RequestView(method="GET", path="/", headers=headers))
+    before = len(scene.authority.requests)
+    with scene.authority.outage():
+        for _ in range(10):
+            assert scene.get() == (503, "not ready: no_keys, introspection_paused\n")
+            scene.wait()
+    assert 0 < len(scene.authority.requests) - before <= 2
+    scene.guard.close()
 
 
 def test_other_paths_and_methods_are_guarded(scene: Scene):
