@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 from scopeguard.adapter.debug_page_templates import decisions_page
 from scopeguard.adapter.debug_reasons import reasons_page
 from scopeguard.config.checks import is_loopback
+from scopeguard.config.proxies import PROXY_FIELDS
 from scopeguard.core.decision import DecisionEvent, Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.core.reasons import entry_of
@@ -30,12 +31,6 @@ log: Final = logging.getLogger("scopeguard")
 DEFAULT_PATH: Final = "/_scopeguard"
 MOST_DECISIONS: Final = 100
 _MOST_CHARACTERS: Final = 300
-# Fields that proxies add. A request with one of them did not come straight from a program on this machine.
-_OF_PROXIES: Final = (
-    "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
-    "x-forwarded-server", "x-forwarded-by", "x-forwarded-prefix", "x-original-forwarded-for", "x-real-ip",
-    "x-client-ip", "true-client-ip", "cf-connecting-ip", "x-envoy-external-address", "x-cluster-client-ip",
-)  # fmt: skip
 _SAFE: Final = (
     ("cache-control", "no-store"),
     ("x-content-type-options", "nosniff"),
@@ -154,7 +149,7 @@ def find_stranger(headers: Headers, peer: str | None, server: str | None) -> str
     hosts = headers.get_all("host")
     if len(hosts) != 1 or not is_loopback(_host_of(hosts[0].decode("latin-1"))):
         return "Host does not name this machine"
-    added = next((name for name in _OF_PROXIES if headers.get_all(name)), None)
+    added = next((name for name in PROXY_FIELDS if headers.get_all(name)), None)
     if added is not None:
         return f"a proxy has added {added}"
     own = (b"http://" + hosts[0], b"https://" + hosts[0])

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from scopeguard.config.checks import flag, instance, is_loopback
+from scopeguard.config.proxies import PROXY_FIELDS
 from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.authorization import COOKIE, BrowserRequest
 from scopeguard.devserver.faults import Switch, Unreachable
@@ -154,12 +155,12 @@ class _Dropped(Response):
 
 
 def _is_local(request: Request) -> bool:
-    """Return whether the peer's address and the ``Host`` header are loopback.
+    """Return whether the peer's address and the ``Host`` header are loopback, and no proxy has added a field.
 
     The ``Host`` header is checked because of DNS rebinding: a web page can make its own host name resolve to
     127.0.0.1, and its requests are then same-origin.
     """
-    if "forwarded" in request.headers or "x-forwarded-for" in request.headers:
+    if any(name in request.headers for name in PROXY_FIELDS):
         return False
     try:
         host = urlsplit("//" + request.headers.get("host", "")).hostname or ""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import secrets
 import threading
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 CODE_LIFETIME: Final = 60.0
 """The lifetime of a code in seconds. RFC 6749 section 4.1.2 recommends ten minutes at most."""
+MOST_CODES: Final = 1000
+"""The most codes that are kept. A further one replaces the oldest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +35,7 @@ class _Entry:
 
 
 class CodeBook:
-    """The codes that were issued, until they expire. Safe to share between threads."""
+    """The codes that were issued, at most :data:`MOST_CODES`. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,7 +45,10 @@ class CodeBook:
         """Return a new code for *login*. Times are in seconds since the epoch."""
         code = secrets.token_urlsafe(32)
         with self._lock:
-            self._entries = {key: entry for key, entry in self._entries.items() if entry.until > now}
+            # The oldest is the first. Anyone who reaches the page can get codes, so the cost must not grow with them.
+            for key, entry in list(islice(self._entries.items(), 2)):
+                if entry.until <= now or len(self._entries) >= MOST_CODES:
+                    del self._entries[key]
             self._entries[code] = _Entry(login, now + CODE_LIFETIME)
         return code
 

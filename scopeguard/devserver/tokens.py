@@ -6,7 +6,10 @@ import copy
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+MOST_TOKENS: Final = 100_000
+"""The most tokens that are kept. A further one replaces the oldest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,7 @@ def _number(value: object) -> float | None:
 
 
 class TokenBook:
-    """Issued tokens, until they expire or are revoked. Safe to share between threads."""
+    """Issued tokens, until they expire or are revoked, at most :data:`MOST_TOKENS`. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -58,6 +61,8 @@ class TokenBook:
             if len(self._issued) >= self._purge_at:
                 self._issued = {key: held for key, held in self._issued.items() if not held.is_expired(now)}
                 self._purge_at = max(1024, 2 * len(self._issued))
+            if len(self._issued) >= MOST_TOKENS:  # anyone who reaches the login page can get tokens
+                del self._issued[next(iter(self._issued))]
             self._issued[token] = issued
         return issued
 

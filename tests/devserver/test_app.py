@@ -199,6 +199,7 @@ def test_secrets_are_shown_to_this_machine_only(bench):
         TestClient(app, base_url="http://127.0.0.1:9000", client=("192.0.2.7", 1)),
         TestClient(app, base_url="http://dev.example", client=LOOPBACK),
         TestClient(app, base_url="http://127.0.0.1", client=LOOPBACK, headers={"X-Forwarded-For": "192.0.2.7"}),
+        TestClient(app, base_url="http://127.0.0.1", client=LOOPBACK, headers={"X-Real-IP": "192.0.2.7"}),
     ):
         page = client.get("/").text
         assert "robot" in page
@@ -282,11 +283,14 @@ def test_control_refuses_unknown_actions_and_formats(client):
         ({}, {"Host": "["}),
         ({}, {"X-Forwarded-For": "127.0.0.1"}),
         ({}, {"Forwarded": "for=127.0.0.1"}),
+        ({}, {"Via": "1.1 proxy"}),
+        ({}, {"X-Forwarded-Host": "localhost"}),
+        ({}, {"X-Real-IP": "127.0.0.1"}),
         ({}, {"Origin": "http://localhost:3000"}),
         ({}, {"Origin": "https://attacker.test"}),
         ({}, {"Origin": "null"}),
     ],
-    ids=range(10),
+    ids=range(13),
 )
 def test_control_endpoint_accepts_only_this_machine(bench, settings, headers):
     where = {"base_url": "http://127.0.0.1:9000", "client": LOOPBACK, **settings}

@@ -15,7 +15,8 @@ from starlette.testclient import TestClient
 
 from scopeguard import ConfigurationError, ScopeCatalog
 from scopeguard.devserver import Authority, Client, KeyRing, create_app
-from scopeguard.devserver.codes import CODE_LIFETIME
+from scopeguard.devserver.codes import CODE_LIFETIME, CodeBook, Login
+from scopeguard.devserver.tokens import TokenBook
 from scopeguard.testing import FakeClock
 
 ISSUER = "http://127.0.0.1:9000"
@@ -239,6 +240,23 @@ def test_code_is_used_once_and_the_second_use_revokes_the_token(authority, brows
     again = exchange(browser, code)
     assert (again.status_code, again.json()["error"]) == (400, "invalid_grant")
     assert authority.tokens.active(token, now) is None
+
+
+def test_flood_of_logins_costs_bounded_memory(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("scopeguard.devserver.codes.MOST_CODES", 3)
+    monkeypatch.setattr("scopeguard.devserver.tokens.MOST_TOKENS", 3)
+    login = Login(
+        client_id="swagger", redirect_uri=CALLBACK, code_challenge=CHALLENGE, subject="alice", scopes=(), audiences=()
+    )
+    codes, tokens = CodeBook(), TokenBook()
+    issued = [codes.add(login, 0.0) for _ in range(5)]
+    assert [codes.take(code, 1.0)[0] for code in issued] == [None, None, login, login, login]
+    last = codes.add(login, CODE_LIFETIME)
+    assert codes.take(issued[3], CODE_LIFETIME) == (None, None)  # removed with the expired ones
+    assert codes.take(last, CODE_LIFETIME)[0] == login
+    for number in range(5):
+        tokens.add(f"t{number}", {"exp": 60.0}, 0.0)
+    assert [tokens.find(f"t{number}") is not None for number in range(5)] == [False, False, True, True, True]
 
 
 def test_code_expires(authority, browser):
