@@ -383,7 +383,7 @@ class Explainer:
             verdict=verdict,
             reason=None if error is None else error.reason,
             status=None if error is None else error.status,
-            method=self.request.method,
+            method=shown(self.request.method),
             path=shown(self.request.path),
             rule=route.title,
             requires=route.requires,

@@ -344,7 +344,7 @@ def test_values_of_strangers_are_escaped_and_bounded(authority: FakeAuthority, g
         audience=[f"https://{number}.test" for number in range(500)],
         claims={"tenant": "\x1b]0;title\x07\n\u202e" + "y" * 3000, "sub": "a person"},
     )
-    explanation = guard_of(issuer).explain(view(token), all_of("write"))
+    explanation = guard_of(issuer).explain(view(token, "GET\x1b[31m", "/\x1b]0;title\x07"), all_of("write"))
     text = json.dumps(explanation.as_json())
     assert text.isascii()
     assert "\\u001b" not in text
