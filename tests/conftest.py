@@ -63,9 +63,18 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield running
         running.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> None:
+    """Make sure that ``website.accessibility`` has axe-core."""
+    from website.accessibility import AXE
+
+    if not AXE.exists():
+        missing("no axe-core: make peers installs it")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from website.pages import ROOT
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 AXE: Final = ROOT / "tests" / "peers" / "node" / "node_modules" / "axe-core" / "axe.min.js"
 WIDTHS: Final = (390, 1280)
@@ -64,18 +64,24 @@ def examine(browser: Browser, base: str, path: str, width: int, scheme: Any) -> 
     page.on("request", lambda request: None if request.url.startswith((base, "data:")) else foreign.append(request.url))
     try:
         page.goto(base + path, wait_until="load")
-        wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-        page.evaluate(AXE.read_text("utf-8"))
-        found = page.evaluate(_RUN)["violations"]
+        found = problems_of(page)
     finally:
         page.close()
     where = f"{path or 'index'} ({width} px, {scheme})"
-    problems = [f"{where}: loads {url}" for url in foreign]
+    return [f"{where}: {problem}" for problem in [*(f"loads {url}" for url in foreign), *found]]
+
+
+def problems_of(page: Page) -> list[str]:
+    """Return the problems of *page* as it is shown now."""
+    problems: list[str] = []
+    wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    page.evaluate(AXE.read_text("utf-8"))
+    found = page.evaluate(_RUN)["violations"]
     if wide > 0:
-        problems.append(f"{where}: scrolls sideways by {wide} px")
+        problems.append(f"scrolls sideways by {wide} px")
     for rule in found:
         html = " ".join(rule["nodes"][0]["html"].split())[:200]
-        problems.append(f"{where}: {rule['id']} ({len(rule['nodes'])} places, as {html}): {rule['help']}")
+        problems.append(f"{rule['id']} ({len(rule['nodes'])} places, as {html}): {rule['help']}")
     return problems
 
 

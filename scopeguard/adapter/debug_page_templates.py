@@ -35,7 +35,7 @@ _PAGE: Final = Template("""<!DOCTYPE html>
 <figcaption><span>older</span><span>a bar for each request; its height is the time of the guard</span>\
 <span>newer</span></figcaption></figure>
 </header>
-<div class="tools">
+<div class="tools" role="search">
 <div class="filters" role="group" aria-label="Show">\
 <button type="button" data-kind="" aria-pressed="true">All <b>0</b></button>\
 <button type="button" data-kind="accepted" aria-pressed="false">Accepted <b>0</b></button>\

@@ -17,31 +17,40 @@ _PAGE: Final = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>scopeguard development server</title>
 <style>
+:root { color-scheme: light dark }
+html { background: Canvas; color: CanvasText }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; padding: 1rem }
 .warning { background: #b00020; color: #fff; padding: 1rem; font-weight: bold }
-pre { background: #8882; padding: .75rem; overflow: auto }
+pre { background: #8882; padding: .75rem; white-space: pre-wrap; overflow-wrap: anywhere }
+p { overflow-wrap: anywhere }
+.wide { overflow: auto }
 table { border-collapse: collapse }
 td, th { border: 1px solid #8888; padding: .25rem .5rem; text-align: left }
 </style>
 </head>
 <body>
+<main>
 <p class="warning">$warning. Every user of this machine can read the client secrets below, get tokens with them, and
 make this server misbehave. Do not let a production system trust its tokens.</p>
 <h1>scopeguard development server</h1>
 <p>Issuer: <code>$issuer</code>, default audience: <code>$audience</code></p>
 <h2>Clients</h2>
+<div class="wide" role="region" aria-label="Clients" tabindex="0">
 <table>
 <tr><th>client_id</th><th>secret</th><th>scopes</th><th>audiences</th><th>tokens</th></tr>
 $clients
 </table>
+</div>
 $users
 $service_accounts
 $token_commands
 <h2>Metadata and keys</h2>
 $endpoints
 $switches
+</main>
 </body>
 </html>
 """

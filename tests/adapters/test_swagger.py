@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.resources
-import shutil
 import socket
 import sys
 import threading
@@ -50,21 +49,6 @@ def docs() -> Iterator[str]:
             module.guard.close()
             for name in ("swagger_ui", "fastapi_app"):
                 del sys.modules[name]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        missing("no browser: install chromium (Debian: apt-get install chromium)")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ModuleNotFoundError:
-        missing("the Python package playwright is not installed")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

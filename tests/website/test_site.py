@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -183,30 +182,23 @@ READ = ("", "settings/", "guides/fastapi/", "decision/", "reference/api/guard/")
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if shutil.which("chromium") is None:
-        missing("no chromium: make system installs it")
-    if not accessibility.AXE.exists():
-        missing("no axe-core: make peers installs it")
-    with accessibility.chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def address(site: Path) -> Iterator[str]:
     with accessibility.serving(site) as base:
         yield base
 
 
+@pytest.mark.usefixtures("axe")
 @pytest.mark.parametrize("path", READ)
 def test_page_is_accessible_and_fits_a_phone(browser: Browser, address: str, path: str):
     assert accessibility.examine(browser, address, path, 390, "light") == []
 
 
+@pytest.mark.usefixtures("axe")
 def test_page_is_accessible_in_dark_colours(browser: Browser, address: str):
     assert accessibility.examine(browser, address, "settings/", 1280, "dark") == []
 
 
+@pytest.mark.usefixtures("axe")
 def test_inaccessible_page_is_a_problem(browser: Browser, tmp_path: Path):
     bad = '<html><body><h1>a</h1><h3>b</h3><img src="x"><p style="color: #ccc">a faint line</p>'
     bad += '<p style="width: 2000px">d</p></body></html>'
