@@ -1,6 +1,6 @@
 """Swagger UI with a login: the app in fastapi_app.py and the development authorization server, both on loopback.
 
-    pip install "scopeguard-oauth2[fastapi,devserver]"
+    pip install ".[fastapi,devserver]"    # in a checkout
     python examples/swagger_ui.py
 
 Open http://127.0.0.1:8000/docs, press Authorize, and choose scopes. "OAuth2, authorizationCode" opens the login page of
