@@ -437,6 +437,37 @@ def _check_mcp(authority: FakeAuthority) -> None:
         assert client.post("/mcp", json=body, headers={"Authorization": f"Bearer {token}"}).status_code == status
 
 
+def _check_mcp_server(_: FakeAuthority) -> None:
+    class Sdk:
+        """As much of the SDK's server as the page uses. ``make mcp`` runs a real one."""
+
+        def __init__(self, name: str) -> None:
+            assert name == "files"
+
+        def tool(self) -> Callable[[Any], Any]:
+            return lambda function: function
+
+        def streamable_http_app(self, *, stateless_http: bool, json_response: bool) -> Any:
+            assert stateless_http
+            assert json_response
+            return asgi_app()
+
+    library = ModuleType("mcp.server.mcpserver")
+    vars(library)["MCPServer"] = Sdk
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("mcp", "mcp.server"):
+            patch.setitem(sys.modules, name, ModuleType(name))
+        patch.setitem(sys.modules, library.__name__, library)
+        names = run("mcp_server")
+    authority = FakeAuthority("http://127.0.0.1:9000", audience="http://127.0.0.1:8000/mcp")
+    params = {"name": "delete_file", "arguments": {"name": "x"}}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    with authority.takes_over(names["guard"]), TestClient(names["app"], base_url="http://127.0.0.1:8000") as client:
+        for scope, status in (("files:read", 403), ("files:write", 200)):
+            headers = {"Accept": "application/json", **authority.bearer(scope)}
+            assert client.post("/mcp", json=body, headers=headers).status_code == status
+
+
 def _check_mcp_function(authority: FakeAuthority) -> None:
     rule = run("mcp_function", all_of=scopeguard.all_of, Tool=Tool)["rule"]
     message = Message(method="tools/call", name="transfer", params={"arguments": {"amount": 5000}})
@@ -663,6 +694,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "profiles": _check_profiles,
     "mcp": _check_mcp,
     "mcp_file": _check_mcp_file,
+    "mcp_server": _check_mcp_server,
     "json_log": _check_json_log,
     "on_decision": _check_on_decision,
     "metrics_prometheus": _check_metrics_prometheus,
