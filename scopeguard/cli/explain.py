@@ -169,6 +169,8 @@ def _print(explanation: Explanation, *, offline: bool, has_proof: bool) -> None:
         console.print("No fault was found. Checks that need the network were left out (--offline).", style="dim")
     for name, value in _facts(explanation):
         console.print(Text(f"  {name:9}", style="dim") + Text(value))
+    if explanation.verdict is Verdict.ACCEPTED and (limit := _limit_of(explanation)):
+        console.print(Text(f"  {limit}", style="yellow"))
     console.print()
     console.print(_table(explanation, has_references=console.width >= _WIDTH))
     for check in explanation.failed:
@@ -176,6 +178,15 @@ def _print(explanation: Explanation, *, offline: bool, has_proof: bool) -> None:
         _print_failure(console, check)
         if check.name == "proof" and not has_proof:
             console.print("  The token needs a proof of possession: pass it with --proof.")
+
+
+def _limit_of(explanation: Explanation) -> str:
+    """Return which requirements the verdict leaves out, ``""`` for none that the file has."""
+    if explanation.path is None:
+        return "Not checked: what the route requires. Name it: --path, --method."
+    if explanation.rule is None:
+        return "Not checked: what decorators and dependencies of the app require; scopeguard audit module:app shows it."
+    return ""
 
 
 def _facts(explanation: Explanation) -> list[tuple[str, str]]:

@@ -397,7 +397,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 "RFC 9068 section 4",
                 "The token is for another API.",
                 "Let the client request a token for this API (`resource`, `audience` or the scopes of the API), or "
-                "correct `Issuer(audience=...)`.",
+                "correct `Issuer(audience=...)`. If `aud` is the client, it may be an ID token: send the access token.",
             ),
             _entry(
                 Reason.SEVERAL_AUDIENCES,
@@ -635,7 +635,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 Forbidden,
                 "",
                 "No rule allows this method and path, or a rule denies them.",
-                "Add a `Rule` for the route; `scopeguard audit` lists which rule decides about each route.",
+                "Add a `Rule` for the route, or a `Tool`, `Prompt`, `ResourceUri` or `Method` for an operation of an "
+                "MCP server; `scopeguard audit` lists which rule decides about each.",
             ),
             _entry(
                 Reason.RULE_FAILED,

@@ -16,6 +16,7 @@ from scopeguard.spec.subprotocol import token_from_subprotocols
 # Module constants: the look-up of an enumeration's member costs as much as the comparison.
 _HEADER, _REFUSE = TokenSource.HEADER, StrayQueryToken.REFUSE
 _OFF: Final = DPoPMode.OFF
+_PREFLIGHT: Final = 'browsers send no token; put CORS middleware around the guard, or set cors_preflight="pass"'
 
 
 # Not frozen: a frozen object takes twice as long to construct, and each validated token needs one.
@@ -97,6 +98,9 @@ def find_credential(
 
 def _nothing_found(request: RequestView, sources: TokenSources) -> MissingCredentials:
     """Return the error for a request without a token. The error names a place that has a token and is not read."""
+    # Fetch standard, "CORS-preflight fetch": it is a request with the method OPTIONS and without credentials.
+    if request.method == "OPTIONS" and request.headers.get_all("access-control-request-method"):
+        return MissingCredentials(Reason.NO_CREDENTIALS, preflight=_PREFLIGHT)
     if not sources.in_query and b"access_token=" in request.query:
         return MissingCredentials(Reason.NO_CREDENTIALS, ignored="the token in the query (token_sources)")
     return MissingCredentials(Reason.NO_CREDENTIALS)

@@ -198,7 +198,8 @@ class McpMiddleware(GuardMiddleware):
             return None  # a response to a request that the server sent on a stream of this client
         access = self._find_access(message)
         if not isinstance(access, Requirement):
-            return self._engine.authorize(token, None, closed=True, request=view)
+            operation = " ".join(filter(None, (message.method, message.name)))
+            return self._engine.refuse(Forbidden(Reason.NO_RULE, operation=operation), request=view, token=token)
         if self._engine.permits(token, access):
             return None
         decision = self._engine.authorize(token, access, request=view)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken, Reason
 from scopeguard.spec.found import malformed_claim
+from scopeguard.spec.token_kind import check_is_access_token
 from scopeguard.tokens import Unverified
 
 # The scheme and the host of an https or http URL, without user information.
@@ -54,8 +55,23 @@ def check_audience(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
     # RFC 9068 section 4: "The JWT access token MUST be rejected if "aud" does not contain a resource indicator of the
     # current resource server as a valid audience."
     if accepted.isdisjoint(audience) and not (issuer.canonicalize_audience and _is_canonically(audience, accepted)):
-        raise InvalidToken(Reason.WRONG_AUDIENCE, aud=" ".join(audience), expected=" ".join(sorted(accepted)))
+        kind = _find_other_kind(token.claims, issuer)
+        raise InvalidToken(Reason.WRONG_AUDIENCE, aud=" ".join(audience), expected=" ".join(sorted(accepted)), **kind)
     return audience
+
+
+def _find_other_kind(claims: Mapping[str, Any], issuer: Issuer) -> dict[str, str]:
+    """Return a fact for the log if *claims* are of another kind of token, else none.
+
+    OpenID Connect Core section 2: the audience of an ID token is the client. So a client that sends its ID token is
+    refused for the audience, and another value of ``Issuer(audience=...)`` would not help.
+    """
+    try:
+        check_is_access_token(claims, issuer, typed=True)
+    except InvalidToken as error:
+        if error.reason is Reason.NOT_AN_ACCESS_TOKEN:
+            return {"also": f"{error.reason.value} (claim {error.detail['claim']})"}
+    return {}
 
 
 def _is_canonically(audience: Collection[str], accepted: Collection[str]) -> bool:

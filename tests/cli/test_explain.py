@@ -104,6 +104,15 @@ def test_refused_token_exits_with_1_and_shows_all_faults(explain: Callable[..., 
     assert rows.json["rule"] == "/rows/{id}"
 
 
+def test_accepted_token_says_which_requirements_were_not_checked(explain: Callable[..., Done], files: Path):
+    token = AUTHORITY.mint("write")
+    assert "Not checked: what the route requires." in explain(token).stdout
+    assert "Not checked:" not in explain(token, "--path", "/rows/7", "--method", "POST").stdout
+    bare = files / "bare.toml"
+    bare.write_text(SETTINGS.format(url=AUTHORITY.url).partition("[[rules]]")[0], "utf-8")
+    assert "what decorators and dependencies of the app require" in explain(token, "--path", "/x", config=bare).stdout
+
+
 def test_json_without_a_path_has_no_route(explain: Callable[..., Done]):
     document = explain(AUTHORITY.mint("read"), "--json").json
     assert (document["verdict"], document["method"], document["path"], document["rule"]) == (

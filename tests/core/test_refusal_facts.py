@@ -94,6 +94,13 @@ Mint = dict[str, Any]
         ({"past_claims": ["auth_time"]}, {"claims": {"auth_time": NOW + 31}}, "auth_time=15 Jan 2027 08:00:31 GMT"),
         ({"max_lifetime": 60}, {}, "lifetime=3600 s, limit=60 s"),
         ({}, {"audience": ["x", "y"]}, "aud=x y, expected=https://api.test"),
+        (
+            {},
+            {"audience": "web", "claims": {"nonce": "n"}},
+            "also=not_an_access_token (claim nonce), issuer=",
+        ),
+        ({}, {"audience": "web", "claims": {"typ": "ID"}}, "also=not_an_access_token (claim typ)"),
+        ({}, {"audience": "web", "claims": {"token_type": "DPoP"}}, "expected=https://api.test, issuer="),
         ({}, {"claims": {"aud": []}}, "claim=aud, found=an array, expected=a non-empty string or an array of them"),
         ({}, {"claims": {"aud": ["x", None]}}, "claim=aud, found=null"),
         ({}, {"claims": {"exp": "1800000000"}}, "claim=exp, found=1800000000, expected=a number of seconds since 1970"),

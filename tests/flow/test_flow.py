@@ -1094,6 +1094,17 @@ def test_missing_token_has_no_error_code(request_: RequestView, new_script: Any)
     assert missing.value.reason is Reason.NO_CREDENTIALS
 
 
+def test_preflight_without_a_token_says_where_cors_middleware_belongs(new_script: Any):
+    announced = HeaderList([(b"access-control-request-method", b"GET")])
+    for method, headers, facts in (
+        ("OPTIONS", announced, ["preflight"]), ("GET", announced, []), ("OPTIONS", HeaderList([]), []),
+    ):  # fmt: skip
+        with pytest.raises(MissingCredentials) as missing:
+            found(RequestView(method=method, path="/", headers=headers), ALL, new_script)
+        assert missing.value.reason is Reason.NO_CREDENTIALS
+        assert list(missing.value.detail) == facts
+
+
 def test_another_scheme_is_reported_unless_another_source_has_a_token(new_script: Any):
     basic = HeaderList([(b"authorization", b"Basic YTpi")])
     with pytest.raises(MissingCredentials) as missing:

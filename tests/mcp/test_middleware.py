@@ -121,6 +121,22 @@ async def test_operation_without_a_rule_is_denied(server: Server):
         assert (await call(app, body)).status == 401
 
 
+@pytest.mark.parametrize(
+    ("body", "operation"),
+    [
+        (request("prompts/get", name="any"), "operation=prompts/get any"),
+        (request("tools/list"), "operation=tools/list"),
+    ],
+    ids=["prompt", "method"],
+)
+async def test_log_names_the_operation_without_a_rule(
+    server: Server, caplog: pytest.LogCaptureFixture, body: Any, operation: str
+):
+    await call(server.protect([]), body, server.token("files:read"))
+    (record,) = (each for each in caplog.records if each.name == "scopeguard.decisions")
+    assert f"no_rule ({operation}): " in record.getMessage()
+
+
 async def test_rule_replaces_the_default_of_a_protocol_method(server: Server):
     app = server.protect([Method("initialize", all_of("connect"))])
     assert (await call(app, request("initialize"), server.token())).status == 403
