@@ -87,6 +87,19 @@ class Layer:
     """True if CORS preflights reach the app without a token."""
 
 
+def refuse_instance(middleware: object) -> None:
+    """Raise :class:`ConfigurationError` if *middleware*, an item of Starlette's list, is a layer and not its class.
+
+    Starlette would call it like a class, with the app, and fail with a :class:`TypeError` when the app starts.
+    """
+    if isinstance(middleware, Layer):
+        name = type(middleware).__name__
+        raise ConfigurationError(
+            f"add_middleware: pass the class {name} and its arguments, not an instance, as in "
+            f"app.add_middleware({name}, guard=guard)"
+        )
+
+
 class ServeLayer(Layer):
     """The layer that ``scopeguard serve`` would put around *app*, for an audit without a server."""
 

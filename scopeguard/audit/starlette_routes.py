@@ -11,7 +11,7 @@ from starlette.endpoints import HTTPEndpoint
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
-from scopeguard.adapter.declarations import Declaration, Layer
+from scopeguard.adapter.declarations import Declaration, Layer, refuse_instance
 from scopeguard.audit.route import (
     ANYTHING,
     WEBSOCKET,
@@ -57,6 +57,7 @@ class Stack:
 def _layer(number: int, item: Any, app: Starlette) -> list[Layer]:
     """Return the layer that *item*, middleware *number* of *app*, would make. Its constructor has no side effect."""
     middleware: Any = item.cls
+    refuse_instance(middleware)
     if isinstance(middleware, type) and issubclass(middleware, Layer):
         layer: Any = middleware
         return [layer(Stack(app.user_middleware[number + 1 :], app.router), *item.args, **item.kwargs)]

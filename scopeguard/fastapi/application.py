@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from fastapi import FastAPI, params
 
 from scopeguard.adapter.cors import expose_headers_in_send
-from scopeguard.adapter.declarations import DeclaringDependency, Layer
+from scopeguard.adapter.declarations import DeclaringDependency, Layer, refuse_instance
 from scopeguard.adapter.resource_metadata import first_found
 from scopeguard.asgi import (
     GUARD_KEY,
@@ -97,6 +97,8 @@ def wrap_fastapi(kind: type[DeclaringDependency]) -> None:
 
     @functools.wraps(build)
     def build_middleware_stack(self: FastAPI) -> ASGIApp:
+        for item in self.user_middleware:
+            refuse_instance(item.cls)
         own = vars(self).get("openapi")
         if own is not None:  # an app sets this attribute to change its document, as FastAPI recommends
             setattr(self, "openapi", lambda: _complete_once(self, own(), kind))  # noqa: B010

@@ -1123,3 +1123,12 @@ def test_mode_and_policy_of_a_rule_hold_for_tokens_from_other_places(authority: 
     bob = authority.bearer("read", subject="bob")
     assert [post("/decided", subject, **bob) for subject in ("bob", "alice")] == [200, 403]
     assert [post("/free", subject, **bob) for subject in ("bob", "alice")] == [200, 200]
+
+
+def test_instance_in_the_place_of_the_class_is_an_error_with_the_fix():
+    guard = Guard(Issuer("https://as.test", audience="https://api.test"))
+    app = FastAPI(dependencies=[Depends(Protected(guard))])
+    middleware: Any = GuardMiddleware(app, guard=guard)
+    app.add_middleware(middleware)
+    with pytest.raises(ConfigurationError, match="pass the class GuardMiddleware and its arguments, not an instance"):
+        TestClient(app).get("/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import pytest
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.middleware import Middleware
@@ -15,7 +16,7 @@ from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
-from scopeguard import OPTIONAL, Guard, Rule, all_of, any_of
+from scopeguard import OPTIONAL, ConfigurationError, Guard, Rule, all_of, any_of
 from scopeguard.audit.findings import audit_app
 from scopeguard.starlette import GuardMiddleware, requires
 
@@ -33,6 +34,17 @@ async def reading(request: Request) -> PlainTextResponse:
 
 @requires("listen")
 async def listening(websocket: WebSocket) -> None: ...
+
+
+def test_instance_in_the_place_of_the_class_is_an_error_with_the_fix(guard: Guard):
+    app = Starlette(routes=[Route("/", plain)])
+    middleware: Any = GuardMiddleware(app, guard=guard)
+    app.add_middleware(middleware)
+    with pytest.raises(ConfigurationError, match=r"not an instance, as in app\.add_middleware\(GuardMiddleware"):
+        audit_app(app)
+    # The guide quotes this message of Python.
+    with pytest.raises(TypeError, match="missing 2 required positional arguments: 'receive' and 'send'"):
+        app.build_middleware_stack()
 
 
 class Rows(HTTPEndpoint):
