@@ -194,7 +194,7 @@ class GuardMiddleware(Layer):
         engine, token, is_passed = self._engine, None, False
         credential = None
         if engine.listens:
-            if self._debug is not None and kind == "http":  # the page itself listens
+            if self._debug is not None and kind == "http":  # the page is a listener
                 answer = _debug_answer(self._debug, scope)
                 if answer is not None:
                     await send_response(answer, encode_headers(answer.headers), scope, send)

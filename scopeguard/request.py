@@ -58,7 +58,7 @@ class ProofNotes:
 
     @property
     def changes_response(self) -> bool:
-        """Whether the response needs header fields of the checks."""
+        """Whether the checks add header fields to the response."""
         return self.nonce is not None or self.vary is not None
 
 

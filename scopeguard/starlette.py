@@ -200,7 +200,7 @@ def _check(scope: Scope, requirement: Requirement) -> Refusal | None:
         )
     if token is not None and not isinstance(token, AccessToken):
         raise ConfigurationError(
-            f"request.state.access_token is set by GuardMiddleware, but the app has replaced it by a "
+            f"request.state.access_token is set by GuardMiddleware, but the app has replaced it with a "
             f"{type(token).__name__}; use another name"
         )
     engine = engine_of(guard)

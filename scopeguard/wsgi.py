@@ -163,7 +163,7 @@ class GuardMiddleware(Layer):
         engine = self._engine
         rule = self._find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
         if engine.listens:
-            if self._debug is not None:  # the page itself listens
+            if self._debug is not None:  # the page is a listener
                 answer = debug_answer(self._debug, environ)
                 if answer is not None:
                     start_response(f"{answer.status} {answer.reason_phrase}", list(answer.headers))

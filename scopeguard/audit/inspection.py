@@ -147,7 +147,7 @@ class _Search:
     def _inspect_starlette(self, app: Any, place: Place, *, outermost: bool, is_visible: bool) -> None:
         self._watch(app, "user_middleware")
         self._watch(app, "router")
-        if _is_of(app, "fastapi"):  # only FastAPI replaces the root_path of the server by its own
+        if _is_of(app, "fastapi"):  # only FastAPI replaces the root_path of the server with its own
             own = app.root_path
             self._watch(app, "root_path")
             if own and isinstance(own, str):

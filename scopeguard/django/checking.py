@@ -1,4 +1,4 @@
-"""The check of a request: what the guard is given, and what its decision changes in the request."""
+"""The check of a request: the arguments for the guard, and what its decision changes in the request."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def get_layer() -> ProjectLayer:
 
 
 def get_guard() -> Guard:
-    """Return the guard of the project, for tests (``authority.takes_over(get_guard())``) and for calls of its own.
+    """Return the guard of the project, for tests (``authority.takes_over(get_guard())``) and for code that calls it.
 
     Raises :class:`ConfigurationError` if the setting ``SCOPEGUARD`` has an error.
     """
@@ -124,7 +124,7 @@ def _guard_of(given: Mapping[str, Any]) -> Guard:
 
 
 def _loaded(value: Any, name: str) -> Any:
-    """Return the object that *value*, a dotted path, names, or *value* itself if it is no string."""
+    """Return the object that *value*, a dotted path, names, or *value* itself if it is not a string."""
     if not isinstance(value, str):
         return value
     try:

@@ -50,7 +50,7 @@ def to_response(answer: Response) -> Any:
 
 
 def replace_headers(response: Any, headers: Iterable[tuple[str, str]]) -> None:
-    """Replace the fields of *response* by *headers*, which may name ``Vary`` several times."""
+    """Replace the fields of *response* with *headers*, which may name ``Vary`` several times."""
     fields: dict[str, tuple[str, str]] = {}
     for name, value in headers:
         key = name.lower()

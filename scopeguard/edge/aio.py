@@ -168,7 +168,7 @@ async def _fly_or_wait(
             raise failures[0]
         if not landed.is_set():
             raise AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, flight.authority)
-        if led:  # Board once only, even if the work is still needed, because it may be impossible now.
+        if led:  # Start one flight at most: if the work is still needed, it may be impossible now.
             return
 
 

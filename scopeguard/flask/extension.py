@@ -212,7 +212,7 @@ class _Hooks:
             environ[GUARD_KEY] = self._guard
         state = environ[STATE_KEY] = RequestState(route)
         if engine.listens:
-            answer = None if self.debug is None else debug_answer(self.debug, environ)  # the page itself listens
+            answer = None if self.debug is None else debug_answer(self.debug, environ)  # the page is a listener
             if answer is not None:
                 return to_flask_response(answer)
             state.own_report = engine.begin_report(

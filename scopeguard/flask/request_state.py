@@ -139,6 +139,6 @@ def is_answered_by_flask(flask_request: Request) -> bool:
 def to_flask_response(answer: challenge.Response) -> Response:
     """Return *answer*, a refusal or a document of the guard, as a Flask response."""
     response = Response(answer.body, answer.status)
-    # The constructor would replace the Content-Length of a response to HEAD, which has no body, by 0.
+    # The constructor would set the Content-Length of a response to HEAD, which has no body, to 0.
     response.headers = Headers(list(answer.headers))
     return response

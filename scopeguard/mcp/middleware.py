@@ -260,9 +260,9 @@ def check_routes(routes: Rules) -> None:
 
 
 class _Endpoint(Layer):
-    """The paths of the MCP endpoint: those that *routes* name with no method and in no reading.
+    """The paths of the MCP endpoint: those that no rule of *routes* matches, with any method and in any reading.
 
-    It is not enough that no route decides about a request: two readings of its path may lead to different routes.
+    It is not enough that no rule decides about a request: two readings of its path may lead to different rules.
     """
 
     def __init__(self, middleware: McpMiddleware) -> None:

@@ -153,7 +153,7 @@ class ResourceUri(OperationRule):
             raise ConfigurationError(f"{where}: not an unambiguous URI; write scheme, host and plain segments")
 
     def matcher(self) -> _Glob:
-        """Return what compares canonical URIs with the pattern."""
+        """Return the pattern as an object that compares canonical URIs with it."""
         return _UriGlob(self.pattern)
 
 

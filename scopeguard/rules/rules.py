@@ -126,7 +126,10 @@ class Rules:
         return self._all
 
     def _agree(self, method: str, path: str, raw_path: bytes | None) -> Rule | None:
-        """Return the rule that all readings of the path lead to, or a rule that denies one of them."""
+        """Return the rule that decides about every reading of the path.
+
+        If a rule denies one of the readings, return that rule. If the readings differ otherwise, return ``None``.
+        """
         if not path.startswith("/") or is_suspicious(path):
             return None
         if not isinstance(raw_path, bytes):  # some servers send text or nothing

@@ -59,7 +59,7 @@ class MLDSAAlgorithm:
         return key
 
     def to_jwk(self, key: Any, *, as_dict: Literal[True] = True) -> dict[str, Any]:
-        """Return *key*, a public or private key, as a JWK. *as_dict* is for PyJWT's classes, which else return text."""
+        """Return *key*, a public or private key, as a JWK. PyJWT's classes have the argument *as_dict*, too."""
         del as_dict
         public = key.public_key() if self.fits(key) else key
         jwk = {"kty": "AKP", "alg": self._name, "pub": encode_base64url(public.public_bytes_raw())}

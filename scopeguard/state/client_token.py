@@ -100,9 +100,9 @@ class ClientToken(Locked, Generic[FailureT]):
 
         A refusal takes the token out of use, at most once a second, and less often while no token is accepted in
         between (:meth:`accept`). Otherwise, and while token requests are paused, the token stays: an API that refuses
-        every token must not cause a token request for each of its answers. A token that is replaced a second after its
-        arrival in any case stays too. A token out of use comes back when the fetch for a newer one fails, so that one
-        API that errs does not cut off the others.
+        every token must not cause a token request for each of its answers. A token that arrived less than a second ago
+        and lives no longer than a second stays too, because it is replaced soon. A token out of use comes back when the
+        fetch for a newer one fails, so that one API that errs does not cut off the others.
         """
         with self._lock:
             held = self._token

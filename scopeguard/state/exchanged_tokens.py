@@ -68,7 +68,7 @@ class ExchangedTokens(Locked, Generic[FailureT]):
     def find(self, key: bytes, now: float, wall: float, seen: int | None = None) -> Outcome[FailureT] | None:
         """Return the result for *key* that a caller uses instead of an exchange, if there is one.
 
-        *seen*: the caller has waited for an exchange, and before that, this many had ended.
+        *seen*: :attr:`number` before the caller waited for an exchange, ``None`` if it has not waited.
         """
         with self._lock:
             outcome = self._outcomes.get(key)

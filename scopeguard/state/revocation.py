@@ -169,7 +169,7 @@ class Revocations(Locked):
         return bool(self._entries) and self._find(Revoked.TOKEN, issuer, token) is not None
 
     def outdates(self, issuer: str, subject: str | None, asked_at: float) -> bool:
-        """Return whether an answer about *subject*, for which *issuer* was asked at *asked_at*, was revoked later.
+        """Return whether an answer about *subject*, which was requested from *issuer* at *asked_at*, was revoked later.
 
         An answer without a subject may be about any subject, so every revocation counts.
         """

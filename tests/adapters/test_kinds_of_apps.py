@@ -64,7 +64,7 @@ def test_wsgi_middleware_around_an_asgi_app_names_the_other(app: Any):
 @pytest.mark.parametrize(
     "app", [wsgi_function, Callables().serve, Flask("x"), wsgi.GuardMiddleware(wsgi_function, guard=GUARD)]
 )
-def test_asgi_middleware_around_a_wsgi_app_names_the_other(app: Any):
+def test_asgi_middleware_around_a_wsgi_app_names_the_wsgi_middleware(app: Any):
     with pytest.raises(ConfigurationError, match=r"^app: it is a WSGI app: use scopeguard\.wsgi\.GuardMiddleware, or"):
         asgi.GuardMiddleware(app, guard=GUARD)
     wsgi.GuardMiddleware(app, guard=GUARD)

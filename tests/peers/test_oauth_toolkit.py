@@ -82,7 +82,7 @@ def test_unknown_or_revoked_token_is_refused(ask: Ask, oauth_toolkit: Peer):
 
 
 @pytest.mark.rule("I-11", "I-14")
-def test_its_audience_and_scope_count(ask: Ask, oauth_toolkit: Peer):
+def test_audience_and_scope_of_a_token_count(ask: Ask, oauth_toolkit: Peer):
     """It names an audience only where the client named a resource."""
     with asking(oauth_toolkit) as guard:
         refused(ask(guard, oauth_toolkit.token(resource=API), WRITE), Reason.INSUFFICIENT_SCOPE, 403)
@@ -111,7 +111,7 @@ def test_wrong_credentials_of_the_api_are_an_outage_with_the_fix(
 
 
 @pytest.mark.rule("I-42")
-def test_its_plain_answer_is_not_taken_for_a_signed_one(ask: Ask, oauth_toolkit: Peer):
+def test_plain_answer_is_not_taken_for_a_signed_one(ask: Ask, oauth_toolkit: Peer):
     """The server does not support RFC 9701, and always sends JSON."""
     with asking(oauth_toolkit, signed=True) as guard:
         unavailable(ask(guard, oauth_toolkit.token(resource=API)), "the answer is not signed")

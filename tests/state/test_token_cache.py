@@ -352,7 +352,7 @@ def test_token_is_removed_if_the_clock_was_set_back(kept: TokenCache):
 # -- the short path
 
 
-def test_token_is_recalled_in_its_ready_form_only():
+def test_recall_returns_a_token_only_after_find_has_unpacked_it():
     memory, record = small(), trusting()
     assert memory.recall(digest(1)) is None
     add(memory, record, 1)

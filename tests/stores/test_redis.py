@@ -419,7 +419,7 @@ def test_without_the_library_the_error_names_the_extra(monkeypatch: pytest.Monke
         RedisStore("redis://127.0.0.1")
 
 
-def test_its_repr_shows_neither_password_nor_secret():
+def test_repr_shows_neither_password_nor_secret():
     assert repr(RedisStore("redis://:sg-secret-1@127.0.0.1", secret=SECRET)) == "RedisStore(prefix='scopeguard:')"
 
 
