@@ -102,6 +102,8 @@ PLACES = {
     "flask": ("audit", "flask"),
     "werkzeug": ("flask",),
     "django": ("audit", "django"),
+    "rest_framework": ("django",),
+    "drf_spectacular": ("django",),
     "asgiref": ("django",),  # Django's own, for sync and async
     "mcp": ("mcp",),
     "fastmcp": ("mcp",),

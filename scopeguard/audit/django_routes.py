@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -91,5 +92,13 @@ def marked_objects(view: Any, method: str) -> list[Any]:
     if name == "head" and not hasattr(view_class, "head"):
         name = "get"
     function = getattr(view_class, actions.get(name, name), None) if name else None
+    # A class of permissions of Django REST framework, for the whole view.
+    permissions = [kind for kind in _permissions_of(view, view_class) if hasattr(kind, REQUIREMENT)]
     bases = [base for base in view_class.__mro__[1:] if REQUIREMENT in vars(base)]
-    return [function, view_class, *bases, view]
+    return [function, view_class, *bases, *permissions, view]
+
+
+def _permissions_of(view: Any, view_class: Any) -> Iterable[Any]:
+    given = getattr(view, "initkwargs", None) or getattr(view, "view_initkwargs", None) or {}
+    found = given.get("permission_classes", getattr(view_class, "permission_classes", ()))
+    return found if isinstance(found, list | tuple) else ()

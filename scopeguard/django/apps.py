@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.core.checks import Tags, register
 
+from scopeguard.django.schema import describe_authentication
 from scopeguard.django.system_checks import check_project, list_open_routes
 
 
@@ -16,6 +17,8 @@ class _ScopeGuardConfig(AppConfig):
     verbose_name = "scopeguard"
 
     def ready(self) -> None:
-        """Register the checks."""
+        """Register the checks, and the description of the authentication for OpenAPI documents."""
+        if apps.is_installed("drf_spectacular"):
+            describe_authentication()
         register(check_project, Tags.urls)
         register(list_open_routes, Tags.urls, deploy=True)

@@ -112,6 +112,11 @@ def _check(args: tuple[Any, ...], requirement: Requirement) -> Any:
     request = next((item for item in args[:2] if hasattr(item, "META")), None)
     if request is None:
         raise ConfigurationError(f"requires: the first argument of a view must be the request; {_DECORABLE} has it")
+    return refuse(request, requirement)
+
+
+def refuse(request: Any, requirement: Requirement) -> Any:
+    """Return the refusal of *request*, or ``None`` if its token satisfies *requirement*."""
     state = state_of(request)
     if state is None:
         guard, token = outer_guard(request)

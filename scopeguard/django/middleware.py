@@ -14,7 +14,7 @@ from scopeguard.core.decision import Adapter
 from scopeguard.django.checking import check, check_async, find_route
 from scopeguard.django.configuration import get_layer
 from scopeguard.django.requests import outer_guard
-from scopeguard.django.responses import finish, refuse_permission, to_response
+from scopeguard.django.responses import Refused, finish, refuse_permission, to_response
 from scopeguard.django.state import RequestState, state_of
 from scopeguard.django.users import set_user
 from scopeguard.inbound import to_serve
@@ -107,6 +107,8 @@ class GuardMiddleware:
 
         Otherwise Django would send a page of HTML, without a challenge for a caller without a token.
         """
+        if isinstance(exception, Refused):
+            return exception.response
         state = state_of(request)
         if state is None or not state.is_checked or not isinstance(exception, PermissionDenied):
             return None

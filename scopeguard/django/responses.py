@@ -44,6 +44,14 @@ class _GuardResponse(HttpResponse):
         return fields
 
 
+class Refused(Exception):
+    """Raised in a view to send *response*, a refusal of the guard, past the error handling of a framework."""
+
+    def __init__(self, response: Any) -> None:
+        super().__init__("refused")
+        self.response: Any = response
+
+
 def to_response(answer: Response) -> Any:
     """Return *answer*, a refusal or a document of the guard, as a response of Django."""
     return _GuardResponse(answer)
@@ -65,11 +73,18 @@ def replace_headers(response: Any, headers: Iterable[tuple[str, str]]) -> None:
 
 def finish(state: RequestState, response: Any) -> Any:
     """Return *response* of the view with the headers for caches and scripts, or a refusal in its place."""
-    if state.is_checked and isinstance(response, HttpResponseRedirectBase) and _leads_to_login(response.url):
+    if state.is_checked and _asks_for_sign_in(state, response):
         response.close()
         response = refuse_permission(state)
     state.report_route()
     return with_headers(state, response)
+
+
+def _asks_for_sign_in(state: RequestState, response: Any) -> bool:
+    """Return whether *response* redirects to the login page, or is the 401 of Django REST framework."""
+    if isinstance(response, HttpResponseRedirectBase):
+        return _leads_to_login(response.url)
+    return response.status_code == 401 and state.token is None and getattr(response, "exception", False)
 
 
 def _leads_to_login(url: str) -> bool:

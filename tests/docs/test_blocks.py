@@ -742,7 +742,14 @@ ELSEWHERE = {
     # tests/docs/test_how_to.py
     *("uvicorn_lifespan", "gunicorn", "compose_file", "lambda", "issuers", "tenants", "tenant_of"),
     *("tenant_rule", "organization", "graphql", "django_wsgi", "django_view"),
-    *("django_settings", "django_views", "django_users", "django_testing"),  # tests/docs/test_django_guide.py
+    *(
+        "django_settings",
+        "django_views",
+        "django_users",
+        "django_testing",
+        "django_drf_settings",
+        "django_drf_views",
+    ),  # tests/docs/test_django_guide.py
     # tests/docs/test_provider_pages.py
     *("provider_auth0", "provider_entra", "provider_keycloak", "provider_okta", "provider_cognito"),
     *("provider_github_actions", "provider_kubernetes"),

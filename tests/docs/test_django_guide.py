@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.test import AsyncClient, Client
 
@@ -63,6 +64,16 @@ def test_the_project_of_the_guide_is_protected(client: Client, request: pytest.F
     assert client.get("/greeting", headers=reader).content == named
     assert client.get("/admin/").headers["Location"] == "/accounts/login/?next=/admin/"
     assert client.get("/nowhere").status_code == 401
+
+
+def test_view_of_the_rest_framework_needs_its_scope(client: Client):
+    given = {**settings.SCOPEGUARD}
+    urls = url_conf({"/tables": run("django_drf_views")["Tables"].as_view()})
+    assert run("django_drf_settings")["REST_FRAMEWORK"].items() <= settings.REST_FRAMEWORK.items()
+    with project(urls, given):
+        assert client.get("/tables", headers=AUTHORITY.bearer("tables.write")).status_code == 403
+        answer = client.get("/tables", headers=AUTHORITY.bearer("tables.read", subject="ann"))
+        assert answer.json() == {"tables": ["departures"], "for": "ann"}
 
 
 @pytest.mark.usefixtures("client")
