@@ -22,6 +22,7 @@ from benchmarks.measuring import figure, keep, machine, table
 
 ROOT = Path(__file__).parent.parent
 MUST = 60.0
+WHOLE = "<= 75"
 # The parts of them that scopeguard/spec imports.
 LIBRARIES = (
     "import jwt.algorithms, cryptography.hazmat.primitives.asymmetric.ec, "
@@ -68,7 +69,7 @@ def measured(*, quick: bool) -> dict[str, Any]:
             if number:  # the first round compiles bytecode
                 seconds[name].append(taken * 1e3)
     found = {name: {"smallest": min(taken), "median": statistics.median(taken)} for name, taken in seconds.items()}
-    ours = found["scopeguard, scopeguard.asgi"]
+    ours, whole = found["scopeguard, scopeguard.asgi"], found["everything together"]
     what = "import of scopeguard and scopeguard.asgi beyond cryptography and PyJWT"
     return {
         "imports": found,
@@ -76,6 +77,8 @@ def measured(*, quick: bool) -> dict[str, Any]:
         "figures": [
             figure(f"{what}, median", round(ours["median"], 1), f"<= {MUST:.0f}", unit="ms"),
             figure(f"{what}, least", round(ours["smallest"], 1), "", unit="ms"),
+            figure("import of scopeguard.asgi as a whole, median", round(whole["median"], 1), WHOLE, unit="ms"),
+            figure("import of scopeguard.asgi as a whole, least", round(whole["smallest"], 1), "", unit="ms"),
         ],
     }
 

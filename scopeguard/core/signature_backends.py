@@ -28,7 +28,6 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from scopeguard.config.checks import items
 from scopeguard.errors import ConfigurationError
@@ -49,8 +48,10 @@ class Awscrt:
 
     def __init__(self) -> None:
         import awscrt.crypto  # noqa: PLC0415 - an extra
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
 
         self._crypto = awscrt.crypto
+        self._der, self._formats = Encoding.DER, PublicFormat
 
     def prepare(self, algorithm: str, public_key: PublicKey, /) -> Verifier | None:
         """See :meth:`SignatureBackend.prepare`."""
@@ -66,7 +67,8 @@ class Awscrt:
         return None
 
     def _rsa(self, algorithm: str, public_key: RSAPublicKey) -> Verifier:
-        key = self._crypto.RSA.new_public_key_from_der_data(public_key.public_bytes(Encoding.DER, PublicFormat.PKCS1))
+        pkcs1 = public_key.public_bytes(self._der, self._formats.PKCS1)
+        key = self._crypto.RSA.new_public_key_from_der_data(pkcs1)
         kinds = self._crypto.RSASignatureAlgorithm
         kind = kinds.PSS_SHA256 if algorithm == "PS256" else kinds.PKCS1_5_SHA256
 
@@ -77,7 +79,7 @@ class Awscrt:
         return verify
 
     def _ecdsa(self, public_key: EllipticCurvePublicKey, digest: Callable[[bytes], Any]) -> Verifier:
-        spki = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        spki = public_key.public_bytes(self._der, self._formats.SubjectPublicKeyInfo)
         key = self._crypto.EC.new_key_from_der_data(spki)
 
         def verify(signed: bytes, signature: bytes) -> bool:

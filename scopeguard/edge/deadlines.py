@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import socket
-import ssl
 import threading
 import time
 import weakref
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.state.fork import Locked
+
+if TYPE_CHECKING:
+    import ssl
 
 # A silent address must not use up the time of the addresses after it.
 _LONGEST_CONNECT: Final = 2.0
@@ -77,6 +78,8 @@ class NameLookups(Locked):
         return lookup.addresses
 
     def _look_up(self, host: str, port: int, lookup: _Lookup) -> None:
+        import socket
+
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             lookup.addresses = tuple(dict.fromkeys(_format_address(address) for *_, address in found))
@@ -138,6 +141,8 @@ class Streams(Locked):
 
         The sockets are not closed: new connections could get their numbers while those threads use them.
         """
+        import socket
+
         with self._lock:
             streams = list(self._open)
         for stream in streams:

@@ -7,11 +7,10 @@ backend below httpx is in :mod:`scopeguard.edge.deadlines`.
 from __future__ import annotations
 
 import random
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 from urllib.parse import urlsplit
 
 from scopeguard.config.checks import check_url, flag, path
@@ -21,6 +20,8 @@ from scopeguard.flow.effects import LONGEST_RETRY_PAUSE, Answer, Send
 from scopeguard.state.fork import Locked
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 USER_AGENT: Final = "scopeguard"
@@ -53,7 +54,7 @@ class HttpxTransport(Locked):
         dangerously_skip_tls_verification: bool = False,
     ) -> None:
         flag(dangerously_skip_tls_verification, "dangerously_skip_tls_verification")
-        if verify is not None and not isinstance(verify, ssl.SSLContext | str):
+        if verify is not None and not isinstance(verify, str) and not _is_context(verify):
             raise ConfigurationError(
                 f"verify: an ssl.SSLContext, the path of a bundle or None, not {type(verify).__name__}; to switch "
                 "verification off, set dangerously_skip_tls_verification=True"
@@ -64,7 +65,7 @@ class HttpxTransport(Locked):
             raise ConfigurationError("verify and dangerously_skip_tls_verification contradict each other; keep one")
         self._verify = verify
         self._cert = None if cert is None else _check_cert(cert)
-        if self._cert is not None and isinstance(verify, ssl.SSLContext):
+        if self._cert is not None and _is_context(verify):
             raise ConfigurationError("cert: has no effect with an ssl.SSLContext; call its load_cert_chain instead")
         self._proxy = None if proxy is None else _check_proxy(proxy)
         self._skip_verification = dangerously_skip_tls_verification
@@ -88,7 +89,7 @@ class HttpxTransport(Locked):
     @property
     def may_have_certificate(self) -> bool:
         """True if *cert* is set, or there is an ``ssl.SSLContext``, which may have a certificate of the client."""
-        return self._cert is not None or isinstance(self._verify, ssl.SSLContext)
+        return self._cert is not None or _is_context(self._verify)
 
     def send(self, request: Send, /) -> Answer:
         """Perform one exchange; see :class:`~scopeguard.flow.effects.Send`. Raises :class:`AuthorityUnavailable`."""
@@ -156,6 +157,8 @@ class HttpxTransport(Locked):
             with self._shared_client() as client:
                 yield client
             return
+        import ssl
+
         try:
             verify = ssl.create_default_context(cafile=request.ca_file)
         except OSError as error:
@@ -240,8 +243,10 @@ class HttpxTransport(Locked):
         )
 
     def _context(self, setting: str = "verify", cert_setting: str = "cert") -> ssl.SSLContext | None:
-        if isinstance(self._verify, ssl.SSLContext) or (self._verify is None and self._cert is None):
+        if _is_context(self._verify):
             return self._verify
+        if self._verify is None and self._cert is None:
+            return None
         try:
             context = self._own_context()
         except OSError as error:
@@ -261,6 +266,8 @@ class HttpxTransport(Locked):
         return context
 
     def _own_context(self) -> ssl.SSLContext:
+        import ssl
+
         import httpx
 
         if isinstance(self._verify, str):
@@ -284,6 +291,14 @@ class HttpxTransport(Locked):
         super().after_fork()
         self._client = None
         self._users = {}
+
+
+def _is_context(verify: object) -> TypeGuard[ssl.SSLContext]:
+    if verify is None or isinstance(verify, str):  # spares most programs the import at their start
+        return False
+    import ssl
+
+    return isinstance(verify, ssl.SSLContext)
 
 
 def _check_cert(cert: object) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from email.utils import formatdate
 from typing import Any, Final
 
 from scopeguard.errors import InvalidToken, Reason
@@ -56,6 +55,8 @@ def describe_times(name: str, seconds: float, now: float, leeway: float) -> dict
 def _date(seconds: float) -> str:
     if not 0 <= seconds <= _LAST_DATE:
         return f"{seconds:.0f}"
+    from email.utils import formatdate  # noqa: PLC0415 - an HTTP client has imported it
+
     return formatdate(seconds, usegmt=True).partition(", ")[2]
 
 

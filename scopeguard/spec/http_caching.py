@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from email.utils import mktime_tz, parsedate_tz
 from typing import Final
 
 # RFC 9111 section 5.2: "Cache directives are identified by a token, to be compared case-insensitively, and have an
@@ -36,6 +35,8 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     value = headers.get("retry-after", "").strip()
     if _DIGITS.fullmatch(value):
         return float(value)
+    from email.utils import mktime_tz, parsedate_tz  # noqa: PLC0415 - an HTTP client has imported it
+
     try:
         # A date without a zone is GMT, as RFC 9110 section 5.6.7 requires of all dates in HTTP.
         date = parsedate_tz(value)

@@ -10,7 +10,6 @@ from typing import Any, Final
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from scopeguard.spec.jwks import MalformedKeySet, VerificationKey, parse_key_set
 from scopeguard.spec.signatures import Backends
@@ -39,6 +38,8 @@ def parse_public_key(
     The key is checked like a key of a JWK Set. Raises :class:`MalformedKeySet` for anything else (a certificate, a
     private key, several keys), for a weak key, and for a key that cannot verify any of *algorithms*.
     """
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415 - few issuers need it
+
     key: object = None
     if _ONE_PUBLIC_KEY.fullmatch(document):
         try:

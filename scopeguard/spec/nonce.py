@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -40,6 +39,8 @@ class NonceSealer:
     __slots__ = ("_ciphers", "_lifetime", "_random")
 
     def __init__(self, secrets: Iterable[str], purpose: str, lifetime: float, random: Callable[[int], bytes]) -> None:
+        from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305  # noqa: PLC0415 - few guards have nonces
+
         self._ciphers = tuple(
             ChaCha20Poly1305(
                 HKDF(algorithm=SHA256(), length=32, salt=None, info=f"scopeguard nonce {purpose}".encode()).derive(
