@@ -26,6 +26,9 @@ from scopeguard.scopes import AUTHENTICATED, Requirement
 
 _OTHER: Final = "OTHER"  # a method that no rule names
 _MOST_EXCEPTIONS: Final = 6
+# The functions that FastAPI itself registers for /docs, /redoc, /openapi.json and /docs/oauth2-redirect. The app may
+# choose other paths.
+_DOCUMENTATION: Final = "fastapi.applications.FastAPI.setup."
 
 
 def audit_app(
@@ -292,7 +295,9 @@ class _Audit:
 
     def _check_entry(self, entry: Entry, route: AppRoute, verdict: _Verdict) -> None:
         where = entry.where
-        if entry.kind is Kind.UNGUARDED:
+        if entry.kind is Kind.UNGUARDED and entry.endpoint.startswith(_DOCUMENTATION):
+            self._add_finding(Severity.WARNING, Code.OPEN_DOCUMENTATION, where, *messages.OPEN_DOCUMENTATION)
+        elif entry.kind is Kind.UNGUARDED:
             self._add_finding(Severity.ERROR, Code.UNGUARDED, where, *messages.UNGUARDED)
         if entry.kind is Kind.OPTIONAL:
             self._add_finding(Severity.WARNING, Code.OPTIONAL_TOKEN, where, *messages.OPTIONAL_TOKEN)

@@ -12,6 +12,10 @@ UNGUARDED: Final = (
     "no middleware, decorator or dependency guards it, and it is not declared public",
     "guard it, or declare it public",
 )
+OPEN_DOCUMENTATION: Final = (
+    "FastAPI's documentation is open to everyone: it shows the routes, their scopes and their parameters",
+    "declare it with --public, switch it off with FastAPI(openapi_url=None), or guard it with GuardMiddleware",
+)
 OPTIONAL_TOKEN: Final = (
     "requests without a token are accepted as anonymous",
     "make sure that the code of the route expects them",

@@ -35,6 +35,7 @@ class Code(StrEnum):
     """The kind of a finding. Codes are stable, so that a build may rely on them."""
 
     UNGUARDED = "unguarded"
+    OPEN_DOCUMENTATION = "open-documentation"
     SHADOWED_RULE = "shadowed-rule"
     RULE_WITHOUT_ROUTE = "rule-without-route"
     UNGRANTABLE_SCOPE = "ungrantable-scope"

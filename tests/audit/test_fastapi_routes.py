@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI, Security, WebSocket
 from starlette.endpoints import HTTPEndpoint
 
 from scopeguard import AccessToken, Guard, Rule, all_of, any_of
+from scopeguard.audit.findings import audit_app
 from scopeguard.fastapi import GuardMiddleware, Protected, public
 
 BARE: Any = {"docs_url": None, "redoc_url": None, "openapi_url": None}
@@ -76,13 +77,31 @@ def test_routes_without_a_dependency_are_unguarded_including_the_documentation(g
     def guarded() -> None: ...
 
     documents = ["GET /openapi.json", "GET /docs", "GET /docs/oauth2-redirect", "GET /redoc"]
-    assert codes(app) == {"unguarded": [*documents, "GET /open"]}
+    assert codes(app) == {"unguarded": ["GET /open"], "open-documentation": documents}
     assert lines(app)["GET /healthz"] == "public"
     assert lines(app)["GET /guarded"] == "any valid token"
     app.add_middleware(GuardMiddleware, guard=guard, public=["/docs/{rest:path}"])
     assert codes(app) == {}
     assert lines(app)["GET /docs/oauth2-redirect"] == "public"
     assert lines(app)["GET /docs"] == lines(app)["GET /open"] == "any valid token"
+
+
+def test_documentation_is_a_warning_that_a_declaration_removes(guard: Guard, codes: Any):
+    app = FastAPI(docs_url="/manual", redoc_url=None, dependencies=[Depends(Protected(guard))])
+    app.add_api_route("/rows", lambda: None)
+    report = audit_app(app)
+    assert report.errors == ()
+    assert [(finding.code.value, finding.where) for finding in report.warnings] == [
+        ("open-documentation", f"GET {path}") for path in ("/openapi.json", "/manual", "/docs/oauth2-redirect")
+    ]
+    assert "--public" in report.warnings[0].fix
+    assert codes(app, public=["/openapi.json", "/manual", "/docs/oauth2-redirect"]) == {}
+
+
+def test_route_of_the_app_at_the_path_of_the_documentation_is_an_error(codes: Any):
+    app = FastAPI(**BARE)
+    app.add_api_route("/docs", lambda: None)
+    assert codes(app) == {"unguarded": ["GET /docs"]}
 
 
 def test_declaration_of_an_endpoint_class_does_not_apply_to_subclasses(lines: Any):
