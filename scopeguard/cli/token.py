@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import ConfigurationError
 
 _OPTION: Final = "--client-secret"
+_log: Final = logging.getLogger("scopeguard")
 
 
 class Output(StrEnum):
@@ -73,6 +75,7 @@ def run(
         settings["dpop"] = read_or_create_dpop_key(dpop_key, dpop_algorithm or "ES256")
     settings["transport"] = transport = _transport(ca_file, proxy, cert, cert_key)
     read = None if secret is None else read_secret(secret)
+    _log.addFilter(_is_other_line)
     try:
         if issuer is not None:
             client = ClientCredentials.from_issuer(issuer, client_id, read, **settings)
@@ -82,12 +85,18 @@ def run(
     except (TokenEndpointError, TokenEndpointUnavailable, ScopeNotGranted) as failure:
         return f"no token: {failure}{_advice(failure)}"
     finally:
+        _log.removeFilter(_is_other_line)
         transport.close()
     _print(fetched, output)
     key = settings.get("dpop")
     if proof_for is not None and key is not None and _is_bound(fetched):
         click.echo(f"DPoP: {key.proof(*proof_for, token=fetched.access_token, nonce=nonce)}")
     return None
+
+
+def _is_other_line(record: logging.LogRecord) -> bool:
+    """Return whether *record* is not the client's warning about the failure that the command prints as its error."""
+    return not record.getMessage().startswith("no access token: ")
 
 
 def _given(settings: ClientSettings) -> ClientSettings:

@@ -21,7 +21,7 @@ _BY_PROBLEM: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
         "correct the host name, or make this machine able to resolve it",
     ),
     (("looked up in time",), "check the name servers of this machine"),
-    (("refused",), "start the server, or correct the port"),
+    (("refused",), "start the server, or correct the port; in a container, 127.0.0.1 is the container itself"),
     (("unreachable", "no route"), "allow this machine to connect to the host, or set proxy in [transport]"),
     (("must be exactly equal",), "set url to the issuer in the metadata, if that is your authorization server"),
     (("internal address",), "add the host to internal_hosts if that is intended"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import ssl
 import stat
 import sys
@@ -110,8 +111,12 @@ def test_failure_prints_nothing_on_standard_output_and_sets_the_exit_status(
     assert base64.b64encode(SECRET.encode()).decode() not in done.stderr
 
 
-def test_an_authorization_server_that_is_down_is_a_failure(run: Callable[..., Done]):
+def test_an_authorization_server_that_is_down_is_a_failure_that_is_printed_once(
+    run: Callable[..., Done], caplog: pytest.LogCaptureFixture
+):
     done = run("http://127.0.0.1:1")
+    assert caplog.messages == []
+    assert logging.getLogger("scopeguard").filters == []
     assert done.exit_code == 1
     assert done.stderr.startswith("Error: no token: http://127.0.0.1:1/token: ")
 

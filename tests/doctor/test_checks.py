@@ -167,7 +167,7 @@ def test_clock_is_compared_with_the_leeway(offset: float, level: Level, words: s
     ("detail", "fix"),
     [
         ({"problem": "ConnectError: [Errno -2] Name or service not known"}, "correct the host name"),
-        ({"problem": "ConnectError: [Errno 111] Connection refused"}, "start the server"),
+        ({"problem": "ConnectError: [Errno 111] Connection refused"}, "in a container, 127.0.0.1 is the container"),
         (
             {"problem": "ConnectError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired"},
             "renew the certificate",
