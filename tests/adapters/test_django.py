@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +26,7 @@ from scopeguard import (
     DecisionEvent,
     Guard,
     Issuer,
+    KeySetPolicy,
     Resource,
     Rule,
     wsgi,
@@ -37,7 +40,7 @@ from scopeguard.django import (
     public,
     requires,
 )
-from scopeguard.testing import FakeAuthority
+from scopeguard.testing import BadToken, FakeAuthority, FakeClock, bad_tokens
 
 
 @pytest.fixture(scope="module")
@@ -444,8 +447,6 @@ def test_the_view_that_django_calls_decides(
     headers = headers if scopes is None else headers | calls(authority, scopes)
     middleware = [GUARD_MIDDLEWARE, f"{rewrites.__module__}.rewrites"]
     with pytest.MonkeyPatch.context() as patch, project(url_conf(VIEWS), {"GUARD": guard_of(authority)}):
-        import sys
-
         patch.setitem(sys.modules, rewrites.__module__, SimpleNamespace(rewrites=rewrites))
         patch.setattr("django.conf.settings.MIDDLEWARE", middleware)
         if asynchronous:
@@ -608,3 +609,27 @@ def test_rules_with_async_functions_need_asgi(authority: FakeAuthority):
         client = AsyncClient()
         for subject, status in (("ann", 200), ("ben", 403)):
             assert asyncio.run(client.get("/plain", headers=calls(authority, subject=subject))).status_code == status
+
+
+# -- hostile tokens
+
+
+@pytest.mark.rule("T-10")
+def test_hostile_tokens_are_refused_as_by_the_guard_itself():
+    authority = FakeAuthority(clock=FakeClock(1_800_000_000))
+    # The clock stands still, and every unknown key costs one of the budget.
+    issuer = replace(authority.issuer, typ="at+jwt", key_set=KeySetPolicy(refetch_burst=1000))
+    guard = Guard(issuer, transport=authority.transport, clock=authority.clock)
+    tokens = bad_tokens(authority, strict=True)
+    with project(url_conf({"/": view()}), {"GUARD": guard}, MIDDLEWARE=[GUARD_MIDDLEWARE]):
+        client, client_async = Client(), AsyncClient()
+
+        async def send_all() -> dict[str, int]:
+            return {name: (await client_async.get("/", headers=field(bad))).status_code for name, bad in tokens.items()}
+
+        def field(bad: BadToken) -> dict[str, str]:
+            return {"Authorization": f"Bearer {bad.token}"}
+
+        sync = {name: client.get("/", headers=field(bad)).status_code for name, bad in tokens.items()}
+        assert sync == asyncio.run(send_all()) == {name: bad.status for name, bad in tokens.items()}
+        assert client.get("/", headers=calls(authority)).status_code == 200

@@ -21,8 +21,8 @@ from confusion_table import PLAIN, SUSPICIOUS, WEBSOCKETS, Spelling
 from scopeguard.testing import FakeAuthority, FakeClock
 from server_process import ASGI_SERVERS, WSGI_SERVERS, ServerProcess, server_process
 
-_ASGI_APPS = ("starlette", "fastapi", "quart", "litestar", "falcon", "django")
-_WSGI_APPS = ("flask", "flask-extension", "falcon", "django")
+_ASGI_APPS = ("starlette", "fastapi", "quart", "litestar", "falcon", "django", "django-extension")
+_WSGI_APPS = ("flask", "flask-extension", "falcon", "django", "django-extension")
 # The effect of a mount on a path does not depend on the server, so one server for each suffices.
 _MOUNTED = {
     "uvicorn-httptools": ("starlette-mounted", "litestar-mounted"),
@@ -94,7 +94,7 @@ def _spellings(server: str, app: str) -> Iterator[Spelling]:
     rooted = app in _ROOTED.get(server, ())
     for spelling in (*PLAIN, *SUSPICIOUS):
         yield replace(spelling, reaches=None) if rooted else spelling  # Not all frameworks route so.
-    if server in ASGI_SERVERS and app != "django" and not rooted:  # Django has no websockets.....
+    if server in ASGI_SERVERS and not app.startswith("django") and not rooted:  # Django has no websockets.....
         yield from WEBSOCKETS
 
 

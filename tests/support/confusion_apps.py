@@ -279,18 +279,26 @@ def _django_set_up() -> None:
     )
 
 
-def _django_asgi() -> Any:
+def _django_asgi(*, extension: bool = False) -> Any:
     from django.core.handlers.asgi import ASGIHandler
 
-    _django_set_up()
-    return ASGIHandler()
+    return _django_handler(ASGIHandler, extension=extension)
 
 
-def _django_wsgi() -> Any:
+def _django_wsgi(*, extension: bool = False) -> Any:
     from django.core.handlers.wsgi import WSGIHandler
 
+    return _django_handler(WSGIHandler, extension=extension)
+
+
+def _django_handler(kind: Callable[[], Any], *, extension: bool) -> Any:
+    """Return a handler, with the middleware of scopeguard in it or without. It reads ``MIDDLEWARE`` only here."""
+    from django.conf import settings
+
     _django_set_up()
-    return WSGIHandler()
+    settings.MIDDLEWARE = ["scopeguard.django.GuardMiddleware"] if extension else []
+    settings.SCOPEGUARD = {"GUARD": _guard(), "RULES": RULES}
+    return kind()
 
 
 def _flask(*, extension: bool = False) -> Any:
@@ -358,6 +366,8 @@ _AROUND: Final[dict[str, Callable[[Any], Any]]] = {"mounted": _under, "rooted": 
 @functools.cache
 def _asgi_app(named: str) -> Any:
     name, _, around = named.partition("-")
+    if around == "extension":
+        return _django_asgi(extension=True)
     app = GuardASGI(_ASGI[name](), guard=_guard(), rules=RULES)
     return _AROUND[around](app) if around else app
 
@@ -366,7 +376,7 @@ def _asgi_app(named: str) -> Any:
 def _wsgi_app(named: str) -> Any:
     name, _, around = named.partition("-")
     if around == "extension":
-        return _flask(extension=True)
+        return _django_wsgi(extension=True) if name == "django" else _flask(extension=True)
     app = GuardWSGI(_WSGI[name](), guard=_guard(), rules=RULES)
     return _under_wsgi(app) if around else app
 

@@ -5,9 +5,12 @@ The route needs the scope ``read``.
 
 # No ``from __future__ import annotations``: FastAPI could not look up what is local to a function.
 
+import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import django.test
+from django.http import HttpResponse
 from fastapi import Depends, FastAPI, Security
 from flask import Flask
 from starlette.applications import Starlette
@@ -18,7 +21,9 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from werkzeug.test import Client
 
+from django_project import GUARD_MIDDLEWARE, project, url_conf
 from scopeguard import AccessToken, Guard, Rule, all_of, any_of, asgi, wsgi
+from scopeguard.django import requires as django_requires
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard
 from scopeguard.flask import requires as flask_requires
@@ -83,10 +88,50 @@ def flask_door(guard: Guard) -> Call:
     return lambda headers: app.test_client().get("/", headers=headers).status_code
 
 
+def django_door(guard: Guard) -> Call:
+    @django_requires("read")
+    def view(request: Any) -> HttpResponse:
+        return HttpResponse("in")
+
+    urls = url_conf({"/": view})
+
+    def call(headers: dict[str, str]) -> int:
+        with project(urls, {"GUARD": guard}, MIDDLEWARE=[GUARD_MIDDLEWARE]):
+            status: int = django.test.Client().get("/", headers=headers).status_code
+            return status
+
+    return call
+
+
+def django_async_door(guard: Guard) -> Call:
+    @django_requires("read")
+    async def view(request: Any) -> HttpResponse:
+        return HttpResponse("in")
+
+    urls = url_conf({"/": view})
+
+    def call(headers: dict[str, str]) -> int:
+        with project(urls, {"GUARD": guard}, MIDDLEWARE=[GUARD_MIDDLEWARE]):
+            status: int = asyncio.run(django.test.AsyncClient().get("/", headers=headers)).status_code
+            return status
+
+    return call
+
+
 def mcp_door(guard: Guard) -> Call:
     client = TestClient(McpMiddleware(PlainTextResponse("in"), guard=guard, rules=[Method("*", all_of("read"))]))
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     return lambda headers: client.post("/mcp", json=message, headers=headers).status_code
 
 
-DOORS = [asgi_door, wsgi_door, starlette_door, fastapi_door, fastapi_requirement_door, flask_door, mcp_door]
+DOORS = [
+    asgi_door,
+    wsgi_door,
+    starlette_door,
+    fastapi_door,
+    fastapi_requirement_door,
+    flask_door,
+    django_door,
+    django_async_door,
+    mcp_door,
+]
