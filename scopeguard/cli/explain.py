@@ -181,7 +181,7 @@ def _print(explanation: Explanation, *, offline: bool, has_proof: bool) -> None:
 
 
 def _limit_of(explanation: Explanation) -> str:
-    """Return which requirements the verdict leaves out, ``""`` for none that the file has."""
+    """Return a sentence about requirements that the verdict does not include, ``""`` if a rule of the file decides."""
     if explanation.path is None:
         return "Not checked: what the route requires. Name it: --path, --method."
     if explanation.rule is None:

@@ -568,7 +568,8 @@ class Engine:
     def without_effects(self) -> Engine:
         """Return an engine with the same issuers and caches, whose decisions leave no trace outside the caches.
 
-        It logs no refusal, reports no decision, holds no token for its request, and uses no proof of possession up.
+        It logs no refusal, reports no decision, holds no token for its request, and marks no proof of possession as
+        used.
         """
         engine = copy(self)
         engine.reporter = Reporter(None, None)

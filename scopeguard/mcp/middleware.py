@@ -59,8 +59,8 @@ class McpMiddleware(GuardMiddleware):
     A POST carries one JSON-RPC message. The message in the body decides. Since version 2026-07-28 of the protocol the
     headers ``Mcp-Method`` and ``Mcp-Name`` must agree with it; for older versions they are not used. The app receives
     the same body, and its responses are streamed as it sends them. A GET (the stream of older versions) and a DELETE
-    (the end of a session) need a valid token and nothing else. Other HTTP methods are denied. A session ID replaces no
-    token: each request is checked.
+    (the end of a session) need a valid token and nothing else. Other HTTP methods are denied. A session ID does not
+    replace a token: each request is checked.
 
     Refusals are HTTP responses: 401 and 403 with a challenge that names all scopes of the operation, 400 with a
     JSON-RPC error for a message that is malformed or differs from the headers, 403 for an ``Origin`` that is not

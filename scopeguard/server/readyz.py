@@ -46,7 +46,7 @@ class Probe:
         return 503, f"not ready: {', '.join(readiness.obstacles)}\n".encode("ascii")
 
     def _fetch_keys(self, guard: Guard, readiness: Readiness) -> None:
-        """Start to fetch the keys that are missing by *readiness*, unless that is under way or has to wait."""
+        """Start to fetch the keys that are missing according to *readiness*, unless a fetch runs or has to wait."""
         engine = engine_of(guard)
         now = engine.clock.monotonic()
         due = [

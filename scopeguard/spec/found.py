@@ -32,7 +32,7 @@ def malformed_claim(name: str, value: object, expected: str) -> InvalidToken:
 
 
 def unexpected_claim(name: str, claims: Mapping[str, Any], expected: Iterable[object]) -> InvalidToken:
-    """Return the error for the claim *name*, whose value is none of *expected*."""
+    """Return the error for the claim *name*, whose value is not one of *expected*."""
     found = describe(claims[name]) if name in claims else "absent"
     wanted = " or ".join(sorted(map(describe, expected)))
     return InvalidToken(Reason.UNEXPECTED_CLAIM, claim=name, found=found, expected=wanted)
