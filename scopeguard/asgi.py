@@ -513,7 +513,7 @@ def framework_route(scope: Scope) -> str | None:
 
 
 def _has_parameter(mount: str, parameters: Mapping[str, Any]) -> bool:
-    """Return whether *mount* may contain one of *parameters*: then it is what the client sent, and no template."""
+    """Return whether *mount* may contain one of *parameters*: then it is what the client sent, not a template."""
     return any(str(value) in mount for value in parameters.values())
 
 

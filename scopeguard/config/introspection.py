@@ -68,8 +68,9 @@ class Introspection:
       as the issuer's ``insecure_http_dangerously`` says.
     * ``token_type_hint``: the hint that is sent with each token (RFC 7662 §2.1). ``None`` sends none.
     * ``ttl``: seconds for which an answer about an active token is used, but never beyond its ``exp``. A revocation at
-      the authorization server takes effect within this time. 0 sends an introspection request for each request.:
-      seconds for which an answer "not active" is used. 0 sends an introspection request for each request.
+      the authorization server takes effect within this time. 0 sends an introspection request for each request.
+    * ``negative_ttl``: seconds for which an answer "not active" is used. 0 sends an introspection request for each
+      request.
     * ``max_entries``: the number of cached answers, counted separately for active and inactive tokens.
     * ``require_audience``: refuse answers without ``aud``. Set it to ``False`` only if the server answers for this API
       alone: without the check, tokens for other APIs are accepted.

@@ -163,7 +163,7 @@ def _changed_state(request: Any, view: Any) -> RequestState | None:
 
 
 def _serving(state: RequestState) -> Serving:
-    """Return what is current while the request of *state* is served."""
+    """Return the token that is current while the request of *state* is served, with its text if the guard holds it."""
     return to_serve(state.token) if state.layer.engine.keeps_inbound else state.token
 
 

@@ -116,9 +116,9 @@ class ProofStore(Store, Protocol):
         """Remember the proof *identity* of the key *owner* for *seconds*, unless it is remembered already.
 
         *holder* is a digest that names the subject or client of the token. Return ``"new"``, ``"used"`` or ``"full"``:
-        full if *per_owner* proofs of the key or *total* of all keys are remembered; once half of *total* are, also if
-        *per_holder* of the holder are. The operation is atomic: of any number of callers with the same proof, in any
-        process, one gets ``"new"``.
+        full if *per_owner* proofs of the key, or *total* proofs of all keys, are remembered. If at least half of
+        *total* are remembered, it is also full if *per_holder* of them are of the holder. The operation is atomic: of
+        any number of callers with the same proof, in any process, one gets ``"new"``.
         """
         ...
 

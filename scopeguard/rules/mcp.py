@@ -78,7 +78,7 @@ class OperationRule:
         """Raise :class:`ConfigurationError` for a pattern that cannot match as it reads."""
 
     def matcher(self) -> _Glob:
-        """Return what compares texts with the pattern."""
+        """Return the pattern as an object that compares texts with it."""
         return _Glob(self.pattern)
 
     def find_requirement(self, message: Message) -> Requirement | Access:
