@@ -8,11 +8,16 @@ same moment, each introspects it once, because no process waits for another.
 
 The cost of shared revocations is that of requests with a cached JWT in one process, without a store and with one that
 is read in the background. It is processor time, including that of the thread that reads.
+
+What one operation costs is measured in one process, by the clock on the wall: a ``PING`` of Redis as the floor, reading
+and writing an introspection answer, and remembering a DPoP proof, in Redis and in the memory of the process. A cached
+answer is measured in processor time.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import shutil
@@ -23,7 +28,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -32,10 +37,12 @@ from benchmarks.measuring import figure, keep, machine, table
 from benchmarks.storms import AUDIENCE, ROOT, SECRET, Place, view
 from scopeguard import Granted, Guard, Introspection, Issuer
 from scopeguard.guard import engine_of
+from scopeguard.state.proofs import ProofLimits, ProofMemory
 from scopeguard.stores.redis import RedisStore
 
 WORKERS = 4
 AT_ONCE = 25
+MANY = 10**9
 
 
 @contextmanager
@@ -179,6 +186,53 @@ def revocations(place: Place, redis: str, *, seconds: float, rounds: int) -> dic
     return {**found, "ratio": statistics.median(ratios), "one reading": statistics.median(reads)}
 
 
+def operations(redis: str, *, rounds: int) -> dict[str, float]:
+    """Return the seconds of single operations, in turns, with a new proof for each claim."""
+    import redis as library
+
+    client, store = library.Redis.from_url(redis), RedisStore(redis, secret="sg-secret-of-the-store")
+    memory = ProofMemory(ProofLimits(total=MANY, per_owner=MANY))
+    store.put("answer", b"x" * 400, seconds=600)
+    numbers = itertools.count()
+
+    def identity() -> bytes:
+        return next(numbers).to_bytes(32, "big")
+
+    work: dict[str, Callable[[], object]] = {
+        "PING": client.ping,
+        "read an answer": lambda: store.get("answer"),
+        "write an answer": lambda: store.put("answer", b"x" * 400, seconds=600),
+        "remember a proof": lambda: store.claim(
+            identity(), "owner", holder="holder", seconds=60, total=MANY, per_owner=MANY, per_holder=MANY
+        ),
+        "remember a proof in memory": lambda: memory.claim(identity(), "owner", 0.0, 60.0, holder=b"holder"),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(rounds):
+        for name, operation in work.items():
+            begun = time.perf_counter()
+            operation()
+            taken[name].append(time.perf_counter() - begun)
+    store.close()
+    client.close()
+    return {name: statistics.median(each) for name, each in taken.items()}
+
+
+def hits(place: Place, *, rounds: int) -> float:
+    """Return the processor seconds of a check of an opaque token whose answer this process has."""
+    guard, request = guard_of(place.url, None), view(place.opaque())
+    guard.check(request)
+    taken = []
+    for _ in range(rounds):
+        begun = time.process_time()
+        for _ in range(100):
+            if not isinstance(guard.check(request), Granted):
+                raise SystemExit("a good token was refused")
+        taken.append((time.process_time() - begun) / 100)
+    guard.close()
+    return min(taken)
+
+
 def measured(*, quick: bool, workers: int = WORKERS) -> dict[str, Any]:
     logging.disable(logging.ERROR)
     if shutil.which("redis-server") is None:
@@ -186,7 +240,23 @@ def measured(*, quick: bool, workers: int = WORKERS) -> dict[str, Any]:
     with Place() as place, redis_server() as redis:
         found = introspections(place, redis, workers=workers, rounds=5 if quick else 100)
         price = revocations(place, redis, seconds=0.1 if quick else 1.5, rounds=1 if quick else 7)
-    return {"introspections": found, "revocations": price, "figures": list(figures(found, price))}
+        single = operations(redis, rounds=20 if quick else 2000)
+        single["hit"] = hits(place, rounds=2 if quick else 100)
+    return {
+        "introspections": found,
+        "revocations": price,
+        "operations": single,
+        "figures": [*figures(found, price), *figures_of_operations(single)],
+    }
+
+
+def figures_of_operations(single: dict[str, float]) -> Iterator[dict[str, Any]]:
+    yield figure("a check by an answer of its own, processor time", single["hit"] * 1e6, "", unit="µs")
+    yield figure("one PING of Redis on this host, the floor of what follows", single["PING"] * 1e6, "", unit="µs")
+    for name in ("read an answer", "write an answer", "remember a proof"):
+        yield figure(f"shared store: {name}", single[name] * 1e6, "", unit="µs")
+    name = "remember a proof in memory"
+    yield figure(f"without a store: {name}", single[name] * 1e6, "", unit="µs")
 
 
 def figures(found: dict[str, Any], price: dict[str, float]) -> Iterator[dict[str, Any]]:

@@ -139,6 +139,8 @@ def test_processes_that_share_a_redis_ask_once():
     results = loaded("shared").measured(quick=True, workers=2)
     assert results["introspections"]["calls, one worker after the other"] == 1
     assert results["introspections"]["calls, all at once"] in (1, 2)
+    names = ("hit", "PING", "read an answer", "write an answer", "remember a proof", "remember a proof in memory")
+    assert results["operations"].keys() == set(names)
     expect_figures(results["figures"])
 
 
