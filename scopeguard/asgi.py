@@ -186,23 +186,21 @@ class GuardMiddleware(Layer):
             if answer is not None:
                 await send_response(answer, encode_headers(answer.headers), scope, send)
                 return
+        engine, token, is_passed = self._engine, None, False
+        credential = None
         rules = self._app_rules
-        if rules.is_plain and not scope.get("root_path") and not (rules.watches and rules.has_changed()):
+        if engine.listens:
+            report = engine.current_report()
+            if report is not None and report.handed_to is self:  # the call by _call_with_report()
+                rule, report.handed_to = report.rule, None
+            else:
+                rule = self._rule(method, scope)
+                if await self._is_answered_with_report(method, rule, scope, receive, send):
+                    return
+        elif rules.is_plain and not scope.get("root_path") and not (rules.watches and rules.has_changed()):
             rule = self._find(method, scope["path"], scope.get("raw_path"))
         else:
             rule = self._rule(method, scope)
-        engine, token, is_passed = self._engine, None, False
-        credential = None
-        if engine.listens:
-            if self._debug is not None and kind == "http":  # the page is a listener
-                answer = _debug_answer(self._debug, scope)
-                if answer is not None:
-                    await send_response(answer, encode_headers(answer.headers), scope, send)
-                    return
-            report = engine.begin_report(self._adapter, method, scope["path"], None if rule is None else rule.path)
-            if report is not None:  # None if a layer around this one has begun the report
-                await self._call_with_report(report, scope, receive, send)
-                return
         if self.passes_preflights and kind == "http" and _header(scope, "origin") is not None:
             send = expose_headers_in_send(send)
             is_passed = method == "OPTIONS" and self._announces(_header(scope, "access-control-request-method"), scope)
@@ -279,6 +277,22 @@ class GuardMiddleware(Layer):
     def _rule(self, method: str, scope: Scope) -> Rule | None:
         """Return the rule for a request whose path may have several readings."""
         return self._app_rules.find(method, scope["path"], scope.get("raw_path"), scope.get("root_path") or "")
+
+    async def _is_answered_with_report(
+        self, method: str, rule: Rule | None, scope: Scope, receive: Receive, send: Send
+    ) -> bool:
+        """Answer the request in a report for the listeners. Return false if a layer around this one has begun it."""
+        if self._debug is not None and scope["type"] == "http":  # the page is a listener
+            answer = _debug_answer(self._debug, scope)
+            if answer is not None:
+                await send_response(answer, encode_headers(answer.headers), scope, send)
+                return True
+        report = self._engine.begin_report(self._adapter, method, scope["path"], None if rule is None else rule.path)
+        if report is None:
+            return False
+        report.handed_to, report.rule = self, rule
+        await self._call_with_report(report, scope, receive, send)
+        return True
 
     async def _call_with_report(self, report: Report, scope: Scope, receive: Receive, send: Send) -> None:
         async def tell_and_send(message: Message) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.config.refusal_log import RefusalLog
 from scopeguard.errors import AccessDenied, AuthorityUnavailable, Reason
@@ -18,6 +18,9 @@ from scopeguard.request import RequestView
 from scopeguard.spec.challenge import Response
 from scopeguard.state.line_budget import LineBudget
 from scopeguard.tokens import AccessToken, Anonymous
+
+if TYPE_CHECKING:
+    from scopeguard.rules import Rule
 
 log: Final = logging.getLogger("scopeguard")
 refusals: Final = logging.getLogger("scopeguard.decisions")
@@ -267,7 +270,7 @@ class Report:
 
     __slots__ = (
         "_before", "_began", "_clock", "_decision", "_facts", "_is_published", "_method", "_path", "_route", "adapter",
-        "has_ended", "outer", "reporter",
+        "handed_to", "has_ended", "outer", "reporter", "rule",
     )  # fmt: skip
 
     def __init__(
@@ -284,6 +287,10 @@ class Report:
         self.outer: Report | None = _current.get()
         self.adapter: Adapter = adapter
         """The innermost layer that has begun to check the request."""
+        self.handed_to: object = None
+        """The middleware that calls itself with this report, until it has taken :attr:`rule`."""
+        self.rule: Rule | None = None
+        """The rule that :attr:`handed_to` has found for the request, so that it does not look twice."""
         self._route = route
         self._method = method
         self._path = path

@@ -18,9 +18,9 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
-from doors import DOORS, Door, guard_for
+from doors import DOORS, Door, call_asgi, guard_for
 from framework_doors import FRAMEWORK_DOORS
-from scenarios import SCENARIOS, tokens
+from scenarios import SCENARIOS, bearer, tokens
 from scopeguard import (
     Adapter,
     DecisionEvent,
@@ -57,6 +57,31 @@ def events() -> list[DecisionEvent]:
 @pytest.fixture
 def guard(authority: FakeAuthority, events: list[DecisionEvent]) -> Guard:
     return guard_for(authority, on_decision=events.append)
+
+
+@pytest.mark.anyio
+async def test_middleware_finds_the_rule_once_for_a_listener(
+    authority: FakeAuthority, events: list[DecisionEvent], monkeypatch: pytest.MonkeyPatch
+):
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await JSONResponse({})(scope, receive, send)
+
+    guard = guard_for(authority, on_decision=events.append)
+    inner = GuardMiddleware(app, guard=guard, rules=[Rule("/{rest:path}", all_of("read"))])
+    guarded = GuardMiddleware(inner, guard=guard, rules=[Rule("/rows/{row}", all_of("read"))])
+    found = list[tuple[object, Rule | None]]()
+    find = GuardMiddleware._rule
+
+    def count(self: GuardMiddleware, method: str, scope: Any) -> Rule | None:
+        found.append((self, find(self, method, scope)))
+        return found[-1][1]
+
+    monkeypatch.setattr(GuardMiddleware, "_rule", count)
+    for number in range(2):
+        await call_asgi(guarded, bearer(authority.mint("read"), f"/rows/{number}"))
+    layers = [layer for layer, _ in found]
+    assert layers == [guarded, inner] * 2
+    assert [event.route for event in events] == ["/rows/{row}"] * 2
 
 
 @pytest.mark.parametrize("door", [door for door in (*DOORS, *FRAMEWORK_DOORS) if door.saw], ids=lambda door: door.name)
