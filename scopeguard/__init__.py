@@ -17,8 +17,8 @@ with 403. If a token cannot be checked because the authorization server is unava
 ``Retry-After``, never 401. Requests that no rule describes are denied.
 
 Every public name is importable from here, except those of the adapters. These have modules of their own
-(``scopeguard.asgi``, ``.wsgi``, ``.starlette``, ``.fastapi``, ``.flask``), so that a framework is imported only where
-it is used. docs/architecture.md describes the design.
+(``scopeguard.asgi``, ``.wsgi``, ``.starlette``, ``.fastapi``, ``.flask``, ``.django``, ``.mcp``), so that a framework
+is imported only where it is used. docs/architecture.md describes the design.
 """
 
 from __future__ import annotations

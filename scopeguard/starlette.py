@@ -75,7 +75,7 @@ class Refusal(Response):
 
 
 async def renew(websocket: WebSocket, token: str) -> Granted | Denied | Unavailable:
-    """Replace the access token of *websocket* by *token*. See :func:`scopeguard.asgi.renew`."""
+    """Replace the access token of *websocket* with *token*. See :func:`scopeguard.asgi.renew`."""
     return await renew_by_scope(websocket.scope, token)
 
 

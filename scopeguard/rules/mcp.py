@@ -75,7 +75,7 @@ class OperationRule:
         self._check_pattern(where)
 
     def _check_pattern(self, where: str) -> None:
-        """Raise :class:`ConfigurationError` for a pattern that cannot match as it reads."""
+        """Raise :class:`ConfigurationError` for a pattern that this kind of rule cannot have."""
 
     def matcher(self) -> _Glob:
         """Return the pattern as an object that compares texts with it."""

@@ -130,7 +130,7 @@ def test_invalid_value_is_refused(settings: dict[str, Any], word: str):
     assert word in problem(**{**SECRET, **settings})
 
 
-def test_zero_is_accepted():
+def test_lifetimes_and_retries_may_be_zero():
     settings = Introspection(**SECRET, ttl=0, negative_ttl=0, retries=0)
     assert (settings.ttl, settings.negative_ttl, settings.retries) == (0, 0, 0)
 
