@@ -41,7 +41,7 @@ DEV := $(VENV)/.installed-dev
 
 # Programs that some tests start, as command:package of Debian. Only root on Debian can install them. Without them,
 # these tests are skipped and say what is missing; in CI they fail.
-SYSTEM := chromium:chromium haproxy:haproxy nginx:nginx-light redis-server:redis-server valgrind:valgrind wrk:wrk
+SYSTEM := caddy:caddy chromium:chromium haproxy:haproxy nginx:nginx-light redis-server:redis-server valgrind:valgrind wrk:wrk
 
 .PHONY: system
 system: ## install the Debian packages that some tests need (as root)

@@ -1,4 +1,4 @@
-"""``scopeguard serve``: runs an app behind a guard on a server, and prints the configuration at start."""
+"""``scopeguard serve`` and ``authorize``: run an app, or answers for a proxy, behind a guard on a server."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
 from scopeguard.mcp import McpMiddleware
 from scopeguard.rules.routed import check_root_path
+from scopeguard.server import authorize
 from scopeguard.server.access_log import AccessLog, ASGIAccessLog, DiagnosticFormatter, Format, WSGIAccessLog, note
 from scopeguard.server.forwarded import ASGIForwarded, Proxies, WSGIForwarded
 from scopeguard.server.readyz import ASGIReadyz, Probe, WSGIReadyz
@@ -47,7 +48,8 @@ _PAUSE: Final = 0.1  # seconds between two rounds of ending waiting requests
 class Options:
     """The options of the command line.
 
-    ``uds`` replaces ``host`` and ``port``. ``threads`` (WSGI only) and ``connections`` apply to each worker. ``grace``
+    ``uds`` replaces ``host`` and ``port``. ``threads`` (WSGI only) and ``connections`` apply to each worker. With
+    ``authorize``, ``target`` is only a name, and the server answers a proxy instead of running an app. ``grace``
     is in seconds. Raises :class:`ConfigurationError`.
     """
 
@@ -67,6 +69,7 @@ class Options:
     trusted_proxies: tuple[str, ...]
     root_path: str | None = None
     readyz: str | None = None
+    authorize: authorize.Settings | None = None
 
     def __post_init__(self) -> None:
         check_root_path(self.root_path)
@@ -128,10 +131,14 @@ class _Serving:
         guard = Guard.from_file(self._options.config, on_decision=note)
         if guard.mcp is not None and self._options.wsgi:
             raise ConfigurationError("[mcp]: an MCP server is an ASGI app; leave --wsgi out")
+        if self._options.authorize is not None:
+            authorize.check_guard(guard)
         return guard
 
     def _load(self) -> Any:
         options = self._options
+        if options.authorize is not None:
+            return authorize.answer
         app = load(options.target, factory=options.factory)
         check_interface(app, options.target, wsgi=options.wsgi)
         return app
@@ -180,6 +187,8 @@ class _Serving:
             asgi_switch = ASGISwitch(self.guard, partial(self._protect, asgi.GuardMiddleware, app))
             Reloader(asgi_switch, self._read).start()
             asgi_app: ASGIApp = ASGIForwarded(ASGIAccessLog(asgi_switch, self._log), self._proxies)
+            if options.authorize is not None:
+                asgi_app = authorize.ProxyRequests(asgi_app, options.authorize)
             if options.readyz is not None:
                 asgi_app = ASGIReadyz(asgi_app, options.readyz, Probe(asgi_switch))
             serve_asgi(

@@ -326,6 +326,11 @@ def _guard() -> Guard:
     return Guard(Issuer(AUTHORITY, audience=AUDIENCE, jwks_file=os.environ["SERVED_JWKS"]))
 
 
+def starlette_app() -> Any:
+    """The app of Starlette without a guard, for one that is elsewhere."""
+    return _starlette()
+
+
 def _under(app: Any) -> Any:
     """An ASGI *app* mounted by Starlette, the guard inside the mount."""
     from starlette.applications import Starlette

@@ -1,0 +1,179 @@
+"""``scopeguard authorize`` without a proxy: which descriptions of a request it accepts, and what it answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from click.testing import CliRunner
+
+from scopeguard import PUBLIC, ConfigurationError, Guard, Rule, Rules, all_of
+from scopeguard.asgi import GuardMiddleware
+from scopeguard.cli.commands import cli
+from scopeguard.server.authorize import Proxy, ProxyRequests, Settings, answer, check_guard
+from scopeguard.testing import FakeAuthority
+
+RULES = Rules([Rule("/public", PUBLIC), Rule("/secret", all_of("secret")), Rule("/{rest:path}", PUBLIC)])
+FIELDS = {
+    "x-original-method": "GET",
+    "x-original-host": "api.test",
+    "x-original-uri": "/public",
+    "x-forwarded-proto": "https",
+}
+
+
+class Scene:
+    def __init__(self, *, proxy: Proxy = Proxy.NGINX, **settings: Any) -> None:
+        self.authority = FakeAuthority()
+        self.guard = Guard(
+            self.authority.issuer, transport=self.authority.transport, clock=self.authority.clock, **settings
+        )
+        middleware = GuardMiddleware(answer, guard=self.guard, rules=RULES)
+        self.app = ProxyRequests(middleware, Settings(proxy=proxy, trusted=("10.0.0.0/8",)))
+
+    def ask(
+        self, fields: list[tuple[str, str]], *, peer: str = "10.1.2.3", path: str = "/authorize", method: str = "GET"
+    ) -> tuple[int, list[tuple[str, str]]]:
+        """Return the status and the headers."""
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        raw, _, query = path.partition("?")
+        scope = {
+            "type": "http",
+            "method": method,
+            "scheme": "http",
+            "path": raw,
+            "raw_path": raw.encode(),
+            "query_string": query.encode(),
+            "headers": [(name.encode(), value.encode("latin-1")) for name, value in fields],
+            "client": (peer, 1),
+        }
+        anyio.run(self.app, scope, receive, send)
+        return sent[0]["status"], [(name.decode(), value.decode()) for name, value in sent[0]["headers"]]
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return Scene()
+
+
+def test_a_complete_description_is_answered_with_empty_claims(scene: Scene):
+    status, headers = scene.ask([*FIELDS.items()])
+    assert status == 200
+    claims = [(name, value) for name, value in headers if name.startswith("x-auth-")]
+    assert claims == [("x-auth-subject", ""), ("x-auth-client", ""), ("x-auth-scopes", ""), ("x-auth-issuer", "")]
+
+
+@pytest.mark.parametrize("name", [*FIELDS])
+def test_a_missing_or_repeated_field_denies(scene: Scene, name: str):
+    assert scene.ask([(key, value) for key, value in FIELDS.items() if key != name])[0] == 403
+    assert scene.ask([*FIELDS.items(), (name, FIELDS[name])])[0] == 403
+    assert scene.ask([*{**FIELDS, name: ""}.items()])[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x-original-method", "G ET"),
+        ("x-original-method", "GET, POST"),
+        ("x-original-host", "api.test/secret"),
+        ("x-original-host", "a, b"),
+        ("x-original-uri", "public"),
+        ("x-original-uri", "https://api.test/public"),
+        ("x-original-uri", "/public /x"),
+        ("x-original-uri", "/public#x"),
+        ("x-original-uri", "/p\xfcblic"),
+        ("x-original-uri", "/secret;a=b"),
+        ("x-original-uri", "/secret%3Ba=b"),
+        ("x-original-uri", "/public/../secret"),
+        ("x-original-uri", "/public/%2e%2e/secret"),
+        ("x-original-uri", "//secret"),
+        ("x-original-uri", "/%2fsecret"),
+        ("x-forwarded-proto", "ftp"),
+        ("x-forwarded-proto", "https,http"),
+    ],
+)
+def test_a_malformed_or_ambiguous_description_denies(scene: Scene, name: str, value: str):
+    assert scene.ask([*{**FIELDS, name: value}.items()])[0] in (401, 403)
+
+
+def test_a_stranger_is_refused(scene: Scene):
+    assert scene.ask([*FIELDS.items()], peer="192.0.2.1")[0] == 403
+
+
+def test_the_route_and_the_method_are_those_of_the_original_request(scene: Scene):
+    fields = {**FIELDS, "x-original-uri": "/secret?x=1"}
+    assert scene.ask([*fields.items()])[0] == 401
+    token = scene.authority.mint("secret")
+    assert scene.ask([*fields.items(), ("authorization", f"Bearer {token}")])[0] == 200
+    weak = scene.authority.mint("read")
+    status, headers = scene.ask([*fields.items(), ("authorization", f"Bearer {weak}")])
+    assert (status, len([name for name, _ in headers if name == "www-authenticate"])) == (403, 1)
+
+
+def test_the_refusal_of_a_head_request_announces_no_body(scene: Scene):
+    fields = {**FIELDS, "x-original-uri": "/secret", "x-original-method": "HEAD"}
+    status, headers = scene.ask([*fields.items()])
+    assert (status, "content-length" in dict(headers)) == (401, False)
+
+
+def test_an_outage_is_503_with_retry_after():
+    scene = Scene()
+    fields = {**FIELDS, "x-original-uri": "/secret", "authorization": f"Bearer {scene.authority.mint('secret')}"}
+    with scene.authority.outage():
+        status, headers = scene.ask([*fields.items()])
+    assert (status, "retry-after" in dict(headers)) == (503, True)
+
+
+def test_resource_metadata_is_a_page_and_no_permission():
+    scene = Scene(resource="https://api.test")
+    path = "/.well-known/oauth-protected-resource"
+    assert scene.ask([("host", "api.test")], path=path)[0] == 200
+    assert scene.ask([*{**FIELDS, "x-original-uri": path}.items()])[0] == 403
+    assert scene.ask([("host", "api.test")], path="/.well-known/other")[0] == 403
+
+
+def test_envoy_describes_the_request_by_its_own():
+    scene = Scene(proxy=Proxy.ENVOY)
+    fields = [("host", "api.test"), ("x-forwarded-proto", "https")]
+    assert scene.ask(fields, path="/authorize/public")[0] == 200
+    assert scene.ask(fields, path="/authorize/secret?a=b")[0] == 401
+    assert scene.ask(fields, path="/public")[0] == 403
+    assert scene.ask(fields, path="/authorizepublic")[0] == 403
+    assert scene.ask(fields, path="/authorize//secret")[0] in (401, 403)
+
+
+@pytest.mark.parametrize("prefix", ["", "X-Auth", "1-", "X Auth-", "X_Auth-"])
+def test_a_prefix_that_is_no_field_name_is_refused(prefix: str):
+    with pytest.raises(ConfigurationError, match="--claim-prefix"):
+        Settings(proxy=Proxy.NGINX, trusted=("127.0.0.1",), claim_prefix=prefix)
+
+
+def test_no_trusted_proxy_is_refused():
+    with pytest.raises(ConfigurationError, match="--trusted-proxy"):
+        Settings(proxy=Proxy.NGINX, trusted=())
+
+
+def test_forms_are_refused_at_start(tmp_path: Path):
+    file = tmp_path / "scopeguard.toml"
+    file.write_text(
+        'token_sources = ["header", "form"]\n[[issuers]]\nurl = "https://as.test"\naudience = "https://api.test"\n'
+    )
+    run = CliRunner().invoke(
+        cli, ["authorize", "--config", str(file), "--proxy", "nginx", "--trusted-proxy", "::1", "--port", "0"]
+    )
+    assert (run.exit_code, "token_sources: scopeguard authorize" in run.output) == (2, True)
+
+
+def test_forms_of_a_rule_are_refused_at_start():
+    rules = [Rule("/a", all_of("a"), token_sources=["form"])]
+    with pytest.raises(ConfigurationError, match="token_sources"):
+        check_guard(Guard(FakeAuthority().issuer, rules=rules))
