@@ -51,7 +51,8 @@ def single_proof(values: Sequence[bytes], max_bytes: int) -> str:
     if not values:
         raise InvalidProof(Reason.PROOF_MISSING)
     if len(values) > 1 or b"," in values[0]:
-        raise InvalidProof(Reason.PROOF_REPEATED)
+        found = f"{len(values)} fields" if len(values) > 1 else "one field with a comma"
+        raise InvalidProof(Reason.PROOF_REPEATED, found=found)
     value = values[0].strip(b" \t")
     if len(value) > max_bytes:
         raise InvalidProof(Reason.PROOF_TOO_LARGE, bytes=len(value), limit=max_bytes)

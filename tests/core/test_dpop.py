@@ -26,11 +26,11 @@ from scopeguard import (
     asgi,
     wsgi,
 )
-from scopeguard.errors import AuthorityUnavailable, NonceRequired
+from scopeguard.errors import AuthorityUnavailable, InvalidProof, NonceRequired
 from scopeguard.flow.effects import Store
 from scopeguard.guard import Decision, engine_of
 from scopeguard.request import ProofNotes
-from scopeguard.spec.dpop import token_hash
+from scopeguard.spec.dpop import single_proof, token_hash
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority, FakeClock, ProofKey
 
@@ -884,3 +884,10 @@ def test_a_faulty_custom_store_accepts_no_proof(answer: Any):
     fields = [(b"authorization", f"DPoP {token}".encode()), (b"dpop", proof.encode())]
     with pytest.raises(type(answer) if isinstance(answer, Exception) else ValueError):
         guard.check(RequestView(method="GET", path="/", headers=HeaderList(fields)))
+
+
+@pytest.mark.parametrize(("values", "found"), [([b"a", b"b"], "2 fields"), ([b"a,b"], "one field with a comma")])
+def test_refusal_of_several_proofs_says_how_they_came(values: list[bytes], found: str):
+    with pytest.raises(InvalidProof) as caught:
+        single_proof(values, 1000)
+    assert caught.value.detail == {"found": found}
