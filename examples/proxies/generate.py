@@ -171,7 +171,10 @@ def _cluster(name: str, port: int) -> dict[str, Any]:
 
 def caddy(places: Places) -> str:
     """Return the ``Caddyfile``."""
-    removed = "\n".join(f"\t\trequest_header -{name}" for name in CLAIMS)
+    # Some servers take X_Auth_Subject for X-Auth-Subject, and Caddy passes both.
+    names = [name.replace("-", first, 1) for name in CLAIMS for first in "-_"]
+    spellings = sorted({second.join(name.rsplit("-", 1)) for name in names for second in "-_"})
+    removed = "\n".join(f"\t\trequest_header -{name}" for name in spellings)
     return f"""\
 {{
 	admin off

@@ -9,10 +9,11 @@ import anyio
 import pytest
 from click.testing import CliRunner
 
-from scopeguard import PUBLIC, ConfigurationError, Guard, Rule, Rules, all_of
+from scopeguard import PUBLIC, ConfigurationError, DPoP, Guard, Rule, Rules, all_of
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.cli.commands import cli
 from scopeguard.server.authorize import Proxy, ProxyRequests, Settings, answer, check_guard
+from scopeguard.spec.challenge_parser import parse_challenges
 from scopeguard.testing import FakeAuthority
 
 RULES = Rules([Rule("/public", PUBLIC), Rule("/secret", all_of("secret")), Rule("/{rest:path}", PUBLIC)])
@@ -117,6 +118,13 @@ def test_the_route_and_the_method_are_those_of_the_original_request(scene: Scene
     weak = scene.authority.mint("read")
     status, headers = scene.ask([*fields.items(), ("authorization", f"Bearer {weak}")])
     assert (status, len([name for name, _ in headers if name == "www-authenticate"])) == (403, 1)
+
+
+def test_several_challenges_are_one_field():
+    scene = Scene(dpop=DPoP(base_url="https://api.test"))
+    _, headers = scene.ask([*{**FIELDS, "x-original-uri": "/secret"}.items()])
+    (challenge,) = (value for name, value in headers if name == "www-authenticate")
+    assert {one.scheme for one in parse_challenges([challenge])} == {"bearer", "dpop"}
 
 
 def test_the_refusal_of_a_head_request_announces_no_body(scene: Scene):

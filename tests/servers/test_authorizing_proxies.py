@@ -212,6 +212,14 @@ def test_claims_of_a_client_do_not_pass_without_a_token(scene: Scene):
     assert scene.claims() == {}
 
 
+@pytest.mark.parametrize("name", ["X_Auth_Subject", "X-Auth_Subject", "x_auth-subject"])
+def test_claims_of_a_client_do_not_pass_with_underscores(scene: Scene, name: str):
+    scene.headers = []
+    got = scene.get("/public", 0, f"{name}: admin")
+    assert got[9:12] == (b"400" if scene.kind == "envoy" else b"200")
+    assert scene.claims() == {}
+
+
 def test_descriptions_of_a_client_do_not_replace_those_of_the_proxy(scene: Scene):
     lines = ("X-Original-URI: /public", "X-Forwarded-Uri: /public", "X-Original-Method: GET", "X-Forwarded-Method: GET")
     assert scene.get("/secret", 0, *lines, "X-Forwarded-Host: other", "X-Original-Host: other")[9:12] in (
