@@ -89,7 +89,7 @@ def check_guard(guard: Guard) -> None:
 
 
 class ProxyRequests:
-    """ASGI app that passes *app* the original requests that a proxy describes, and the proxy the responses."""
+    """ASGI app that passes to *app* the requests that a proxy describes, and returns the responses to the proxy."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -194,8 +194,9 @@ _ALLOW: Final = "scopeguard.allow"
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
     """Allow the request: ASGI app that sends 200 and the claims of the token.
 
-    All fields are sent, empty if the token lacks the claim or there is none, so that they replace those that the client
-    may have sent. Spaces separate scopes. All characters but visible ASCII are percent-encoded, and ``%`` as well.
+    All fields are sent, so that they replace those that the client may have sent. A field is empty if the token lacks
+    the claim, or if there is no token. Spaces separate scopes. ``%`` and all characters but visible ASCII are
+    percent-encoded.
     """
     if scope["type"] == "lifespan":
         await _run_lifespan(receive, send)
