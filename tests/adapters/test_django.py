@@ -24,6 +24,7 @@ from scopeguard import (
     AccessToken,
     ConfigurationError,
     DecisionEvent,
+    DPoP,
     Guard,
     Issuer,
     KeySetPolicy,
@@ -40,6 +41,8 @@ from scopeguard.django import (
     public,
     requires,
 )
+from scopeguard.django.requests import read_form, request_view
+from scopeguard.errors import InvalidRequest, RequestTooLarge
 from scopeguard.testing import BadToken, FakeAuthority, FakeClock, bad_tokens
 
 
@@ -633,3 +636,78 @@ def test_hostile_tokens_are_refused_as_by_the_guard_itself():
         sync = {name: client.get("/", headers=field(bad)).status_code for name, bad in tokens.items()}
         assert sync == asyncio.run(send_all()) == {name: bad.status for name, bad in tokens.items()}
         assert client.get("/", headers=calls(authority)).status_code == 200
+
+
+def test_a_public_page_keeps_its_own_403(authority: FakeAuthority):
+    def forbids(request: Any) -> Any:
+        raise PermissionDenied
+
+    with project(url_conf({"/": public(forbids)}), {"GUARD": guard_of(authority)}):
+        answer = Client().get("/", headers=calls(authority))
+    assert (answer.status_code, answer.headers["Content-Type"]) == (403, "text/html; charset=utf-8")
+
+
+def test_a_path_with_two_readings_is_denied_although_its_view_is_public(authority: FakeAuthority):
+    urls = url_conf({"/<path:rest>": public(view())})
+    with project(urls, {"GUARD": guard_of(authority), "RULES": [Rule("/area/{name}", "read")]}):
+        client = Client()
+        assert client.get("/area/x").status_code == 401
+        assert client.get("/other/x").status_code == 200
+        for headers, status in (({}, 401), (calls(authority, "read"), 403)):
+            assert client.get("/area/x", headers=headers, REQUEST_URI="/area%2Fx").status_code == status
+
+
+def test_a_form_without_a_length_is_read_up_to_the_limit():
+    sizes: list[int] = []
+
+    def read(size: int = -1) -> bytes:
+        sizes.append(size)
+        return b"x" * (11 if size < 0 else size)
+
+    with pytest.raises(RequestTooLarge):
+        read_form(SimpleNamespace(META={}, read=read), 10)
+    assert sizes == [11]
+    for length in ("x", "12"):  # no number, and more bytes than the client has sent
+        with pytest.raises(InvalidRequest):
+            read_form(SimpleNamespace(META={"CONTENT_LENGTH": length}, read=lambda _: b"a=1"), 20)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_the_guard_reads_the_path_and_the_scheme_that_django_uses(secure: bool):
+    meta = {"REQUEST_METHOD": "GET", "PATH_INFO": "/sent", "wsgi.url_scheme": "http"}
+    scope = {"type": "http", "path": "/sent", "scheme": "http", "headers": []}
+    for more in ({}, {"scope": scope}):
+        request = SimpleNamespace(META=meta, method="GET", path_info="/routed", is_secure=lambda: secure, **more)
+        found = request_view(request)
+        assert (found.path, found.secure, found.method) == ("/routed", secure, "GET")
+
+
+def test_csrf_cookie_is_needed_if_only_the_guard_around_the_application_knows_where_the_token_was(
+    authority: FakeAuthority,
+):
+    guard = guard_of(authority)
+    with project(url_conf(VIEWS), {"GUARD": guard}):
+        client = Client()
+        client.handler = Behind(wsgi.GuardMiddleware(handler(), guard=guard), client)
+        assert client.get("/plain", headers=calls(authority)).status_code == 200
+        assert client.post("/plain", headers=calls(authority)).status_code == 403
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_changed_path_may_need_a_proof_of_possession(
+    authority: FakeAuthority, asynchronous: bool, monkeypatch: pytest.MonkeyPatch
+):
+    guard = guard_of(authority, dpop=DPoP(base_url=authority.audience))
+    rules = [Rule("/bound", dpop="required"), Rule("/plain")]
+    monkeypatch.setitem(sys.modules, rewrites.__module__, SimpleNamespace(rewrites=rewrites))
+    middleware = [GUARD_MIDDLEWARE, f"{rewrites.__module__}.rewrites"]
+    with project(
+        url_conf({"/bound": view(), "/plain": view()}), {"GUARD": guard, "RULES": rules}, MIDDLEWARE=middleware
+    ):
+        headers = calls(authority) | {"X-Path": "/bound"}
+        if asynchronous:
+            answer: Any = asyncio.run(AsyncClient().get("/plain", headers=headers))
+        else:
+            answer = Client().get("/plain", headers=headers)
+        assert Client().get("/plain", headers=calls(authority)).status_code == 200
+    assert answer.status_code == 401

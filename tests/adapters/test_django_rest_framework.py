@@ -19,6 +19,7 @@ from scopeguard.testing import FakeAuthority
 from drf_spectacular.generators import SchemaGenerator  # isort: skip - needs the settings
 from ninja import NinjaAPI  # isort: skip
 from rest_framework.decorators import action, api_view, permission_classes  # isort: skip
+from rest_framework.exceptions import AuthenticationFailed  # isort: skip
 from rest_framework.permissions import IsAuthenticated  # isort: skip
 from rest_framework.response import Response  # isort: skip
 from rest_framework.views import APIView  # isort: skip
@@ -195,3 +196,13 @@ def test_operations_of_django_ninja_have_the_same_decorators(authority: FakeAuth
         assert 'scope="read"' in refused.headers["WWW-Authenticate"]
         assert get("/api/any").status_code == 401
         assert get("/api/any", headers=authority.bearer(subject="ann")).json() == {"subject": "ann"}
+
+
+def test_error_of_a_view_about_a_caller_with_a_token_is_kept(authority: FakeAuthority):
+    class Own(APIView):
+        def get(self, request: Any) -> Response:
+            raise AuthenticationFailed("second factor")
+
+    with project(url_conf({"/": Own.as_view()}), {"GUARD": guard_of(authority)}):
+        found = Client().get("/", headers=authority.bearer())
+    assert (found.status_code, found.json()) == (401, {"detail": "second factor"})
