@@ -15,7 +15,7 @@ from scopeguard.extras import DISTRIBUTION, explain_missing, install_command
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
-@pytest.mark.parametrize("adapter", ["fastapi", "flask"])
+@pytest.mark.parametrize("adapter", ["django", "fastapi", "flask"])
 def test_adapter_without_its_framework_says_what_to_install(adapter: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delitem(sys.modules, f"scopeguard.{adapter}", raising=False)
     monkeypatch.setitem(sys.modules, adapter, None)
@@ -26,6 +26,16 @@ def test_adapter_without_its_framework_says_what_to_install(adapter: str, monkey
         f'scopeguard.{adapter} needs {adapter}; pip install "scopeguard-oauth2[{adapter}]", or in a checkout '
         f'pip install ".[{adapter}]"'
     )
+
+
+def test_part_for_the_rest_framework_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(sys.modules, "scopeguard.django.rest_framework", raising=False)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "rest_framework"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "rest_framework", None)
+    with pytest.raises(ModuleNotFoundError, match=r"needs rest_framework; pip install .*\[drf\]") as error:
+        importlib.import_module("scopeguard.django.rest_framework")
+    assert error.value.name == "rest_framework"
 
 
 def test_missing_dependency_of_a_framework_is_reported_unchanged():

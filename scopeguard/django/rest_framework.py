@@ -17,7 +17,7 @@ from typing import Any
 from scopeguard.extras import install_command
 
 try:
-    from rest_framework.authentication import BaseAuthentication
+    import rest_framework as _framework
 except ModuleNotFoundError as _missing:
     if _missing.name != "rest_framework":
         raise
@@ -25,6 +25,7 @@ except ModuleNotFoundError as _missing:
         f"scopeguard.django.rest_framework needs rest_framework; {install_command('drf')}", name="rest_framework"
     ) from None
 
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 
 from scopeguard.adapter.declarations import REQUIREMENT
@@ -35,6 +36,8 @@ from scopeguard.django.state import RequestState, state_of
 from scopeguard.errors import ConfigurationError, MissingCredentials, Reason
 from scopeguard.scopes import Requirement, require
 from scopeguard.tokens import AccessToken
+
+del _framework
 
 
 class _TokenAuthentication(BaseAuthentication):
