@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,9 +56,15 @@ def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resu
     ids=lambda arguments: arguments[-1],
 )
 def test_examples_have_no_findings(audit: Callable[..., Result], arguments: list[str]):
-    run = audit(*arguments, "--format", "json")
-    assert run.exit_code == 0, run.output
-    report = json.loads(run.stdout)
+    if arguments == ["examples.django_app:app"]:  # a process has one set of Django's settings
+        command = [sys.executable, "-m", "scopeguard", "audit", *arguments, "--format", "json"]
+        child = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        printed = child.stdout
+    else:
+        run = audit(*arguments, "--format", "json")
+        assert run.exit_code == 0, run.output
+        printed = run.stdout
+    report = json.loads(printed)
     assert report["summary"]["errors"] == 0
     assert {"bigquery.insertdata", "bigquery.readonly"} <= set(report["scopes"])
     assert "/healthz" in {route["path"] for route in report["routes"] if route["access"] == "public"}
