@@ -309,7 +309,7 @@ def test_foreign_object_in_the_place_of_the_token_is_an_error(authority: FakeAut
 
     middleware = [Middleware(GuardMiddleware, guard=guard), Middleware(Meddling)]
     client = TestClient(Starlette(routes=[Route("/", insert)], middleware=middleware), base_url="https://api.test")
-    with pytest.raises(ConfigurationError, match="replaced it by a str"):
+    with pytest.raises(ConfigurationError, match="replaced it with a str"):
         client.get("/", headers=authority.bearer("read write"))
 
 

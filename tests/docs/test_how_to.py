@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import re
 import shutil
@@ -160,6 +161,17 @@ def test_manifests_of_kubernetes_fit_each_other(tmp_path: Path):
     assert container["readinessProbe"]["httpGet"]["path"] in container["args"]
 
 
+@pytest.fixture
+def current_loop() -> Iterator[None]:
+    """Set an event loop for this thread. Mangum would make one, and never close it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+@pytest.mark.usefixtures("current_loop")
 def test_app_on_lambda_answers_an_event(authority: FakeAuthority):
     if importlib.util.find_spec("mangum") is None:
         missing("no mangum: the extra dev installs it")
