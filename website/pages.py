@@ -28,7 +28,11 @@ OUTSIDE: Final = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "LICENSE": "license.md",
-    **{f"examples/{path.name}": f"examples/{path.name}.md" for path in (ROOT / "examples").iterdir() if path.is_dir()},
+    **{
+        f"examples/{path.name}": f"examples/{path.name}.md"
+        for path in (ROOT / "examples").iterdir()
+        if path.is_dir() and path.name != "__pycache__"
+    },
 }
 
 
