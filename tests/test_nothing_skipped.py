@@ -11,7 +11,8 @@ import pytest
 import nothing_skipped
 from environment import plain_environment
 
-# The text of a test file that is run elsewhere: each way to skip a test, to see which ones fail in CI.
+# Not tests of this file: the text of a file that a pytest of its own runs below. It has each way to skip a test, to see
+# which ones fail in CI.
 SKIPS = """
 import pytest
 from environment import missing

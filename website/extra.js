@@ -1,5 +1,5 @@
-// Parts of a page that scroll, and what the theme adds after it has loaded: buttons for blocks of code. Somebody without
-// a mouse has to reach the former, and somebody who hears the page has to tell the latter apart.
+// Parts of a page that scroll, and what the theme adds after it has loaded: buttons for blocks of code. The former
+// must be reachable without a mouse, and screen readers must be able to tell the latter apart.
 addEventListener("load", () => {
   const improve = () => {
     const wide = { ".md-typeset__scrollwrap": "Table", '.md-typeset p:has(> img[src*="pictures/"])': "Diagram" };

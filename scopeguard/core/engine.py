@@ -268,9 +268,9 @@ class Engine:
 
         *authorization* is the only ``Authorization`` field of the request. The token is returned if it was verified
         before or :func:`~scopeguard.flow.immediate.verify_at_once` verifies it, nothing has to be fetched or read, and
-        the token satisfies *requirement*. *cleartext_peer* is
-        the peer, address first, of a request that was not encrypted. ``None`` is not a decision about the request. Do
-        not call it for routes with token sources of their own.
+        the token satisfies *requirement*. *cleartext_peer* is the peer, address first, of a request that was not
+        encrypted. ``None`` is not a decision about the request. Do not call it for routes with token sources of their
+        own.
         """
         cache = self._recall_from
         if (
