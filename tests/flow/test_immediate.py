@@ -263,3 +263,46 @@ def test_headers_that_replicate_claims_are_not_known(authority: FakeAuthority):
     guard = guard_of(authority)
     granted_by_flow(guard, authority, headers={"iss": authority.url})
     assert not engine_of(guard).issuers.accepted
+
+
+# -- a header that proves nothing about the next token with it
+
+
+def test_token_of_a_withdrawn_key_is_refused_though_its_header_is_known(authority: FakeAuthority):
+    """The kind: what was learned from an accepted token outlives the key that signed it."""
+    guard = guard_of(authority)
+    granted_by_flow(guard, authority)
+    withdrawn, before = authority.key(), authority.mint("write")
+    authority.rotate(overlap=False)
+    authority.clock.advance(100_000)
+    assert isinstance(Comparison(guard, authority.mint("read")).by_flow(before), str)
+    late = authority.mint("write", key=withdrawn)
+    assert verifier(guard)(late) is None
+    assert Comparison(guard, authority.mint("read")).by_flow(late) == "unknown_key"
+
+
+def two_issuers_with_equal_headers() -> tuple[FakeAuthority, FakeAuthority, Guard]:
+    first = FakeAuthority(algorithm="ES256")
+    second = FakeAuthority("https://other.test", algorithm="ES256", clock=first.clock)
+    kid = first.key().kid
+    keys = [{**each.key().public_jwk(), "kid": kid} for each in (first, second)]
+    issuers = [replace(each.issuer, keys={"keys": [key]}) for each, key in zip((first, second), keys, strict=True)]
+    return first, second, Guard(*issuers, clock=first.clock, transport=first.transport)
+
+
+def test_two_issuers_may_share_the_text_of_a_header():
+    """The kind: a token is judged by the policy and the keys of another issuer."""
+    first, second, guard = two_issuers_with_equal_headers()
+    granted_by_flow(guard, first)
+    kid = {"kid": first.key().kid}
+    verify = verifier(guard)
+    own, other = first.mint("read"), second.mint("write", headers=kid)
+    assert own.partition(".")[0] == other.partition(".")[0]
+    assert verify(own) is not None
+    assert verify(other) is None
+    found = Comparison(guard, first.mint("read")).by_flow(other)
+    assert isinstance(found, AccessToken)
+    assert found.issuer == second.url
+    forged = second.mint("admin", headers=kid, claims={"iss": first.url})
+    assert verify(forged) is None
+    assert Comparison(guard, first.mint("read")).by_flow(forged) == "bad_signature"
