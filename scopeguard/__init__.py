@@ -66,7 +66,6 @@ from scopeguard.errors import (
     NonceRequired,
     PolicyDenied,
     PolicyUnavailable,
-    Reason,
     RequestTimedOut,
     RequestTooLarge,
 )
@@ -83,7 +82,8 @@ from scopeguard.guard import (
     TokenCheck,
     Unavailable,
 )
-from scopeguard.inbound import InboundToken, inbound_token
+from scopeguard.inbound_tokens import InboundToken, inbound_token
+from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList, PolicyRequest, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of

@@ -35,10 +35,11 @@ from scopeguard.config.streams import CloseStreams
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Report, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.core.resource_metadata import ResourceMetadata
-from scopeguard.errors import ConfigurationError, Forbidden, Reason
+from scopeguard.errors import ConfigurationError, Forbidden
 from scopeguard.flow.credential import Credential
 from scopeguard.guard import Guard, engine_of
-from scopeguard.inbound import hand_over, to_serve
+from scopeguard.inbound_tokens import hand_over, to_serve
+from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList, ProofNotes, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path, without_prefix

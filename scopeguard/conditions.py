@@ -26,8 +26,8 @@ from scopeguard.errors import (
     InsufficientAuthorizationDetails,
     InsufficientUserAuthentication,
     InvalidToken,
-    Reason,
 )
+from scopeguard.reasons import Reason
 from scopeguard.tokens import AccessToken
 
 # RFC 9470 §3: acr_values is a space-separated list inside a quoted-string.

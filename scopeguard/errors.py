@@ -1,4 +1,4 @@
-"""Exceptions and reason codes, grouped by cause: the request, the authorization server, or the settings.
+"""Exceptions, grouped by cause: the request, the authorization server, or the settings.
 
     Exception
     +-- AccessDenied            the request is refused: 4xx
@@ -24,8 +24,6 @@ outage as a denial.
 
 ``str()`` of these exceptions is for the operator's log. It names the reason and what was expected, and never contains a
 token or a secret. Clients see the ``description`` only.
-
-Longer than 400 lines because all exceptions and reason codes are here, so that one page describes them.
 """
 
 from __future__ import annotations
@@ -35,166 +33,16 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import ClassVar, Final
 
-
-class Reason(StrEnum):
-    """The reasons for denying a request or leaving it undecided: stable codes for logs, metrics and tests.
-
-    Clients never see the code. They see :attr:`AccessDenied.description`, which is a constant for each code::
-
-        except AccessDenied as error:
-            metrics.count("denied", reason=error.reason)
-    """
-
-    # the request (RFC 6750 section 2)
-    NO_CREDENTIALS = "no_credentials"
-    UNSUPPORTED_SCHEME = "unsupported_scheme"
-    MALFORMED_CREDENTIALS = "malformed_credentials"
-    EMPTY_CREDENTIALS = "empty_credentials"
-    REPEATED_AUTHORIZATION = "repeated_authorization"
-    SEVERAL_METHODS = "several_methods"
-    REPEATED_PARAMETER = "repeated_parameter"
-    TOO_MANY_PARAMETERS = "too_many_parameters"
-    NON_ASCII_FORM = "non_ascii_form"
-    FORM_TOO_LARGE = "form_too_large"
-    FORM_INCOMPLETE = "form_incomplete"
-    FORM_TOO_SLOW = "form_too_slow"
-    BODY_TOO_LARGE = "body_too_large"
-    BODY_INCOMPLETE = "body_incomplete"
-    BODY_TOO_SLOW = "body_too_slow"
-    TOKEN_TOO_LARGE = "token_too_large"
-    QUERY_TOKEN_REFUSED = "query_token_refused"
-    HTTPS_REQUIRED = "https_required"
-    # the message of an MCP client
-    ORIGIN_REFUSED = "origin_refused"
-    HEADER_MISMATCH = "header_mismatch"
-    MALFORMED_MESSAGE = "malformed_message"
-    INVALID_MESSAGE = "invalid_message"
-    # the token's form (RFC 7515, RFC 7519, RFC 8725)
-    MALFORMED_TOKEN = "malformed_token"
-    ENCRYPTED_TOKEN = "encrypted_token"
-    NESTED_TOKEN = "nested_token"
-    CRITICAL_HEADER = "critical_header"
-    UNENCODED_PAYLOAD = "unencoded_payload"
-    ALGORITHM_REFUSED = "algorithm_refused"
-    TYPE_REFUSED = "type_refused"
-    HEADER_REFUSED = "header_refused"
-    # the token's issuer, key and signature
-    UNKNOWN_ISSUER = "unknown_issuer"
-    UNKNOWN_KEY = "unknown_key"
-    BAD_SIGNATURE = "bad_signature"
-    # the token's claims (RFC 7519 section 4.1, RFC 9068 section 4)
-    MISSING_CLAIM = "missing_claim"
-    MALFORMED_CLAIM = "malformed_claim"
-    FORBIDDEN_CLAIM = "forbidden_claim"
-    UNEXPECTED_CLAIM = "unexpected_claim"
-    REPLICATED_CLAIM = "replicated_claim"
-    NOT_AN_ACCESS_TOKEN = "not_an_access_token"
-    WRONG_AUDIENCE = "wrong_audience"
-    SEVERAL_AUDIENCES = "several_audiences"
-    TOKEN_EXPIRED = "token_expired"
-    TOKEN_NOT_YET_VALID = "token_not_yet_valid"
-    TOKEN_ISSUED_IN_FUTURE = "token_issued_in_future"
-    TOKEN_LIFETIME_TOO_LONG = "token_lifetime_too_long"
-    MALFORMED_SCOPE = "malformed_scope"
-    SENDER_CONSTRAINT_UNPROVEN = "sender_constraint_unproven"
-    SENDER_CONSTRAINT_MISSING = "sender_constraint_missing"
-    # its proof of possession (RFC 9449)
-    PROOF_MISSING = "proof_missing"
-    PROOF_REPEATED = "proof_repeated"
-    PROOF_TOO_LARGE = "proof_too_large"
-    PROOF_MALFORMED = "proof_malformed"
-    PROOF_KEY = "proof_key"
-    PROOF_SIGNATURE = "proof_signature"
-    PROOF_MISMATCH = "proof_mismatch"
-    PROOF_EXPIRED = "proof_expired"
-    PROOF_USED = "proof_used"
-    PROOF_NONCE = "proof_nonce"
-    WRONG_PROOF_KEY = "wrong_proof_key"
-    WRONG_CERTIFICATE = "wrong_certificate"
-    PROOF_MEMORY_FULL = "proof_memory_full"
-    # revocation and introspection (RFC 7662)
-    TOKEN_NOT_ACTIVE = "token_not_active"
-    TOKEN_REVOKED = "token_revoked"
-    # the route
-    INSUFFICIENT_USER_AUTHENTICATION = "insufficient_user_authentication"
-    INSUFFICIENT_SCOPE = "insufficient_scope"
-    INSUFFICIENT_AUTHORIZATION_DETAILS = "insufficient_authorization_details"
-    USER_REQUIRED = "user_required"
-    MACHINE_REQUIRED = "machine_required"
-    ACTOR_REFUSED = "actor_refused"
-    NO_RULE = "no_rule"
-    RULE_FAILED = "rule_failed"
-    POLICY_DENIED = "policy_denied"
-    # a new token for a connection in progress
-    RENEWAL_MISMATCH = "renewal_mismatch"
-    TOO_MANY_RENEWALS = "too_many_renewals"
-    # outages, which say nothing about the token
-    AUTHORITY_UNREACHABLE = "authority_unreachable"
-    AUTHORITY_ANSWER_INVALID = "authority_answer_invalid"
-    AUTHORITY_BACKING_OFF = "authority_backing_off"
-    AUTHORITY_TIMED_OUT = "authority_timed_out"
-    TOO_MANY_WAITING = "too_many_waiting"
-    CALLER_LEFT = "caller_left"
-    SHUTTING_DOWN = "shutting_down"
-    STORE_UNAVAILABLE = "store_unavailable"
-    SIGNATURE_BACKEND_FAILED = "signature_backend_failed"
-    POLICY_UNAVAILABLE = "policy_unavailable"
-
-
-# RFC 6750 section 3: values of "error_description" "MUST NOT include characters outside the set
-# %x20-21 / %x23-5B / %x5D-7E": printable ASCII without quotes and backslashes.
-_INVALID_TOKEN: Final = "The access token is not valid for this API"
-_CLIENT_TEXTS: Final[Mapping[Reason, str]] = {
-    Reason.NO_CREDENTIALS: "Send an access token in the request header: Authorization: Bearer",
-    Reason.UNSUPPORTED_SCHEME: "Send an access token in the request header: Authorization: Bearer",
-    Reason.MALFORMED_CREDENTIALS: "The access token is malformed: send one scheme, a space and one token",
-    Reason.EMPTY_CREDENTIALS: "The access token in the request is empty",
-    Reason.REPEATED_AUTHORIZATION: "Send the Authorization header once",
-    Reason.SEVERAL_METHODS: "Send the access token by one method only",
-    Reason.REPEATED_PARAMETER: "Send the access_token parameter once",
-    Reason.TOO_MANY_PARAMETERS: "The request has too many parameters",
-    Reason.NON_ASCII_FORM: "A form with an access token must contain ASCII characters only",
-    Reason.FORM_TOO_LARGE: "The form is too large to contain an access token; use the Authorization header",
-    Reason.FORM_INCOMPLETE: "The form ended before it was complete",
-    Reason.FORM_TOO_SLOW: "The form did not arrive in time",
-    Reason.BODY_TOO_LARGE: "The body of the request is too large",
-    Reason.BODY_INCOMPLETE: "The body ended before it was complete",
-    Reason.BODY_TOO_SLOW: "The body did not arrive in time",
-    Reason.ORIGIN_REFUSED: "Requests from this origin are not allowed",
-    Reason.HEADER_MISMATCH: "The Mcp-Method and Mcp-Name headers must be present once and agree with the body",
-    Reason.MALFORMED_MESSAGE: "The body must be one JSON object in UTF-8, without repeated members",
-    Reason.INVALID_MESSAGE: "The body must be one JSON-RPC message",
-    Reason.TOKEN_TOO_LARGE: "The access token is too large",
-    Reason.QUERY_TOKEN_REFUSED: "Access tokens are not accepted in the query string; use the Authorization header",
-    Reason.HTTPS_REQUIRED: "Access tokens are accepted over https only",
-    Reason.PROOF_NONCE: "The DPoP proof needs the nonce in the DPoP-Nonce header",
-    Reason.PROOF_MISSING: "Send a DPoP proof with the access token",
-    # The only text that says which check of a token failed: an example in RFC 6750 section 3 has this sentence.
-    Reason.TOKEN_EXPIRED: "The access token expired",
-    Reason.INSUFFICIENT_USER_AUTHENTICATION: "This operation needs a stronger or more recent sign-in of the user",
-    Reason.INSUFFICIENT_SCOPE: "The access token lacks a scope that this operation needs",
-    Reason.INSUFFICIENT_AUTHORIZATION_DETAILS: "The access token lacks an authorization detail for this operation",
-    Reason.USER_REQUIRED: "This operation is for users, and the access token was issued to a client for itself",
-    Reason.MACHINE_REQUIRED: "This operation is for clients that act for themselves, not for users",
-    Reason.ACTOR_REFUSED: "The party that acts for the subject of the access token may not use this operation",
-    Reason.NO_RULE: "No rule allows this operation",
-    Reason.RULE_FAILED: "The request does not have the form that the rule for this operation expects",
-    Reason.POLICY_DENIED: "The policy of this API does not allow this operation",
-    Reason.RENEWAL_MISMATCH: "The new access token is not for the user and client of this connection",
-    Reason.TOO_MANY_RENEWALS: "Too many renewals on this connection; try again later",
-}
-_MOST_CHARACTERS: Final = 300  # in a text for the client that a policy decision point wrote
-
-
-def printable(value: object, limit: int = 200) -> str:
-    """Return *value* as one line of printable ASCII, cut after *limit* characters.
-
-    Values from tokens may contain control characters, which could forge log lines.
-    """
-    text = value if isinstance(value, str) else repr(value)
-    text = text.encode("unicode_escape", "backslashreplace").decode("ascii")
-    return text if len(text) <= limit else text[:limit] + "..."
-
+from scopeguard.reasons import Reason
+from scopeguard.redaction import printable
+from scopeguard.refusal_texts import (
+    AUTHORITY_UNAVAILABLE,
+    INVALID_PROOF,
+    INVALID_TOKEN,
+    POLICY_UNAVAILABLE,
+    REFUSAL_TEXTS,
+    is_plain_line,
+)
 
 Later = Callable[[], Mapping[str, object]]
 """A function that returns facts. It is called when they are read, because many refusals are never written to a log."""
@@ -268,7 +116,7 @@ class AccessDenied(Exception):
     @classmethod
     def text_for(cls, reason: Reason) -> str:
         """Return the text that clients see for *reason*."""
-        return _CLIENT_TEXTS.get(reason, _INVALID_TOKEN)
+        return REFUSAL_TEXTS.get(reason, INVALID_TOKEN)
 
 
 class MissingCredentials(AccessDenied):
@@ -338,7 +186,7 @@ class InvalidProof(AccessDenied):
     @classmethod
     def text_for(cls, reason: Reason) -> str:
         """Return the text that clients see for *reason*."""
-        return _CLIENT_TEXTS.get(reason, "The DPoP proof is not valid for this request")
+        return REFUSAL_TEXTS.get(reason, INVALID_PROOF)
 
 
 class NonceRequired(InvalidProof):
@@ -436,16 +284,6 @@ class PolicyDenied(Forbidden):
         return super().description if self.text is None else self.text
 
 
-def is_plain_line(text: object) -> bool:
-    """Return whether *text* is one line of printable characters that no client takes for markup.
-
-    Control characters and marks that change the direction of text are not printable.
-    """
-    if not isinstance(text, str) or not 0 < len(text) <= _MOST_CHARACTERS:
-        return False
-    return text.isprintable() and "<" not in text and ">" not in text
-
-
 class Blame(StrEnum):
     """The probable cause of an outage. It determines which outbound requests pause for a while."""
 
@@ -470,9 +308,7 @@ class AuthorityUnavailable(Exception):
     """
 
     status: ClassVar[int] = 503
-    description: ClassVar[str] = (
-        "The access token could not be checked because the authorization server did not answer; try again"
-    )
+    description: ClassVar[str] = AUTHORITY_UNAVAILABLE
 
     def __init__(
         self, reason: Reason, /, authority: str, *, retry_after: float | None = None, **detail: object
@@ -516,9 +352,7 @@ class PolicyUnavailable(AuthorityUnavailable):
     this as well.
     """
 
-    description: ClassVar[str] = (
-        "The request could not be decided because the policy decision point did not answer; try again"
-    )
+    description: ClassVar[str] = POLICY_UNAVAILABLE
 
     def __init__(
         self, authority: str, /, *, cause: Reason | None = None, retry_after: float | None = None, **detail: object

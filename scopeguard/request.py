@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, final
 
-from scopeguard.errors import printable
+from scopeguard.redaction import printable
 
 
 class Headers(Protocol):

@@ -22,10 +22,12 @@ from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.sources import TokenSources
 from scopeguard.edge.aio import in_thread
-from scopeguard.errors import AccessDenied, AuthorityUnavailable, ConfigurationError, InvalidToken, Reason, printable
+from scopeguard.errors import AccessDenied, AuthorityUnavailable, ConfigurationError, InvalidToken
 from scopeguard.flow.effects import CallHook, ask
 from scopeguard.flow.keys import verify_signature
 from scopeguard.guard import Guard, engine_of
+from scopeguard.reasons import Reason
+from scopeguard.redaction import printable
 from scopeguard.request import RequestView
 from scopeguard.spec.challenge import Response, retry_after
 from scopeguard.spec.jwt import peek

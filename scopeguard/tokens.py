@@ -5,7 +5,6 @@ The two types share no base, so that a type checker rejects code that uses unver
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, fields
@@ -19,11 +18,6 @@ _ATOMS: Final = frozenset((str, int, float, bool, type(None)))
 
 # Greater numbers are not dates: above 2**53, a float cannot represent every second.
 _LATEST: Final = 2.0**53
-
-
-def fingerprint(token: str) -> str:
-    """Return 12 hexadecimal digits of the SHA-256 of *token*. Logs may contain nothing else of it."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def freeze_json(value: Any) -> Any:

@@ -31,9 +31,10 @@ from scopeguard.config.cors import Preflight
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.core.resource_metadata import ResourceMetadata
-from scopeguard.errors import ConfigurationError, InvalidRequest, Reason, RequestTooLarge
+from scopeguard.errors import ConfigurationError, InvalidRequest, RequestTooLarge
 from scopeguard.guard import Guard, engine_of
-from scopeguard.inbound import to_serve
+from scopeguard.inbound_tokens import to_serve
+from scopeguard.reasons import Reason
 from scopeguard.request import ProofNotes, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path

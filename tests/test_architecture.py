@@ -26,9 +26,10 @@ PACKAGE = ROOT / "scopeguard"
 
 # Imports run one way: a layer imports itself and the layers above it in this list. "" is scopeguard/__init__.py.
 LAYERS = (
-    ("extras", "errors"),
+    ("extras", "reasons", "redaction"),
+    ("refusal_texts", "errors"),
     ("config.checks",),
-    ("tokens", "conditions", "scopes", "request", "inbound"),
+    ("tokens", "conditions", "scopes", "request", "inbound_tokens"),
     ("config",),
     ("spec",),
     ("state",),
@@ -54,7 +55,7 @@ LAYERS = (
     ("client", "testing", "devserver", "server", "doctor", "cli", "__main__"),
 )
 CONVENIENCES = LAYERS[-1]
-VOCABULARY = (*LAYERS[0], *LAYERS[2])
+VOCABULARY = (*LAYERS[0], *LAYERS[1], *LAYERS[3])
 
 # Laws 1 and 10: the modules that the vocabulary, spec/, state/ and flow/ may import. None of them reads a clock, a
 # random number, a file, the environment or the network, starts a thread or writes a log.

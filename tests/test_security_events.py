@@ -23,8 +23,9 @@ from scenarios import Answered, Exchange
 from scopeguard import Guard, Introspection, Issuer, IssuerResolver, Validation
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY
 from scopeguard.devserver.keys import SigningKey, compact
-from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.guard import Denied, Granted
+from scopeguard.reasons import Reason
 from scopeguard.security_events import MAX_BYTES, SecurityEvent, SecurityEventReceiver
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority

@@ -16,7 +16,8 @@ import anyio.lowlevel
 
 from scopeguard.adapter.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from scopeguard.config.sources import TokenSources
-from scopeguard.errors import InvalidRequest, Reason, RequestTimedOut, RequestTooLarge, ResponseAborted
+from scopeguard.errors import InvalidRequest, RequestTimedOut, RequestTooLarge, ResponseAborted
+from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList
 from scopeguard.spec.credentials import declared_length
 

@@ -8,7 +8,7 @@ from string import Template
 from typing import Final
 
 from scopeguard.adapter.debug_page_templates import STYLE, hash_of
-from scopeguard.core.reasons import SECTIONS, Entry
+from scopeguard.core.causes_and_fixes import SECTIONS, Entry
 
 _REASONS: Final = Template("""<!DOCTYPE html>
 <html lang="en">

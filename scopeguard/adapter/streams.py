@@ -31,10 +31,11 @@ from scopeguard.config.policy import Policy
 from scopeguard.core.decision import Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.edge.aio import loop_caller
-from scopeguard.errors import AccessDenied, AuthorityUnavailable, Forbidden, InvalidToken, Reason
+from scopeguard.errors import AccessDenied, AuthorityUnavailable, Forbidden, InvalidToken
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.revocation import bearer_of
-from scopeguard.inbound import InboundToken
+from scopeguard.inbound_tokens import InboundToken
+from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
 from scopeguard.scopes import Requirement, all_of, scopes_in
 from scopeguard.state.budget import Budget

@@ -7,7 +7,7 @@ from typing import Final
 from scopeguard.adapter.declarations import Layer
 from scopeguard.audit.inspection import inspect_app
 from scopeguard.audit.report import Code
-from scopeguard.errors import printable
+from scopeguard.redaction import printable
 from scopeguard.rules.routed import RoutedRules
 
 _MOST_NAMES: Final = 3

@@ -10,8 +10,9 @@ from typing import Any, Final
 from scopeguard.audit.findings import audit_app
 from scopeguard.audit.report import Code, Finding, Report, Severity
 from scopeguard.config.audit import AuditMode
-from scopeguard.errors import ConfigurationError, printable
+from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
+from scopeguard.redaction import printable
 from scopeguard.state.fork import Locked
 
 log: Final = logging.getLogger("scopeguard")

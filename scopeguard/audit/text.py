@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from scopeguard.audit.report import Entry, Finding, Report
-from scopeguard.errors import printable
+from scopeguard.redaction import printable
 
 _HEAD: Final = ("method", "path", "requires", "tokens from", "declared by")
 _LONGEST: Final = 2000

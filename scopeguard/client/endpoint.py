@@ -15,9 +15,10 @@ from scopeguard.client.settings import Policy
 from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.edge.runtime import Transport
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Answer, Clock, Flow, Send, ask
 from scopeguard.flow.issuers import search_metadata
+from scopeguard.reasons import Reason
 from scopeguard.spec.client_authentication import Proof, assertion, basic, client_id_only, post
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, check_endpoint, metadata_urls
 from scopeguard.spec.dpop_client import USE_DPOP_NONCE

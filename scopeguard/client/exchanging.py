@@ -31,12 +31,13 @@ from scopeguard.client.settings import ExchangePolicy, Grant, NarrowerScope
 from scopeguard.edge import aio
 from scopeguard.edge import sync as blocking
 from scopeguard.edge.runtime import Runtime
-from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.effects import HOOK_TIMEOUT, QUEUE_TIMEOUT, CallHook, Flow, Lane, SingleFlight, ask
+from scopeguard.reasons import Reason
+from scopeguard.redaction import fingerprint
 from scopeguard.spec.token_endpoint import TokenRefusal, TokenResponse, Tolerance
 from scopeguard.spec.token_exchange import assertion_form, check_issued_type, exchange_form
 from scopeguard.state.exchanged_tokens import ExchangedTokens
-from scopeguard.tokens import fingerprint
 
 # Statuses of a server, or of a gateway before it, that is busy or down, whatever the token.
 _BY_SERVER: Final = frozenset((429, 502, 503, 504))

@@ -18,10 +18,10 @@ from scopeguard.config.checks import instance, strings, text
 from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.edge.runtime import warn_of_insecure_hosts
 from scopeguard.errors import ConfigurationError
-from scopeguard.inbound import InboundToken, inbound_token, text_for_exchange
+from scopeguard.inbound_tokens import InboundToken, inbound_token, text_for_exchange
+from scopeguard.redaction import fingerprint
 from scopeguard.spec.token_endpoint import TokenResponse
 from scopeguard.spec.token_exchange import ID_JAG
-from scopeguard.tokens import fingerprint
 
 # RFC 6749 appendix A.12: access-token = 1*VSCHAR
 _PRINTABLE: Final = re.compile(r"[\x20-\x7E]+")

@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.config import checks
-from scopeguard.errors import ConfigurationError, printable
+from scopeguard.errors import ConfigurationError
+from scopeguard.redaction import printable
 from scopeguard.scopes import ScopeVocabulary, check_scope, is_scope
 
 # Every guard has a catalog, and most are not read from a file. So the modules that only some functions need (tomllib,

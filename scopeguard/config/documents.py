@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from scopeguard.config import checks
-from scopeguard.errors import ConfigurationError, printable
+from scopeguard.errors import ConfigurationError
 from scopeguard.extras import install_command
+from scopeguard.redaction import printable
 
 DocumentOrPath: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
 

@@ -38,7 +38,8 @@ from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
 from scopeguard.config.ml_dsa import ML_DSA, check_available
 from scopeguard.config.status_list import StatusListPolicy, check_policy
-from scopeguard.errors import ConfigurationError, Reason
+from scopeguard.errors import ConfigurationError
+from scopeguard.reasons import Reason
 from scopeguard.scopes import ScopeVocabulary
 
 DEFAULT_ALGORITHMS: Final = ("RS256", "PS256", "ES256", "ES384", "EdDSA", "Ed25519")

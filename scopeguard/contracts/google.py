@@ -21,7 +21,8 @@ from scopeguard.contracts.contract import (
     undeclared_error,
 )
 from scopeguard.contracts.operations import Operation, rules_of
-from scopeguard.errors import ConfigurationError, printable
+from scopeguard.errors import ConfigurationError
+from scopeguard.redaction import printable
 from scopeguard.rules import DENIED, Access
 from scopeguard.rules.rule import METHODS
 from scopeguard.scopes import Requirement, any_of

@@ -9,7 +9,8 @@ from typing import Any
 
 from scopeguard.config.checks import items
 from scopeguard.config.documents import Document
-from scopeguard.errors import ConfigurationError, printable
+from scopeguard.errors import ConfigurationError
+from scopeguard.redaction import printable
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
 

@@ -12,8 +12,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.config.refusal_log import RefusalLog
-from scopeguard.errors import AccessDenied, AuthorityUnavailable, Reason
+from scopeguard.errors import AccessDenied, AuthorityUnavailable
 from scopeguard.flow.observation import Observation, TokenCheck
+from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
 from scopeguard.spec.challenge import Response
 from scopeguard.state.line_budget import LineBudget

@@ -41,8 +41,6 @@ from scopeguard.errors import (
     InvalidToken,
     MissingCredentials,
     PolicyDenied,
-    Reason,
-    printable,
 )
 from scopeguard.flow.authenticate import authenticate, validate
 from scopeguard.flow.context import Context
@@ -55,7 +53,9 @@ from scopeguard.flow.observation import Observation, TokenCheck
 from scopeguard.flow.policy import decide
 from scopeguard.flow.renewal import renew
 from scopeguard.flow.revocation import stable_part, sync
-from scopeguard.inbound import InboundToken, hand_over
+from scopeguard.inbound_tokens import InboundToken, hand_over
+from scopeguard.reasons import Reason
+from scopeguard.redaction import printable
 from scopeguard.request import RequestView, describe_request
 from scopeguard.rules import Rules
 from scopeguard.scopes import Requirement

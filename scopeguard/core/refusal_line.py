@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from scopeguard.core.reasons import entry_of
-from scopeguard.errors import AccessDenied, AuthorityUnavailable, printable
+from scopeguard.core.causes_and_fixes import entry_of
+from scopeguard.errors import AccessDenied, AuthorityUnavailable
+from scopeguard.redaction import printable
 from scopeguard.request import RequestView, describe_request
 from scopeguard.spec.challenge import Response
 

@@ -10,7 +10,8 @@ from scopeguard.asgi import GUARD_KEY as ASGI_GUARD_KEY
 from scopeguard.asgi import query_of
 from scopeguard.asgi import request_view as asgi_view
 from scopeguard.config.sources import TokenSources
-from scopeguard.errors import InvalidRequest, Reason, RequestTooLarge
+from scopeguard.errors import InvalidRequest, RequestTooLarge
+from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
 from scopeguard.spec.credentials import declared_length, without_access_token
 from scopeguard.wsgi import ENVIRON_KEY, GUARD_KEY, strip_query_token

@@ -17,7 +17,8 @@ from django.utils.cache import patch_vary_headers
 from scopeguard.adapter.cors import expose_headers
 from scopeguard.django.requests import request_view
 from scopeguard.django.state import RequestState
-from scopeguard.errors import MissingCredentials, PolicyDenied, Reason
+from scopeguard.errors import MissingCredentials, PolicyDenied
+from scopeguard.reasons import Reason
 from scopeguard.spec.challenge import Response, add_proof_headers, private_headers
 
 

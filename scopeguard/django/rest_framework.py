@@ -33,7 +33,8 @@ from scopeguard.conditions import Condition
 from scopeguard.django.decorators import refuse
 from scopeguard.django.responses import Refused
 from scopeguard.django.state import RequestState, state_of
-from scopeguard.errors import ConfigurationError, MissingCredentials, Reason
+from scopeguard.errors import ConfigurationError, MissingCredentials
+from scopeguard.reasons import Reason
 from scopeguard.scopes import Requirement, require
 from scopeguard.tokens import AccessToken
 

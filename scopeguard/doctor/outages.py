@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
+from scopeguard.reasons import Reason
 
 # The words of an error message, in lower case, and the fix. The first match decides.
 _BY_PROBLEM: Final[tuple[tuple[tuple[str, ...], str], ...]] = (

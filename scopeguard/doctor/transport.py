@@ -13,8 +13,9 @@ from cryptography import x509
 from scopeguard.config.checks import origin_of
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.edge.runtime import Transport
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Answer, Clock, Send
+from scopeguard.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from anyio.lowlevel import RunVar, current_token
 
 from scopeguard.edge.runtime import Runtime, ignore, throw_into
 from scopeguard.edge.single_flight import Wake
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import (
     CallApp,
     CallHook,
@@ -29,6 +29,7 @@ from scopeguard.flow.effects import (
     Store,
     UseStore,
 )
+from scopeguard.reasons import Reason
 
 T = TypeVar("T")
 

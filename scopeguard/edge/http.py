@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 from scopeguard.config.checks import check_url, flag, path
 from scopeguard.edge.deadlines import Deadline, DeadlineBackend, NameLookups, Streams
-from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.effects import LONGEST_RETRY_PAUSE, Answer, Send
+from scopeguard.reasons import Reason
 from scopeguard.state.fork import Locked
 
 if TYPE_CHECKING:

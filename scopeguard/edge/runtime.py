@@ -20,7 +20,7 @@ from scopeguard.edge.lanes import BOUNDS, Full, Ticket, WorkLane
 from scopeguard.edge.single_flight import Flights, Wake
 from scopeguard.edge.threads import Threads
 from scopeguard.edge.watching import STORE, Watcher, watched
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import (
     Answer,
     CallApp,
@@ -36,6 +36,7 @@ from scopeguard.flow.effects import (
     Store,
     UseStore,
 )
+from scopeguard.reasons import Reason
 from scopeguard.state.fork import renew_after_fork
 
 log: Final = logging.getLogger("scopeguard")

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Clock
+from scopeguard.reasons import Reason
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ class Exchange:
 
     ``kind``: what it was for. ``authority``: the issuer or decision point as configured, or a name that the resolver
     has found; empty for the shared store. ``duration`` is in seconds. ``result``: ``"ok"``, the code of the
-    :class:`~scopeguard.errors.Reason`, or ``"failed"`` for an unexpected exception.
+    :class:`~scopeguard.reasons.Reason`, or ``"failed"`` for an unexpected exception.
     """
 
     kind: str

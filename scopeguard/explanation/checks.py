@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from scopeguard.errors import Reason
+from scopeguard.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)

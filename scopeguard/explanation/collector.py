@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
-from scopeguard.core.reasons import entry_of
+from scopeguard.core.causes_and_fixes import entry_of
 from scopeguard.errors import AccessDenied, AuthorityUnavailable
 from scopeguard.explanation.checks import BY_NAME
 from scopeguard.explanation.result import Check, Outcome

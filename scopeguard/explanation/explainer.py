@@ -16,7 +16,7 @@ from scopeguard.core.decision import Decision, Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.edge import aio
 from scopeguard.edge.runtime import Runtime
-from scopeguard.errors import AuthorityUnavailable, ConfigurationError, InvalidToken, Reason
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError, InvalidToken
 from scopeguard.explanation.checks import BY_NAME, CHECKS, OF_ANSWERS, OF_JWTS, OUTAGES, OWNER
 from scopeguard.explanation.collector import Collector, Refusal
 from scopeguard.explanation.offline import Offline
@@ -29,13 +29,15 @@ from scopeguard.flow.introspection import ask_authority
 from scopeguard.flow.issuers import find_issuer, has_keys, parse
 from scopeguard.flow.keys import verify_signature
 from scopeguard.flow.possession import check_possession
+from scopeguard.reasons import Reason
+from scopeguard.redaction import fingerprint
 from scopeguard.request import RequestView
 from scopeguard.rules import PUBLIC, Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec import introspection, jwt
 from scopeguard.spec.sender_constraint import certificate_of, thumbprint_of
 from scopeguard.state.issuers import IssuerRecord
-from scopeguard.tokens import AccessToken, Unverified, fingerprint
+from scopeguard.tokens import AccessToken, Unverified
 
 _FIRST: Final = ("message", "credentials", "encryption", "form", "issuer")
 _SIGNATURE: Final = ("keys", "key", "signature")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Answer, Send
+from scopeguard.reasons import Reason
 
 PROBLEM = "offline: nothing is fetched"
 

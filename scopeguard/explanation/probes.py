@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from scopeguard.config.issuer import Issuer
-from scopeguard.errors import InvalidToken, Reason
+from scopeguard.errors import InvalidToken
+from scopeguard.reasons import Reason
 from scopeguard.spec import jwt
 from scopeguard.spec.audience import check_audience
 from scopeguard.spec.jws import check_header

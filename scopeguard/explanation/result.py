@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from scopeguard.errors import Reason
+from scopeguard.reasons import Reason
 
 
 class Verdict(StrEnum):

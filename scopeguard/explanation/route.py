@@ -8,12 +8,13 @@ from typing import Self
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.policy import Policy
 from scopeguard.config.sources import TokenSources
-from scopeguard.errors import AccessDenied, AuthorityUnavailable, Forbidden, InsufficientScope, Reason
+from scopeguard.errors import AccessDenied, AuthorityUnavailable, Forbidden, InsufficientScope
 from scopeguard.errors import InsufficientUserAuthentication as SignIn
 from scopeguard.explanation.checks import OWNER
 from scopeguard.explanation.collector import Collector, Refusal
 from scopeguard.explanation.result import Outcome
 from scopeguard.explanation.values import listed, shown
+from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import Requirement, conditions_in

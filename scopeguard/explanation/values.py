@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from scopeguard.config.issuer import AudienceOptOut
-from scopeguard.errors import printable
 from scopeguard.explanation.probes import DATES, Content
+from scopeguard.redaction import printable
 from scopeguard.spec.jwt import RFC9068_CLAIMS
 from scopeguard.spec.sender_constraint import accepts_proofs
 

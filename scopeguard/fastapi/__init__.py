@@ -72,7 +72,7 @@ from scopeguard.fastapi.document import (
 from scopeguard.fastapi.overrides import call_override, find_override
 from scopeguard.fastapi.token_places import make_form_reader, strip_query_token
 from scopeguard.guard import Guard, engine_of
-from scopeguard.inbound import to_serve
+from scopeguard.inbound_tokens import to_serve
 from scopeguard.request import HeaderList
 from scopeguard.rules import OPTIONAL, PUBLIC
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, require

@@ -10,7 +10,8 @@ from fastapi import Response
 from starlette.requests import HTTPConnection, Request
 
 from scopeguard.config.sources import TokenSources
-from scopeguard.errors import Reason, RequestTimedOut, RequestTooLarge
+from scopeguard.errors import RequestTimedOut, RequestTooLarge
+from scopeguard.reasons import Reason
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import declared_length, without_access_token
 

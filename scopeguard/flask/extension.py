@@ -32,7 +32,7 @@ from scopeguard.flask.request_state import (
     to_flask_response,
 )
 from scopeguard.guard import Guard, engine_of
-from scopeguard.inbound import to_serve
+from scopeguard.inbound_tokens import to_serve
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.spec.challenge import add_proof_headers, private_headers
 from scopeguard.spec.credentials import has_access_token

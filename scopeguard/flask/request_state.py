@@ -17,7 +17,7 @@ from scopeguard.adapter.route_access import RouteAccess as AnyRouteAccess
 from scopeguard.audit.flask_routes import blueprint_names
 from scopeguard.core.decision import Report
 from scopeguard.core.engine import Engine
-from scopeguard.inbound import InboundToken
+from scopeguard.inbound_tokens import InboundToken
 from scopeguard.request import ProofNotes
 from scopeguard.rules import Rule, Rules
 from scopeguard.spec import challenge

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Answer, Clock
+from scopeguard.reasons import Reason
 from scopeguard.spec.http_caching import content_type, is_json, retry_after
 
 

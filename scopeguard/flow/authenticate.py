@@ -21,12 +21,13 @@ from scopeguard.flow.observation import Observation, TokenCheck
 from scopeguard.flow.possession import check_possession
 from scopeguard.flow.revocation import check_not_revoked
 from scopeguard.flow.status_list import check_token_status
+from scopeguard.redaction import fingerprint
 from scopeguard.request import RequestView
 from scopeguard.spec import jwt
 from scopeguard.spec.jwks import VerificationKey
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.token_cache import CachedToken, TokenCache
-from scopeguard.tokens import AccessToken, Unverified, fingerprint
+from scopeguard.tokens import AccessToken, Unverified
 
 # A module constant: the look-up of an enumeration's member costs as much as the comparison.
 _INTROSPECTION = Validation.INTROSPECTION

@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from scopeguard.config.authzen import AuthZen
-from scopeguard.errors import AuthorityUnavailable, Blame, PolicyUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable, Blame, PolicyUnavailable
 from scopeguard.flow.answers import json_body
 from scopeguard.flow.bearer import own_bearer
 from scopeguard.flow.effects import (
@@ -22,6 +22,7 @@ from scopeguard.flow.effects import (
     SingleFlight,
     ask,
 )
+from scopeguard.reasons import Reason
 from scopeguard.request import PolicyRequest
 from scopeguard.spec import authzen, credentials
 from scopeguard.spec.authzen import MalformedDecision, Outcome, Question

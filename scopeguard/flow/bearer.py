@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import HOOK_TIMEOUT, CallHook, Flow, Lane, SingleFlight, ask
+from scopeguard.reasons import Reason
 from scopeguard.spec import credentials
 from scopeguard.state.bearer import OwnBearer
 

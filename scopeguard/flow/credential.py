@@ -7,8 +7,9 @@ from typing import Final
 
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
-from scopeguard.errors import InvalidRequest, MissingCredentials, Reason
+from scopeguard.errors import InvalidRequest, MissingCredentials
 from scopeguard.flow.effects import Flow, ReadForm, ask
+from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
 from scopeguard.spec import credentials
 from scopeguard.spec.subprotocol import token_from_subprotocols

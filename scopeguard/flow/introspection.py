@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from scopeguard.config.introspection import Dialect, Introspection
 from scopeguard.config.issuer import Issuer
-from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken, Reason
+from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken
 from scopeguard.flow.answers import check_status, json_body
 from scopeguard.flow.bearer import own_bearer
 from scopeguard.flow.context import Context
@@ -28,11 +28,13 @@ from scopeguard.flow.effects import (
 from scopeguard.flow.issuers import discover, longest_search
 from scopeguard.flow.keys import longest_fetch, verify_signature
 from scopeguard.flow.revocation import stable_part, sync_if_due
+from scopeguard.reasons import Reason
+from scopeguard.redaction import fingerprint
 from scopeguard.spec import introspection, jwt, tokeninfo
 from scopeguard.state.introspection import IntrospectionAnswer, IntrospectionState
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.revocation import Revocations
-from scopeguard.tokens import AccessToken, fingerprint
+from scopeguard.tokens import AccessToken
 
 # With these statuses, the authorization server or its gateway is down or busy. The token is not the cause.
 _ABOUT_THE_AUTHORITY: Final = frozenset((429, 502, 503, 504))

@@ -7,7 +7,7 @@ from functools import partial
 
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
-from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.answers import check_status
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
@@ -23,6 +23,7 @@ from scopeguard.flow.effects import (
     SingleFlight,
     ask,
 )
+from scopeguard.reasons import Reason
 from scopeguard.spec import jwt
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, NotMetadata, metadata_urls, parse_metadata
 from scopeguard.spec.http_caching import is_json

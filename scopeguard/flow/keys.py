@@ -6,10 +6,11 @@ from typing import Final
 
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
-from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.answers import check_status, json_body
 from scopeguard.flow.effects import QUEUE_TIMEOUT, Clock, Flow, ReadFile, Send, SingleFlight, ask
 from scopeguard.flow.issuers import discover, has_keys, longest_search
+from scopeguard.reasons import Reason
 from scopeguard.spec import credentials, jwt
 from scopeguard.spec.http_caching import lifetime
 from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse_key_set
@@ -22,7 +23,6 @@ from scopeguard.tokens import Unverified
 
 # The most signature checks that one hostile token can cause.
 MOST_VERIFICATIONS: Final = 8
-
 
 _MOST_BYTES_OF_A_TOKEN: Final = 16 * 1024
 

@@ -18,15 +18,10 @@ from urllib.parse import quote
 
 from scopeguard.config.dpop import DPoP, DPoPMode
 from scopeguard.config.mutual_tls import CertificateSource, MutualTLS
-from scopeguard.errors import (
-    AuthorityUnavailable,
-    InvalidProof,
-    InvalidToken,
-    NonceRequired,
-    Reason,
-)
+from scopeguard.errors import AuthorityUnavailable, InvalidProof, InvalidToken, NonceRequired
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Clock, Flow, ProofStore, Store, UseStore, ask
+from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
 from scopeguard.spec.client_certificate import from_field
 from scopeguard.spec.dpop import Proof, check_proof, single_proof

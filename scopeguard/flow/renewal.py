@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from scopeguard.errors import AuthorityUnavailable, Forbidden, InvalidRequest, InvalidToken, Reason
+from scopeguard.errors import AuthorityUnavailable, Forbidden, InvalidRequest, InvalidToken
 from scopeguard.flow.authenticate import validate
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Flow
+from scopeguard.reasons import Reason
+from scopeguard.redaction import fingerprint
 from scopeguard.spec import credentials
-from scopeguard.tokens import AccessToken, fingerprint
+from scopeguard.tokens import AccessToken
 
 
 def renew(

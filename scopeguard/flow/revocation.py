@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Flow, Lane, SingleFlight, UseStore, ask
+from scopeguard.reasons import Reason
 from scopeguard.spec import jwt
 from scopeguard.state.revocation import Bearer, Revocation
 from scopeguard.tokens import AccessToken

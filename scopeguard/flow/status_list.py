@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from scopeguard.config.status_list import StatusListPolicy
-from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.answers import check_status
 from scopeguard.flow.effects import QUEUE_TIMEOUT, Clock, Flow, Lane, Send, SingleFlight, ask
 from scopeguard.flow.keys import longest_fetch, verify_signature
+from scopeguard.reasons import Reason
 from scopeguard.spec import status_list
 from scopeguard.spec.http_caching import lifetime
 from scopeguard.state.issuers import IssuerRecord

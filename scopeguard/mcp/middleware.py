@@ -14,9 +14,10 @@ from scopeguard.config.checks import instance
 from scopeguard.config.cors import Preflight
 from scopeguard.config.streams import CloseStreams
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Unavailable
-from scopeguard.errors import AccessDenied, ConfigurationError, Forbidden, InvalidRequest, MalformedMessage, Reason
+from scopeguard.errors import AccessDenied, ConfigurationError, Forbidden, InvalidRequest, MalformedMessage
 from scopeguard.flow.credential import Credential
 from scopeguard.guard import Guard
+from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
 from scopeguard.rules import DENIED, OPTIONAL, Access, Rule, Rules
 from scopeguard.rules.mcp import BODY_TIMEOUT, MAX_BODY_BYTES, McpPolicy, OperationRule, browser_origin

@@ -17,7 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 from scopeguard.conditions import Condition
 from scopeguard.config.checks import Converted, converted, items, positive, strings, text, whole
-from scopeguard.errors import ConfigurationError, Forbidden, Reason
+from scopeguard.errors import ConfigurationError, Forbidden
+from scopeguard.reasons import Reason
 from scopeguard.rules.readings import ESCAPE, SUSPICIOUS
 from scopeguard.rules.rule import DENIED, Access, check_access
 from scopeguard.scopes import AUTHENTICATED, Requirement

@@ -22,8 +22,8 @@ from scopeguard.errors import (
     InvalidRequest,
     MissingCredentials,
     NonceRequired,
-    Reason,
 )
+from scopeguard.reasons import Reason
 from scopeguard.spec.error_body import BodyWriter, ErrorBody, Problem, check_writer, write_body
 
 _QUOTABLE: Final = re.compile(r"[\x20-\x7E]*")

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from scopeguard.errors import InvalidRequest, MissingCredentials, Reason
+from scopeguard.errors import InvalidRequest, MissingCredentials
+from scopeguard.reasons import Reason
 
 # RFC 9110 section 11.2: token68. Use fullmatch, because "$" also matches before a line feed.
 _TOKEN68_CHARACTERS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from scopeguard.config.checks import media_type
 from scopeguard.config.dpop import DPoP
-from scopeguard.errors import InvalidProof, InvalidToken, Reason
+from scopeguard.errors import InvalidProof, InvalidToken
+from scopeguard.reasons import Reason
 from scopeguard.spec.base64url import encode_base64url
 from scopeguard.spec.jwks import VerificationKey, parse_proof_key
 from scopeguard.spec.jws import check_header, parse_header, split_compact

@@ -15,7 +15,8 @@ from scopeguard.config.checks import media_type
 from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
+from scopeguard.reasons import Reason
 from scopeguard.spec import client_authentication, jwt
 from scopeguard.spec.audience import check_audience
 from scopeguard.spec.client_authentication import AssertionKey, Proof

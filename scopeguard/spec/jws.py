@@ -16,7 +16,8 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from scopeguard.config.checks import media_type
-from scopeguard.errors import InvalidToken, Reason
+from scopeguard.errors import InvalidToken
+from scopeguard.reasons import Reason
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
 MAX_KEY_ID: Final = 1024

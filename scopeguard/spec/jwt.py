@@ -16,7 +16,9 @@ from typing import Any, Final
 from scopeguard.config.checks import media_type
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.machines import is_machine
-from scopeguard.errors import InvalidToken, Reason
+from scopeguard.errors import InvalidToken
+from scopeguard.reasons import Reason
+from scopeguard.redaction import fingerprint
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec.audience import audience_of, check_audience
 from scopeguard.spec.found import describe, describe_times, malformed_claim, unexpected_claim
@@ -25,7 +27,7 @@ from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.sender_constraint import check_confirmation
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.spec.token_kind import check_is_access_token, is_other_kind
-from scopeguard.tokens import AccessToken, Unverified, fingerprint
+from scopeguard.tokens import AccessToken, Unverified
 
 RFC9068_CLAIMS: Final = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
 """The claims that RFC 9068 section 2.2 requires of a JWT access token."""

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from scopeguard.errors import Forbidden, MalformedMessage, Reason
+from scopeguard.errors import Forbidden, MalformedMessage
+from scopeguard.reasons import Reason
 from scopeguard.spec.challenge import Response
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 

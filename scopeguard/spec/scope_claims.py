@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from scopeguard.config.issuer import Issuer, ScopeClaim, ScopeForm
-from scopeguard.errors import InvalidToken, Reason
+from scopeguard.errors import InvalidToken
+from scopeguard.reasons import Reason
 from scopeguard.spec.found import describe
 
 # Module names, because looking up a member of an enum takes as long as all the rest of reading a claim.

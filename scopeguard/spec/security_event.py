@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from scopeguard.config.checks import media_type
 from scopeguard.config.issuer import Issuer
-from scopeguard.errors import InvalidToken, Reason
+from scopeguard.errors import InvalidToken
+from scopeguard.reasons import Reason
 from scopeguard.spec.found import malformed_claim
 from scopeguard.spec.jws import check_header
 from scopeguard.tokens import Unverified, freeze_json

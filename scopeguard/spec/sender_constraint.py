@@ -8,7 +8,8 @@ from typing import Any, Final, TypeGuard
 
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.issuer import Issuer
-from scopeguard.errors import InvalidToken, Reason
+from scopeguard.errors import InvalidToken
+from scopeguard.reasons import Reason
 
 # RFC 7638 with SHA-256, in base64url: 32 octets are 43 characters, and the last one has two unused bits.
 _THUMBPRINT: Final = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from scopeguard.config.checks import check_url, media_type, origin_of
 from scopeguard.config.issuer import Issuer
-from scopeguard.errors import ConfigurationError, InvalidToken, Reason
+from scopeguard.errors import ConfigurationError, InvalidToken
+from scopeguard.reasons import Reason
 from scopeguard.spec import jwt
 from scopeguard.spec.found import malformed_claim
 from scopeguard.spec.http_caching import content_type

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from scopeguard.errors import InvalidRequest, Reason
+from scopeguard.errors import InvalidRequest
+from scopeguard.reasons import Reason
 from scopeguard.spec.credentials import TOKEN68, check_token
 from scopeguard.spec.jws import decode_base64url
 

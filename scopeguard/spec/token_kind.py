@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from scopeguard.config.issuer import Issuer
-from scopeguard.errors import InvalidToken, Reason
+from scopeguard.errors import InvalidToken
+from scopeguard.reasons import Reason
 from scopeguard.spec.found import describe
 from scopeguard.spec.sender_constraint import accepts_proofs
 

@@ -21,8 +21,9 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from scopeguard.config.checks import number, text
-from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.extras import install_command
+from scopeguard.reasons import Reason
 from scopeguard.state.fork import Locked
 
 log: Final = logging.getLogger("scopeguard")

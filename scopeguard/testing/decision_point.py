@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 from scopeguard.config.authzen import AuthZen
 from scopeguard.config.checks import check_url
-from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.effects import Answer, Send
+from scopeguard.reasons import Reason
 from scopeguard.spec.authzen import EVALUATION, EVALUATIONS, REQUEST_ID, metadata_url
 from scopeguard.testing.transport import RecordingTransport
 

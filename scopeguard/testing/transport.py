@@ -15,8 +15,9 @@ import anyio.to_thread
 from scopeguard.config.checks import function, instance
 from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.faults import Endpoint, Unreachable
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Answer, Send
+from scopeguard.reasons import Reason
 
 _PATIENCE: Final = 30.0
 """Seconds of real time after which a waiting test fails."""

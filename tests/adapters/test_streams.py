@@ -41,7 +41,7 @@ from scopeguard.devserver.keys import base64url, compact
 from scopeguard.errors import ResponseAborted
 from scopeguard.flow.effects import Answer
 from scopeguard.guard import engine_of
-from scopeguard.inbound import inbound_token, text_for_exchange
+from scopeguard.inbound_tokens import inbound_token, text_for_exchange
 from scopeguard.state.revocation import Revoked
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority

@@ -14,9 +14,9 @@ import pytest
 
 from scopeguard import Guard, Introspection, Issuer, IssuerResolver
 from scopeguard.edge.lanes import BOUNDS
-from scopeguard.errors import Reason
 from scopeguard.flow.effects import Answer, Lane, Send
 from scopeguard.guard import Denied, Granted, Unavailable, engine_of
+from scopeguard.reasons import Reason
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority
 from storms import PATIENCE, Storm, request_with

@@ -23,16 +23,17 @@ from scopeguard import Guard, Issuer
 from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.devserver.keys import SigningKey, base64url, compact
 from scopeguard.edge.http import HttpxTransport
-from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision, Denied, Granted, Unavailable, engine_of
+from scopeguard.reasons import Reason
+from scopeguard.redaction import fingerprint
 from scopeguard.scopes import all_of
 from scopeguard.spec.client_authentication import Proof
 from scopeguard.spec.introspection import request_form
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority
 from scopeguard.testing.transport import Network
-from scopeguard.tokens import fingerprint
 from storms import HERD, PATIENCE, Storm, Watched, request_with
 
 JSON = {"content-type": "application/json"}

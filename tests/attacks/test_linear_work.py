@@ -18,7 +18,7 @@ from scopeguard import Guard, Issuer, any_of
 from scopeguard.config.authzen import AuthZen
 from scopeguard.config.issuer import ScopeClaim
 from scopeguard.config.mutual_tls import CertificateSource
-from scopeguard.errors import printable
+from scopeguard.redaction import printable
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import PUBLIC, Rule, Rules
 from scopeguard.rules.mcp import canonical_uri

@@ -16,9 +16,10 @@ from loopback import Certificates, Connection, Loopback, answering, json_respons
 from scopeguard import Guard, Issuer
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.edge.http import HttpxTransport
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Send
 from scopeguard.guard import Denied, Granted, Unavailable
+from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.testing import FakeAuthority
 

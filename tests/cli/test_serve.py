@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from scopeguard import Reason
-from scopeguard.core.reasons import entry_of
+from scopeguard.core.causes_and_fixes import entry_of
 from scopeguard.devserver import Authority
 from serving import ASGI, KINDS, PATIENCE, dev_server, prepare, serve, token
 

@@ -16,8 +16,9 @@ import httpx2
 import pytest
 
 from scopeguard.client import ClientCredentials
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Answer, Send
+from scopeguard.reasons import Reason
 
 TOKEN_URL = "https://as.example/token"
 SECRET = "sg-secret-1"

@@ -39,11 +39,13 @@ from scopeguard.client import (
     arefuse_inbound_token,
     refuse_inbound_token,
 )
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Answer, Send
+from scopeguard.reasons import Reason
+from scopeguard.redaction import fingerprint
 from scopeguard.spec.token_exchange import ACCESS_TOKEN, ID_JAG, JWT, JWT_BEARER, TOKEN_EXCHANGE
 from scopeguard.state.backoff import Backoff
-from scopeguard.tokens import begin_serving, end_serving, fingerprint
+from scopeguard.tokens import begin_serving, end_serving
 
 TOKEN_URL = "https://as.example/token"
 NEXT = "https://api.example/"

@@ -16,8 +16,9 @@ from scopeguard.client import (
     TokenEndpointUnavailable,
     TokenResponse,
 )
-from scopeguard.errors import ConfigurationError, Reason
+from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Answer
+from scopeguard.reasons import Reason
 from scopeguard.testing import FakeAuthority
 
 

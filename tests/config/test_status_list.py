@@ -13,9 +13,10 @@ import pytest
 
 from scopeguard import Guard, StatusListPolicy
 from scopeguard.devserver.keys import base64url, compact
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision, Denied, Granted, Unavailable
+from scopeguard.reasons import Reason
 from scopeguard.testing import FakeAuthority
 from storms import Storm, request_with
 

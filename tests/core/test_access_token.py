@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopeguard.errors import ConfigurationError
+from scopeguard.redaction import fingerprint
 from scopeguard.tokens import (
     ANONYMOUS,
     AccessToken,
@@ -28,7 +29,6 @@ from scopeguard.tokens import (
     access_token_or_none,
     begin_serving,
     end_serving,
-    fingerprint,
     freeze_json,
 )
 

@@ -10,9 +10,10 @@ import anyio
 import pytest
 
 from scopeguard import Guard, Introspection, Issuer
-from scopeguard.errors import ConfigurationError, Reason
+from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision, Denied, Granted, Unavailable
+from scopeguard.reasons import Reason
 from scopeguard.testing.clock import FakeClock
 from storms import Storm, request_with
 

@@ -17,10 +17,10 @@ from scopeguard.errors import (
     InvalidRequest,
     InvalidToken,
     MissingCredentials,
-    Reason,
     RequestTimedOut,
     RequestTooLarge,
 )
+from scopeguard.reasons import Reason
 
 REASONED = (AccessDenied, MissingCredentials, InvalidRequest, RequestTooLarge, RequestTimedOut, InvalidToken, Forbidden)
 

@@ -21,15 +21,17 @@ from forked import Child
 from scopeguard import Guard, Issuer
 from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.devserver.keys import SigningKey
-from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason, RequestTooLarge
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError, RequestTooLarge
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision, DecisionEvent, Denied, Granted, Unavailable, engine_of
+from scopeguard.reasons import Reason
+from scopeguard.redaction import fingerprint
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.scopes import all_of
 from scopeguard.spec.challenge import ChallengeStyle
 from scopeguard.spec.error_body import Problem
 from scopeguard.testing import FakeAuthority, Network
-from scopeguard.tokens import ANONYMOUS, fingerprint
+from scopeguard.tokens import ANONYMOUS
 
 
 @pytest.fixture

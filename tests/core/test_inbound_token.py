@@ -34,7 +34,7 @@ from scopeguard import (
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard
 from scopeguard.guard import engine_of
-from scopeguard.inbound import (
+from scopeguard.inbound_tokens import (
     hand_over,
     inbound_token_or_none,
     text_for_exchange,

@@ -16,9 +16,10 @@ from forked import Child
 from scopeguard import Guard, Issuer, IssuerResolver, all_of
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.edge import aio
-from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.effects import CallHook, ask
 from scopeguard.guard import Denied, Granted, Unavailable, engine_of
+from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.testing import FakeAuthority, FakeClock
 from scopeguard.testing.transport import Network

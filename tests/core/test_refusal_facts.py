@@ -27,7 +27,7 @@ from scopeguard import (
     all_of,
     any_of,
 )
-from scopeguard.core.reasons import entry_of
+from scopeguard.core.causes_and_fixes import entry_of
 from scopeguard.state.similar_names import SimilarNames
 from scopeguard.testing import FakeAuthority, FakeClock
 

@@ -24,7 +24,7 @@ from scopeguard import (
     Unavailable,
     all_of,
 )
-from scopeguard.core.reasons import entry_of
+from scopeguard.core.causes_and_fixes import entry_of
 from scopeguard.testing import FakeAuthority
 from server_process import server_process
 

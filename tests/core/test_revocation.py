@@ -15,10 +15,11 @@ from scopeguard import Guard, Issuer
 from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.devserver.keys import base64url
-from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.effects import SingleFlight
 from scopeguard.flow.revocation import sync_if_due
 from scopeguard.guard import Decision, Denied, Granted, Unavailable, engine_of
+from scopeguard.reasons import Reason
 from scopeguard.state.revocation import Revocation, Revoked, digest_of
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority, FakeClock

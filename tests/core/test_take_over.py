@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from scopeguard import AuthorityUnavailable, Guard, Issuer
-from scopeguard.errors import Reason
 from scopeguard.guard import Denied, Granted, engine_of
+from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.scopes import all_of
 from scopeguard.testing import FakeAuthority

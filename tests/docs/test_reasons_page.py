@@ -14,7 +14,7 @@ from documentation import PAGES
 from environment import ROOT
 from reasons_page import write_page
 from scopeguard import AccessDenied, AuthorityUnavailable, Reason
-from scopeguard.core.reasons import CATALOG, SECTIONS, Entry, entry_of
+from scopeguard.core.causes_and_fixes import CATALOG, SECTIONS, Entry, entry_of
 from scopeguard.rules.mcp import McpPolicy
 
 PAGE = PAGES["docs/reasons.md"]

@@ -22,8 +22,9 @@ from scopeguard.doctor.keys import check_keys, key_type
 from scopeguard.doctor.outages import advise
 from scopeguard.doctor.proxies import Door, check_door, check_trusted
 from scopeguard.doctor.transport import Connection, Exchange
-from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.effects import Answer
+from scopeguard.reasons import Reason
 from scopeguard.spec.jwks import parse_key_set
 
 URL = "https://as.example"

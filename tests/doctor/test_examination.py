@@ -27,9 +27,10 @@ from scopeguard.doctor.examination import Request, examine
 from scopeguard.doctor.finding import Diagnosis, Finding, Level
 from scopeguard.doctor.report import as_json, as_text
 from scopeguard.doctor.store import PERMISSIONS, check_facts, check_store, check_url
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import engine_of
+from scopeguard.reasons import Reason
 from scopeguard.stores.memory import MemoryStore
 from scopeguard.stores.redis import RedisStore, ServerFacts
 from scopeguard.testing import FakeAuthority

@@ -16,8 +16,9 @@ from scopeguard.edge import aio
 from scopeguard.edge import sync as blocking
 from scopeguard.edge.lanes import BOUNDS
 from scopeguard.edge.runtime import Runtime
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Effect, Flow, Lane, ReadFile, ReadForm, Send, SingleFlight, ask
+from scopeguard.reasons import Reason
 
 URL = "https://a.test/"
 

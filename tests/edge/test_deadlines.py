@@ -18,8 +18,9 @@ from loopback import Connection, Loopback, answering, response
 from scopeguard.edge import deadlines
 from scopeguard.edge.deadlines import MOST_LOOKUPS, Deadline, DeadlineBackend, NameLookups, Streams
 from scopeguard.edge.http import HttpxTransport
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Send
+from scopeguard.reasons import Reason
 from scopeguard.testing import FakeClock
 
 PATIENCE = 30.0

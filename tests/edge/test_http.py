@@ -20,8 +20,9 @@ from forked import Child
 from loopback import Certificates, Connection, Loopback, answering, response
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.edge.lanes import BOUNDS
-from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.effects import Send
+from scopeguard.reasons import Reason
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from forked import Child
 from scopeguard.edge import sync as blocking
 from scopeguard.edge.lanes import BOUNDS, Ticket
 from scopeguard.edge.runtime import Runtime, SystemClock
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Effect, Flow, Lane, ReadFile, ReadForm, Send, SingleFlight, ask
+from scopeguard.reasons import Reason
 from scopeguard.testing import FakeClock
 
 URL = "https://a.test/"

@@ -35,7 +35,7 @@ from scopeguard import (
 from scopeguard.explanation import Check, Explanation, Outcome, Verdict
 from scopeguard.explanation.explainer import Explainer
 from scopeguard.guard import engine_of
-from scopeguard.inbound import to_serve
+from scopeguard.inbound_tokens import to_serve
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority, ProofKey
 

@@ -10,10 +10,11 @@ import pytest
 from flow_player import play
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.sources import TokenSources
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.authenticate import authenticate
 from scopeguard.flow.context import Context
 from scopeguard.flow.effects import Answer, Flow, ReadFile, ReadForm, Send, SingleFlight
+from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.keyring import KeyRing

@@ -12,11 +12,12 @@ from flow_player import play
 from scopeguard import AccessToken, AuthZen, PolicyDenied, PolicyRequest, PolicyUnavailable
 from scopeguard.config.policy import Policy
 from scopeguard.core.wiring import build_decision_point
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.authzen import evaluate, longest_evaluation
 from scopeguard.flow.context import Context
 from scopeguard.flow.effects import Answer, CallApp, CallHook, Flow, Lane, Send, SingleFlight
 from scopeguard.flow.policy import decide
+from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.state.issuers import Issuers
 from scopeguard.state.revocation import Revocations

@@ -13,12 +13,13 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
-from scopeguard.errors import AuthorityUnavailable, InvalidRequest, InvalidToken, MissingCredentials, Reason
+from scopeguard.errors import AuthorityUnavailable, InvalidRequest, InvalidToken, MissingCredentials
 from scopeguard.flow.authenticate import authenticate
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import find_credential
 from scopeguard.flow.effects import Answer, ReadFile, ReadForm, Send, SingleFlight, start
 from scopeguard.flow.keys import MOST_VERIFICATIONS, warm
+from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.jwks import VerificationKey, parse_configured_key_set
 from scopeguard.state.issuers import Issuers

@@ -15,7 +15,7 @@ from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.devserver.keys import compact
-from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken, Reason
+from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken
 from scopeguard.flow.authenticate import authenticate
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
@@ -23,6 +23,7 @@ from scopeguard.flow.effects import Answer, CallHook, Flow, Send, SingleFlight, 
 from scopeguard.flow.introspection import ask_authority, introspect
 from scopeguard.flow.issuers import choose_issuer
 from scopeguard.guard import engine_of
+from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.introspection import digest
 from scopeguard.state.introspection import IntrospectionAnswer, IntrospectionState

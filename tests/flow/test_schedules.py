@@ -27,9 +27,10 @@ from hypothesis.stateful import (
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.devserver.keys import SigningKey
-from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.effects import Answer, Flow, Send, SingleFlight
 from scopeguard.flow.keys import signing_keys
+from scopeguard.reasons import Reason
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.keyring import Found, KeyRing
 from scopeguard.testing import FakeClock

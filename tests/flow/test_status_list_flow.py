@@ -14,10 +14,11 @@ from scopeguard.config.sources import TokenSources
 from scopeguard.config.status_list import StatusListPolicy
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.devserver.keys import SigningKey, base64url, compact
-from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.authenticate import authenticate
 from scopeguard.flow.context import Context
 from scopeguard.flow.effects import Answer, Send, SingleFlight
+from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.state.issuers import Issuers
 from scopeguard.state.revocation import Revocation, Revocations, Revoked, digest_of

@@ -25,7 +25,7 @@ from environment import ROOT, plain_environment
 from lookalikes import refused_fields
 from scenarios import SCENARIOS, Answered, Exchange, tokens, verify
 from scopeguard import Reason
-from scopeguard.core.reasons import entry_of
+from scopeguard.core.causes_and_fixes import entry_of
 from scopeguard.testing import FakeAuthority, FakeClock, ProofKey
 
 _TOO_LONG = "the server itself refuses header lines or request lines of this length"

@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scopeguard import AccessToken, AuthZen, InsufficientUserAuthentication, PolicyDenied, PolicyRequest
-from scopeguard.errors import AccessDenied, is_plain_line
+from scopeguard.errors import AccessDenied
+from scopeguard.refusal_texts import is_plain_line
 from scopeguard.spec.authzen import (
     MalformedDecision,
     Outcome,

@@ -21,10 +21,10 @@ from scopeguard.errors import (
     InvalidRequest,
     InvalidToken,
     MissingCredentials,
-    Reason,
     RequestTimedOut,
     RequestTooLarge,
 )
+from scopeguard.reasons import Reason
 from scopeguard.scopes import AUTHENTICATED, all_of, any_of
 from scopeguard.spec.challenge import (
     ChallengeStyle,

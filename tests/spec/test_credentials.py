@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeguard.errors import AccessDenied, InvalidRequest, MissingCredentials, Reason
+from scopeguard.errors import AccessDenied, InvalidRequest, MissingCredentials
+from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList
 from scopeguard.spec.credentials import (
     OPAQUE,

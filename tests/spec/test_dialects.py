@@ -8,7 +8,8 @@ import pytest
 
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer
-from scopeguard.errors import ConfigurationError, InvalidRequest, InvalidToken, Reason
+from scopeguard.errors import ConfigurationError, InvalidRequest, InvalidToken
+from scopeguard.reasons import Reason
 from scopeguard.spec import jwt
 from scopeguard.spec.credentials import token_from_field
 from scopeguard.tokens import Unverified

@@ -18,9 +18,9 @@ from scopeguard.errors import (
     InvalidRequest,
     InvalidToken,
     MissingCredentials,
-    Reason,
     RequestTooLarge,
 )
+from scopeguard.reasons import Reason
 from scopeguard.spec.challenge import ChallengeStyle, Response, write_denial, write_outage
 from scopeguard.spec.error_body import ErrorBody, Problem, check_writer, write_body
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from compact import parse_compact
 from scopeguard.config.issuer import DEFAULT_ALGORITHMS
-from scopeguard.errors import InvalidToken, Reason
+from scopeguard.errors import InvalidToken
+from scopeguard.reasons import Reason
 from scopeguard.spec.jws import MAX_KEY_ID, check_header, decode_base64url
 
 ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"  # in the order of their values

@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer, ScopeClaim, ScopeForm
-from scopeguard.errors import InvalidToken, Reason
+from scopeguard.errors import InvalidToken
+from scopeguard.reasons import Reason
 from scopeguard.scopes import all_of
 from scopeguard.spec.jwt import accept, check, peek, replicates_claims, unverified_issuer
 from scopeguard.spec.scope_claims import granted_scopes

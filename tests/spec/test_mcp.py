@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeguard.errors import Forbidden, MalformedMessage, Reason
+from scopeguard.errors import Forbidden, MalformedMessage
+from scopeguard.reasons import Reason
 from scopeguard.spec.mcp import (
     NAME_MEMBERS,
     Fields,

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from scopeguard import ClientAuthentication, ConfigurationError, Introspection, Issuer, StatusListPolicy
 from scopeguard.devserver.keys import SigningKey, base64url, compact
-from scopeguard.errors import InvalidToken, Reason
+from scopeguard.errors import InvalidToken
+from scopeguard.reasons import Reason
 from scopeguard.spec.jws import decode_base64url
 from scopeguard.spec.status_list import (
     MalformedStatusList,

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeguard.errors import InvalidRequest, Reason
+from scopeguard.errors import InvalidRequest
+from scopeguard.reasons import Reason
 from scopeguard.spec.credentials import OPAQUE
 from scopeguard.spec.subprotocol import Subprotocols, parse_subprotocols, token_from_subprotocols
 

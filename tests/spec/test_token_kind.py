@@ -11,7 +11,8 @@ import pytest
 
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer, ScopeClaim
-from scopeguard.errors import InvalidToken, Reason
+from scopeguard.errors import InvalidToken
+from scopeguard.reasons import Reason
 from scopeguard.spec import introspection, jwt, tokeninfo
 from scopeguard.tokens import Unverified
 

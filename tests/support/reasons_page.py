@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Final
 
 from environment import ROOT
-from scopeguard.core.reasons import SECTIONS, Entry
+from scopeguard.core.causes_and_fixes import SECTIONS, Entry
 
 PAGE: Final = ROOT / "docs" / "reasons.md"
 INTRODUCTION: Final = """\
 # Reasons
 
-<!-- Written by `make reasons` from scopeguard/core/reasons.py. Change the texts there. -->
+<!-- Written by `make reasons` from scopeguard/core/causes_and_fixes.py. Change the texts there. -->
 
 Each refused request has a reason code. It is in [the log](logging.md), and in `DecisionEvent.reason`. Clients never see
 it: they get the status, the `error` and the text that each entry names, in a challenge or a body

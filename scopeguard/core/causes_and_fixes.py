@@ -30,10 +30,10 @@ from scopeguard.errors import (
     NonceRequired,
     PolicyDenied,
     PolicyUnavailable,
-    Reason,
     RequestTimedOut,
     RequestTooLarge,
 )
+from scopeguard.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
