@@ -315,7 +315,7 @@ def test_generators_are_only_in_flow():
     * ``__await__`` in ``scopeguard.adapter.asgi_messages``: Python has no other notation for an awaitable of its own.
     * The client, the test tools, the servers and the command: they are not part of a decision.
     """
-    allowed = (("fastapi", "__call__"), ("adapter.asgi_messages", "__await__"))
+    allowed = (("fastapi.protected", "__call__"), ("adapter.asgi_messages", "__await__"))
 
     def wrong() -> Iterator[str]:
         for module in MODULES:

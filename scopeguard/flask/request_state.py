@@ -21,7 +21,7 @@ from scopeguard.inbound_tokens import InboundToken
 from scopeguard.request import ProofNotes
 from scopeguard.rules import Rule, Rules
 from scopeguard.spec import challenge
-from scopeguard.tokens import AccessToken, Serving, begin_serving, end_serving
+from scopeguard.tokens import AccessToken, Serving, add_finder, begin_serving, end_serving
 from scopeguard.wsgi import ENVIRON_KEY
 
 STATE_KEY: Final = "scopeguard.flask"
@@ -109,6 +109,9 @@ def find_token() -> AccessToken | None:
     (``stream_with_context``, the test client in a ``with`` statement).
     """
     return get_request().environ.get(ENVIRON_KEY) if has_request_context() else None
+
+
+add_finder(find_token)
 
 
 def _decorables(view: Any, endpoint: str, method: str) -> list[Any]:

@@ -143,7 +143,7 @@ def test_requirement_of_a_replaced_view_is_not_cached(monkeypatch: pytest.Monkey
 def test_without_the_end_of_a_request_from_fastapi_there_is_no_current_token(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr("scopeguard.fastapi._REQUEST_STACK", "elsewhere")
+    monkeypatch.setattr("scopeguard.fastapi.protected.REQUEST_STACK", "elsewhere")
     authority = FakeAuthority()
     app = fastapi.FastAPI()
     protected = Protected(guard_for(authority))
