@@ -101,6 +101,7 @@ PLACES = {
     "starlette": ("audit", "starlette", "fastapi", "testing", "devserver", "cli"),  # FastAPI is Starlette underneath
     "fastapi": ("audit", "fastapi"),
     "flask": ("audit", "flask"),
+    "falcon": ("audit", "falcon"),
     "werkzeug": ("flask",),
     "django": ("audit", "django"),
     "rest_framework": ("django",),
@@ -534,8 +535,9 @@ def test_adapter_imports_no_other_framework(adapter: str):
         "fastapi": {"starlette", "fastapi"},
         "flask": {"flask", "werkzeug", "click"},
         "django": {"django"},
+        "falcon": {"falcon"},
     }
-    frameworks = {"starlette", "fastapi", "flask", "werkzeug", "django", "click", "rich", "uvicorn", "pytest"}
+    frameworks = {"starlette", "fastapi", "flask", "werkzeug", "django", "falcon", "click", "rich", "uvicorn", "pytest"}
     _run_in_a_new_process(
         """
         import importlib, sys

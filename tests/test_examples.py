@@ -1,6 +1,6 @@
 """Each example runs against a real development authorization server and does what its comments say.
 
-The apps are one API in six frameworks, so one test suffices for all.
+The apps are one API in each framework, so one test suffices for all.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from scenarios import Answered, Exchange
 from scopeguard.devserver import Authority, Client, DevServer
 
 EXAMPLES = sorted((ROOT / "examples").glob("*_app.py"))
-WSGI = ("django_app", "flask_app", "wsgi_app")
+WSGI = ("django_app", "falcon_app", "flask_app", "wsgi_app")
 AUDIENCE = "http://127.0.0.1:8000"
 LOADER = "sg-secret-loader"
 

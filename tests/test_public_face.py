@@ -44,7 +44,18 @@ PUBLIC_MODULES = (
     "scopeguard",
     *(
         f"scopeguard.{name}"
-        for name in ("asgi", "client", "contracts", "fastapi", "flask", "mcp", "presets", "starlette", "transport")
+        for name in (
+            "asgi",
+            "client",
+            "contracts",
+            "falcon",
+            "fastapi",
+            "flask",
+            "mcp",
+            "presets",
+            "starlette",
+            "transport",
+        )
     ),
     *("scopeguard.mcp.verifier", "scopeguard.security_events", "scopeguard.testing", "scopeguard.wsgi"),
 )
@@ -66,7 +77,9 @@ def test_a_public_name_has_the_same_meaning_in_each_module():
     assert {name for name, objects in meanings.items() if len(objects) > 1} == set()
 
 
-@pytest.mark.parametrize("module", ["scopeguard", "scopeguard.fastapi", "scopeguard.flask", "scopeguard.starlette"])
+@pytest.mark.parametrize(
+    "module", ["scopeguard", "scopeguard.falcon", "scopeguard.fastapi", "scopeguard.flask", "scopeguard.starlette"]
+)
 def test_the_accessor_of_the_token_is_one_function_and_not_a_module(module):
     assert importlib.import_module(module).access_token is scopeguard.tokens.access_token
     assert importlib.import_module(module).access_token_or_none is scopeguard.tokens.access_token_or_none

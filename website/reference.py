@@ -62,6 +62,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "scopeguard.starlette": (),
     "scopeguard.fastapi": (),
     "scopeguard.flask": (),
+    "scopeguard.falcon": (),
     "scopeguard.mcp": (),
     "scopeguard.client": (),
     "scopeguard.presets": (),

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from scopeguard.adapter.declarations import Layer
 from scopeguard.audit.reach import (
+    assigns,
     codes_of,
     is_function,
     is_known_library,
@@ -48,6 +49,8 @@ _ROUTING: Final[dict[str, tuple[str, ...]]] = {
     ),
     "flask request": ("__new__", "__init__", "environ", "path", "root_path", "script_root"),
     "flask map": ("bind", "bind_to_environ"),
+    "falcon": ("__call__", "_get_responder"),
+    "falcon request": ("__init__", "path"),
     "django": ("__call__", "request_class", "load_middleware", "get_response", "get_response_async"),
 }
 _ALWAYS_ROUTING: Final = ("__getattribute__", "__getattr__")
@@ -131,6 +134,8 @@ class _Search:
             self._inspect_flask(app, place, outermost=outermost, is_visible=is_visible)
         elif kind == "django":
             self._inspect_django(app, place, outermost=outermost, is_visible=is_visible)
+        elif kind == "falcon":
+            self._inspect_falcon(app, place)
         elif kind == "middleware":
             mounts = getattr(app, "mounts", None)  # werkzeug's DispatcherMiddleware
             if isinstance(mounts, dict):
@@ -228,6 +233,22 @@ class _Search:
         if own and isinstance(own, str):
             self._add_root_path(app, own, place, outermost=outermost, is_visible=is_visible)
 
+    def _inspect_falcon(self, app: Any, place: Place) -> None:
+        """Inspect a Falcon app: its components may change the path before it routes, and its router may be another."""
+        self._watch(app, "_middleware")
+        self._watch(app, "_router")
+        for component in app._unprepared_middleware:
+            made = type(component)
+            if not is_known_library(made.__module__):
+                self._inspect_helper(made, place)
+                if any(assigns(code, "path") for code in codes_of(made)):
+                    self.unknown.append((name_of(made), place))
+        request = app._request_type
+        if _defines(request, None, _ROUTING["falcon request"]) or any(map(mentions_path, codes_of(request))):
+            self.unknown.append((name_of(request), place))
+        if not is_known_library(type(app._router).__module__):
+            self.unknown.append((name_of(app._router), place))
+
     def _inspect_other(self, app: Any, place: Place, *, outermost: bool) -> None:
         """Inspect an object or a function of an unknown type."""
         apps, rewrites = self._search(app)
@@ -307,6 +328,7 @@ _KINDS: Final = {
     ("django.core.handlers.wsgi", "WSGIHandler"): "django wsgi",
     ("django.core.handlers.asgi", "ASGIHandler"): "django",
     ("flask.app", "Flask"): "flask",
+    ("falcon.app", "App"): "falcon",
 }
 
 

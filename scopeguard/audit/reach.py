@@ -24,7 +24,10 @@ _PREFIX_REMOVERS: Final = frozenset(
     }
 )
 _REMOVER_NAMES: Final = frozenset(name for _, name in _PREFIX_REMOVERS)
-_KNOWN_LIBRARIES: Final = ("starlette", "fastapi", "werkzeug", "flask", "scopeguard", *sys.stdlib_module_names)
+_KNOWN_LIBRARIES: Final = (
+    *("starlette", "fastapi", "werkzeug", "flask", "falcon", "scopeguard"),
+    *sys.stdlib_module_names,
+)
 
 
 def is_known_library(module: Any) -> bool:
@@ -110,14 +113,17 @@ def mentions_path(code: CodeType) -> bool:
     return (
         not _KEYS.isdisjoint(texts_of(code))
         or not _REMOVER_NAMES.isdisjoint((*_names_in(code), *texts_of(code)))
-        or any(map(_sets_path_info, _with_inner(code)))
+        or assigns(code, "path_info")  # the attribute by which Django routes
     )
 
 
-def _sets_path_info(code: CodeType) -> bool:
-    """Return whether *code* assigns the attribute by which Django routes."""
-    return "path_info" in code.co_names and any(
-        step.opname == "STORE_ATTR" and step.argval == "path_info" for step in dis.get_instructions(code)
+def assigns(code: CodeType, attribute: str) -> bool:
+    """Return whether *code* assigns *attribute* of an object."""
+    return any(
+        step.opname == "STORE_ATTR" and step.argval == attribute
+        for each in _with_inner(code)
+        if attribute in each.co_names
+        for step in dis.get_instructions(each)
     )
 
 

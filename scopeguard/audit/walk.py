@@ -44,6 +44,10 @@ def find_routes(app: Any, around: Surroundings) -> list[AppRoute]:
             from scopeguard.audit import django_routes  # noqa: PLC0415 - imports its framework
 
             return django_routes.find_routes(around)
+        if framework == "falcon":
+            from scopeguard.audit import falcon_routes  # noqa: PLC0415 - imports its framework
+
+            return falcon_routes.find_routes(app, around)
         mounts = getattr(app, "mounts", None)
         if isinstance(mounts, dict):  # werkzeug's DispatcherMiddleware, for example
             mounted = [found for path, inner in mounts.items() for found in find_routes(inner, around.at(path))]
@@ -64,6 +68,7 @@ _FRAMEWORKS: Final = {
     ("starlette.routing", "Router"): "starlette",
     ("starlette.staticfiles", "StaticFiles"): "starlette",
     ("flask.app", "Flask"): "flask",
+    ("falcon.app", "App"): "falcon",
     ("django.core.handlers.wsgi", "WSGIHandler"): "django",
     ("django.core.handlers.asgi", "ASGIHandler"): "django",
     ("django.urls.resolvers", "URLResolver"): "django",

@@ -65,6 +65,7 @@ class Adapter(StrEnum):
     STARLETTE = "starlette"
     FASTAPI = "fastapi"
     FLASK = "flask"
+    FALCON = "falcon"
     DJANGO = "django"
     MCP = "mcp"
     GUARD = "guard"

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any
 
+import falcon
+import falcon.asgi
 import fastapi
 import flask
 from django.http import HttpRequest, HttpResponse
@@ -23,6 +25,9 @@ from scopeguard.django import access_token_or_none as django_access_token_or_non
 from scopeguard.django import optional as django_optional
 from scopeguard.django import public as django_public
 from scopeguard.django import requires as django_requires
+from scopeguard.falcon import access_token_or_none as falcon_access_token_or_none
+from scopeguard.falcon import protect
+from scopeguard.falcon import requires as falcon_requires
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard, access_token_or_none, optional, public
 from scopeguard.flask import requires as flask_requires
@@ -146,6 +151,48 @@ def _django(*, asynchronous: bool) -> Callable[[Guard], Send]:
     return opened
 
 
+def _falcon_answer(req: Any, resp: Any, body: bytes) -> None:
+    token = req.context.access_token
+    assert falcon_access_token_or_none() is token
+    resp.data = seen(token, req.query_string.encode(), body)
+    resp.set_headers({"Content-Type": "application/json", "Cache-Control": "public, max-age=60"})
+
+
+class _FalconResource:
+    """The routes of the API, each with a suffix, and with hooks and decorators in turn."""
+
+    def on_get(self, req: Any, resp: Any) -> None:
+        _falcon_answer(req, resp, req.bounded_stream.read())
+
+    on_head = on_post = on_get
+    on_get_both = on_post_both = on_head_both = falcon.before(falcon_requires(BOTH))(on_get)
+    on_get_any = on_post_any = on_head_any = falcon_requires(ANY)(on_get)
+    on_get_gold = on_post_gold = on_head_gold = falcon.before(falcon_requires(GOLD))(on_get)
+
+
+class _FalconAsyncResource:
+    async def on_get(self, req: Any, resp: Any) -> None:
+        _falcon_answer(req, resp, await req.stream.read())
+
+    on_head = on_post = on_get
+    on_get_both = on_post_both = on_head_both = falcon_requires(BOTH)(on_get)
+    on_get_any = on_post_any = on_head_any = falcon.before(falcon_requires(ANY))(on_get)
+    on_get_gold = on_post_gold = on_head_gold = falcon_requires(GOLD)(on_get)
+
+
+def _falcon(*, asynchronous: bool) -> Callable[[Guard], Send]:
+    def opened(guard: Guard) -> Send:
+        app: Any = falcon.asgi.App() if asynchronous else falcon.App()
+        resource = _FalconAsyncResource() if asynchronous else _FalconResource()
+        suffixes = {"/both": "both", "/bound": "both", "/any": "any", "/gold": "gold"}
+        for path in ALL:
+            app.add_route(path, resource, suffix=suffixes.get(path))
+        guarded: Any = protect(app, guard=guard, rules=rules(guard, with_scopes=False))
+        return in_loop("asyncio", call_asgi, guarded) if asynchronous else lambda exchange: call_wsgi(guarded, exchange)
+
+    return opened
+
+
 def _copy_of(view: Any) -> Any:
     return types.FunctionType(view.__code__, view.__globals__, view.__name__, closure=view.__closure__)
 
@@ -171,4 +218,6 @@ FRAMEWORK_DOORS: tuple[Door, ...] = (
     Door("flask", _flask),
     Door("django-wsgi", _django(asynchronous=False)),
     Door("django-asgi", _django(asynchronous=True)),
+    Door("falcon-wsgi", _falcon(asynchronous=False)),
+    Door("falcon-asgi", _falcon(asynchronous=True)),
 )
