@@ -284,7 +284,7 @@ class GuardMiddleware(Layer):
     ) -> bool:
         """Answer the request in a report for the listeners. Return false if a layer around this one has begun it."""
         if self._debug is not None and scope["type"] == "http":  # the page is a listener
-            answer = _debug_answer(self._debug, scope)
+            answer = debug_answer(self._debug, scope)
             if answer is not None:
                 await send_response(answer, encode_headers(answer.headers), scope, send)
                 return True
@@ -424,7 +424,7 @@ async def renew(scope: Scope, token: str) -> Granted | Denied | Unavailable:
     return decision
 
 
-def _debug_answer(page: DebugPage, scope: Scope) -> Response | None:
+def debug_answer(page: DebugPage, scope: Scope) -> Response | None:
     """Return the response to a request for *page*; ``None`` for another path, and for another machine or site."""
     client, server = scope.get("client"), scope.get("server")
     return page.answer(

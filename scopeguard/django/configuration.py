@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from os import PathLike, fspath
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -24,7 +24,10 @@ from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import DENIED, OPTIONAL, Rule, Rules
 from scopeguard.tokens import AccessToken
 
-_KEYS: Final = ("GUARD", "FILE", "PUBLIC", "RULES", "USER", "ENFORCE_CSRF")
+if TYPE_CHECKING:
+    from scopeguard.adapter.debug_page import DebugPage
+
+_KEYS: Final = ("GUARD", "FILE", "PUBLIC", "RULES", "USER", "ENFORCE_CSRF", "DEBUG")
 _MOST_ROUTES: Final = 4096
 _REST: Final = Rule("/{rest:path}", OPTIONAL)
 _AMBIGUOUS: Final = Rule("/{rest:path}", DENIED)
@@ -34,7 +37,7 @@ class ProjectLayer(Layer):
     """The middleware of one project, as requests and the audit see it.
 
     *find_user*: the function of the setting ``USER``. *enforces_csrf*: Django's protection against forged requests also
-    holds for requests with a token.
+    holds for requests with a token. *debug*: the page of the setting ``DEBUG``.
     """
 
     default = "SCOPEGUARD default"
@@ -57,6 +60,12 @@ class ProjectLayer(Layer):
         self.enforces_csrf: bool = enforces_csrf
         self.passes_preflights: bool = engine.passes_preflights()
         self.start_check: StartCheck = StartCheck(self.app, guard)
+        debug = given.get("DEBUG", False)
+        self.debug: DebugPage | None = None
+        if debug is not False:
+            from scopeguard.adapter.debug_page import open_debug_page  # noqa: PLC0415 - for development only
+
+            self.debug = open_debug_page(debug, engine)
         self._matches_every_path = Rules([*self.rules.all, _REST])
         self._routes: dict[tuple[int, int, str], RouteAccess] = {}
         self._declared = RouteRequirements(self.app, self.rules)

@@ -13,7 +13,7 @@ from django.urls import Resolver404, resolve
 from scopeguard.core.decision import Adapter
 from scopeguard.django.checking import check, check_async, find_route
 from scopeguard.django.configuration import get_layer
-from scopeguard.django.requests import outer_guard
+from scopeguard.django.requests import debug_answer, outer_guard
 from scopeguard.django.responses import Refused, finish, refuse_permission, to_response
 from scopeguard.django.state import RequestState, state_of
 from scopeguard.django.users import set_user
@@ -116,11 +116,15 @@ class GuardMiddleware:
 
 
 def _begin(request: Any) -> RequestState | HttpResponse:
-    """Return the state of a new request, or the response if it asks for a document of the guard."""
+    """Return the state of a new request, or the response if it asks for a page or a document of the guard."""
     layer = get_layer()
     engine = layer.engine
     if layer.start_check.pending:
         layer.start_check.run()
+    if layer.debug is not None:
+        page = debug_answer(layer.debug, request)
+        if page is not None:
+            return to_response(page)
     if engine.metadata is not None and request.path.startswith(WELL_KNOWN):
         answer = engine.metadata.answer(
             request.method,

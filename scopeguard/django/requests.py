@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scopeguard.asgi import GUARD_KEY as ASGI_GUARD_KEY
+from scopeguard.asgi import debug_answer as asgi_debug_answer
 from scopeguard.asgi import query_of
 from scopeguard.asgi import request_view as asgi_view
 from scopeguard.config.sources import TokenSources
 from scopeguard.errors import InvalidRequest, RequestTooLarge
 from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
+from scopeguard.spec.challenge import Response
 from scopeguard.spec.credentials import declared_length, without_access_token
 from scopeguard.wsgi import ENVIRON_KEY, GUARD_KEY, strip_query_token
+from scopeguard.wsgi import debug_answer as wsgi_debug_answer
 from scopeguard.wsgi import raw_path as wsgi_raw_path
 from scopeguard.wsgi import request_view as wsgi_view
+
+if TYPE_CHECKING:
+    from scopeguard.adapter.debug_page import DebugPage
 
 
 def raw_path(request: Any) -> bytes | None:
@@ -40,6 +46,12 @@ def request_view(request: Any, *, with_proofs: bool = False) -> RequestView:
     else:
         view = asgi_view(scope, request.method, with_proofs=with_proofs)
     return replace(view, path=request.path_info, secure=request.is_secure())
+
+
+def debug_answer(page: DebugPage, request: Any) -> Response | None:
+    """Return the response to a request for *page*; ``None`` for another path, and for another machine or site."""
+    scope = getattr(request, "scope", None)
+    return wsgi_debug_answer(page, request.META) if scope is None else asgi_debug_answer(page, scope)
 
 
 def outer_guard(request: Any) -> tuple[Any, Any]:

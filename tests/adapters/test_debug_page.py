@@ -6,13 +6,17 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import anyio
 import flask
 import pytest
+from django.http import HttpResponse
 
+from django_project import GUARD_MIDDLEWARE, handler, project, url_conf
 from scopeguard import ConfigurationError, Guard, Reason, asgi, wsgi
 from scopeguard.flask import ScopeGuard
 from scopeguard.guard import engine_of
@@ -56,8 +60,10 @@ def call_asgi(
     async def send(message: Any) -> None:
         sent.append(message)
 
+    messages = [{"type": "http.request", "body": b"", "more_body": False}]
+
     async def receive() -> Any:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return messages.pop() if messages else await anyio.sleep_forever()  # until the app cancels it
 
     async def run() -> None:
         await app(scope, receive, send)
@@ -115,17 +121,31 @@ def flask_app(guard: Guard | None = None, *, debug: bool | str = True) -> Any:
     return app
 
 
+PROJECTS = ExitStack()
+"""The settings of Django, which hold until the end of a test."""
+
+
+def django_app(guard: Guard | None = None, *, debug: bool | str = True, asynchronous: bool = False) -> Any:
+    urls = url_conf({"/<path:rest>": lambda request, rest: HttpResponse("the app")})
+    setting = {"GUARD": guard or new_guard(), "DEBUG": debug}
+    PROJECTS.enter_context(project(urls, setting, MIDDLEWARE=[GUARD_MIDDLEWARE]))
+    return handler(asynchronous=asynchronous)
+
+
 DOORS: dict[str, tuple[Callable[..., Any], Call]] = {
     "asgi": (asgi_app, call_asgi),
     "wsgi": (wsgi_app, call_wsgi),
     "flask": (flask_app, call_wsgi),
+    "django": (django_app, call_wsgi),
+    "django-asgi": (partial(django_app, asynchronous=True), call_asgi),
 }
 
 
 @pytest.fixture(params=DOORS)
-def door(request: pytest.FixtureRequest) -> tuple[Callable[..., Any], Call]:
+def door(request: pytest.FixtureRequest) -> Iterator[tuple[Callable[..., Any], Call]]:
     """A function that builds a guarded app, and one that calls it."""
-    return DOORS[request.param]
+    with PROJECTS:
+        yield DOORS[request.param]
 
 
 def bearer(token: str) -> dict[str, str]:

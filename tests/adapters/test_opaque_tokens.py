@@ -8,11 +8,13 @@ from urllib.parse import quote
 import pytest
 
 from doors import DOORS, Door
+from framework_doors import FRAMEWORK_DOORS
 from scenarios import Exchange, form, header
 from scopeguard import Guard, Introspection, Issuer
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.testing import FakeClock
 
+EVERY_DOOR = (*DOORS, *FRAMEWORK_DOORS)
 API = "https://api.test"
 TOKENS = (
     "00D000000000001!AQcAQH0dMHZfz972Szmpkb58urFRkgeBGsxL_QJWwYMfAbUeeG7c1E6.LYUfiDUkWe6H34r1AAwOR8B8fLEz6n0",
@@ -66,7 +68,7 @@ def exchanges(token: str) -> list[Exchange]:
 
 
 @pytest.mark.rule("B-05")
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
+@pytest.mark.parametrize("door", EVERY_DOOR, ids=lambda door: door.name)
 def test_opaque_token_may_have_any_unambiguous_character(door: Door):
     guard, authority = guard_of(opaque=True)
     send = door.opened(guard)
@@ -76,7 +78,7 @@ def test_opaque_token_may_have_any_unambiguous_character(door: Door):
 
 
 @pytest.mark.rule("B-05", "B-06", "B-12", "B-60")
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
+@pytest.mark.parametrize("door", EVERY_DOOR, ids=lambda door: door.name)
 def test_ambiguous_token_is_refused_and_not_introspected(door: Door):
     guard, authority = guard_of(opaque=True)
     send = door.opened(guard)
@@ -86,7 +88,7 @@ def test_ambiguous_token_is_refused_and_not_introspected(door: Door):
 
 
 @pytest.mark.rule("B-05")
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
+@pytest.mark.parametrize("door", EVERY_DOOR, ids=lambda door: door.name)
 def test_jwt_only_guard_accepts_only_characters_of_jwts(door: Door):
     guard, authority = guard_of(opaque=False)
     send = door.opened(guard)

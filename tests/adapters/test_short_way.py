@@ -6,6 +6,7 @@ Each door is tested twice with the same authority, with a token cache and withou
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,16 @@ from scopeguard import Guard, TokenSources
 from scopeguard.guard import engine_of
 from scopeguard.testing import FakeAuthority
 
-SHORT = ("asgi-asyncio", "wsgi", "starlette-asyncio", "fastapi-asyncio", "fastapi-behind-middleware", "flask")
+SHORT = (
+    "asgi-asyncio",
+    "wsgi",
+    "starlette-asyncio",
+    "fastapi-asyncio",
+    "fastapi-behind-middleware",
+    "flask",
+    "django-wsgi",
+    "django-asgi",
+)
 BY_NAME = {door.name: door for door in (*DOORS, *FRAMEWORK_DOORS)}
 
 
@@ -124,15 +134,19 @@ def test_known_token_is_answered_like_a_new_one(pair: Pair, exchange: Exchange):
 
 def test_short_path_is_used(pair: Pair, monkeypatch: pytest.MonkeyPatch):
     """Otherwise the tests here would prove nothing."""
+    judged = []
 
-    def judged(*args: Any, **kwargs: Any) -> Any:
+    def judge(*args: Any, **kwargs: Any) -> Any:
+        judged.append(args)
         raise AssertionError("the long way")
 
-    monkeypatch.setattr(engine_of(pair.remembering), "_authenticate", judged)
+    monkeypatch.setattr(engine_of(pair.remembering), "_authenticate", judge)
     way = pair.door.opened(pair.remembering)
     assert way(KNOWN.filled(pair.tokens)).status == 200
-    with pytest.raises(AssertionError, match="the long way"):
+    assert not judged
+    with suppress(AssertionError):  # Django answers 500
         way(exchange_with(b"Bearer {T} ").filled(pair.tokens))
+    assert judged
 
 
 def test_listener_gets_each_decision_once(pair: Pair):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doors import DOORS, Door, call_check, guard_for
+from framework_doors import FRAMEWORK_DOORS
 from scenarios import Exchange
 from scopeguard import Denied, Guard, HeaderList, Issuer, RefusalLog, RequestView
 from scopeguard.testing import BadToken, FakeAuthority, bad_tokens
@@ -40,7 +41,7 @@ def advance_monotonic_clock(authority: FakeAuthority, seconds: float) -> None:
     authority.clock.set_wall(wall)
 
 
-@pytest.fixture(scope="module", params=DOORS, ids=lambda door: door.name)
+@pytest.fixture(scope="module", params=[*DOORS, *FRAMEWORK_DOORS], ids=lambda door: door.name)
 def attacked(request: pytest.FixtureRequest) -> Attacked:
     return Attacked(request.param)
 
