@@ -15,7 +15,6 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from scopeguard.config.checks import Converted, converted, function, strings, text, whole
@@ -27,6 +26,7 @@ from scopeguard.errors import (
     InsufficientUserAuthentication,
     InvalidToken,
 )
+from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.tokens import AccessToken
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, Declaration, Layer, access_of, decorated_versions_of
+from scopeguard.frozen import dataclass
 from scopeguard.scopes import Requirement
 
 ANYTHING: Final = "/{path:path}"

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from scopeguard.config import checks
 from scopeguard.errors import ConfigurationError
 from scopeguard.extras import install_command
+from scopeguard.frozen import dataclass
 from scopeguard.redaction import printable
 
 DocumentOrPath: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Final
 
 from scopeguard.config.checks import Converted, check_url, converted, flag, member, number, positive, strings, whole
 from scopeguard.config.ml_dsa import ML_DSA, check_available
 from scopeguard.errors import ConfigurationError
+from scopeguard.frozen import dataclass
 
 DPOP_ALGORITHMS: Final = ("ES256", "PS256", "EdDSA", "Ed25519")
 """The algorithms of proofs that are accepted unless a setting says otherwise. All are asymmetric (RFC 9449 §4.3)."""

@@ -8,7 +8,7 @@ Longer than 400 lines because the description of each setting is beside its chec
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, StrEnum
 from typing import Any, Final
 
@@ -39,6 +39,7 @@ from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
 from scopeguard.config.ml_dsa import ML_DSA, check_available
 from scopeguard.config.status_list import StatusListPolicy, check_policy
 from scopeguard.errors import ConfigurationError
+from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.scopes import ScopeVocabulary
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from typing import Self
 
@@ -18,6 +18,7 @@ from scopeguard.config.checks import (
 )
 from scopeguard.config.proxies import Proxies
 from scopeguard.errors import ConfigurationError
+from scopeguard.frozen import dataclass
 
 
 class TokenSource(StrEnum):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -25,6 +24,7 @@ from scopeguard.contracts.contract import (
 from scopeguard.contracts.operations import Operation, rules_of
 from scopeguard.contracts.schemes import Schemes
 from scopeguard.errors import ConfigurationError
+from scopeguard.frozen import dataclass
 from scopeguard.redaction import printable
 from scopeguard.rules import Access
 from scopeguard.scopes import Requirement, all_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from scopeguard.config.audit import AuditMode
@@ -30,6 +30,7 @@ from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.sources import TokenSources
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.errors import ConfigurationError
+from scopeguard.frozen import dataclass
 from scopeguard.request import RequestView
 from scopeguard.rules import Rules
 from scopeguard.rules.mcp import McpPolicy

@@ -11,7 +11,6 @@ Longer than 400 lines because the catalog has an entry for each reason code, so 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -33,6 +32,7 @@ from scopeguard.errors import (
     RequestTimedOut,
     RequestTooLarge,
 )
+from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 
 

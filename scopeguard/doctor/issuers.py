@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -24,6 +23,7 @@ from scopeguard.flow.effects import Answer
 from scopeguard.flow.introspection import ask_authority
 from scopeguard.flow.issuers import discover, has_keys
 from scopeguard.flow.keys import fetch_key, fetch_keys
+from scopeguard.frozen import dataclass
 from scopeguard.spec.discovery import Metadata
 from scopeguard.spec.introspection import STATUS_HINTS, has_endpoint
 from scopeguard.spec.strict_json import parse_object

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from scopeguard.flow.effects import Clock
 from scopeguard.flow.possession import Possession
+from scopeguard.frozen import dataclass
 from scopeguard.spec.strict_json import parse_object
 from scopeguard.state.authzen import DecisionPoint
 from scopeguard.state.issuers import Issuers

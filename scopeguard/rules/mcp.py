@@ -11,13 +11,14 @@ import inspect
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Final
 from urllib.parse import unquote, urlsplit
 
 from scopeguard.conditions import Condition
 from scopeguard.config.checks import Converted, converted, items, positive, strings, text, whole
 from scopeguard.errors import ConfigurationError, Forbidden
+from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.rules.readings import ESCAPE, SUSPICIOUS
 from scopeguard.rules.rule import DENIED, Access, check_access

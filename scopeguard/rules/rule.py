@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Iterable
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Any, Final, Self
 
@@ -18,6 +18,7 @@ from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.policy import Decide, Policy
 from scopeguard.config.sources import TokenSource, check_sources
 from scopeguard.errors import ConfigurationError
+from scopeguard.frozen import dataclass
 from scopeguard.rules.template import Template
 from scopeguard.rules.tree import NEVER, Tree
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, check_scope

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from scopeguard.frozen import dataclass
 from scopeguard.rules.rule import Rule
 from scopeguard.rules.template import Many, One, Rest, Template
 from scopeguard.rules.tree import NEVER, Node, Terminal, Tree

@@ -6,7 +6,7 @@ Longer than 400 lines because one issuer, those that a resolver finds, and the c
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, TypeVar
 
 from scopeguard.config.dpop import DPoPMode
@@ -14,6 +14,7 @@ from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.errors import ConfigurationError
+from scopeguard.frozen import dataclass
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec import jwt
 from scopeguard.spec.discovery import Metadata

@@ -16,13 +16,13 @@ import logging
 import math
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from scopeguard.config.checks import number, text
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.extras import install_command
+from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.state.fork import Locked
 

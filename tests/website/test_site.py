@@ -51,6 +51,12 @@ def test_every_public_name_has_its_entry(site: Path, module: str):
         assert any(f'id="{module}.{name}"' in text for text in texts), name
 
 
+def test_entry_of_a_class_of_settings_shows_the_arguments_of_its_constructor(site: Path):
+    """They are fields: the site must recognise the decorator of the class."""
+    texts = (re.sub(r"<[^>]+>", "", path.read_text("utf-8")) for path in (site / reference.FOLDER).rglob("*.html"))
+    assert any(re.search(r"KeySetPolicy\(\s*\*,\s*ttl: float = ", text) for text in texts)
+
+
 def test_list_for_language_models_names_every_page_once(site: Path):
     text = (site / "llms.txt").read_text("utf-8")
     assert text.startswith("# scopeguard\n\n> ")

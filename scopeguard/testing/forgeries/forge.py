@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
+from scopeguard.frozen import dataclass
 from scopeguard.testing.fake import FakeAuthority
 
 MAX_TOKEN: Final = 16 * 1024
