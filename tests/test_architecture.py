@@ -218,6 +218,21 @@ def test_imports_have_no_cycle():
     TopologicalSorter(graph).prepare()  # raises CycleError with the cycle
 
 
+def test_packages_hold_no_code_of_their_own():
+    """The file tree says where code is only if no ``__init__.py`` has any: it describes, imports and lists names.
+
+    Allowed exception: Python calls ``__getattr__`` and ``__dir__`` of the package itself (PEP 562).
+    """
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
+    _report(
+        f"{module.at(node)}: move {getattr(node, 'name', 'a lambda')} to a file that is named after it"
+        for module in MODULES
+        if module.path.name == "__init__.py"
+        for node in ast.walk(module.tree)
+        if isinstance(node, kinds) and getattr(node, "name", "") not in ("__getattr__", "__dir__")
+    )
+
+
 def test_private_names_stay_in_their_file():
     _report(
         f"{module.at(node)} imports {alias.name}"

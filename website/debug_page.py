@@ -10,7 +10,7 @@ import httpx
 
 from scopeguard import Guard, Rule, Rules, all_of
 from scopeguard.asgi import GuardMiddleware
-from scopeguard.devserver.serving import Serving
+from scopeguard.devserver.uvicorn_server import Serving
 from scopeguard.edge.listener import listen
 from scopeguard.testing import FakeAuthority
 from website.pages import DOCS, ROOT

@@ -31,7 +31,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from traffic import Caller, calling
 
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
-from scopeguard.devserver.serving import Serving
+from scopeguard.devserver.uvicorn_server import Serving
 from scopeguard.edge.listener import listen
 
 FOLDER = Path(__file__).parent

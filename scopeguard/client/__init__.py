@@ -23,8 +23,7 @@ so it does not follow a redirect either (:mod:`scopeguard.client.httpx_parts`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from scopeguard.client.challenges import required_scopes
 from scopeguard.client.client_credentials import ClientCredentials
 from scopeguard.client.dpop import DPoPKey
 from scopeguard.client.errors import (
@@ -37,14 +36,9 @@ from scopeguard.client.errors import (
 )
 from scopeguard.client.forwarding import arefuse_inbound_token, refuse_inbound_token
 from scopeguard.client.settings import ClientSettings, ExchangeSettings, NarrowerScope
-from scopeguard.client.signing import challenges
 from scopeguard.client.token_exchange import TokenExchange
 from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.spec.token_endpoint import TokenResponse
-
-if TYPE_CHECKING:
-    import httpx
-    import httpx2
 
 __all__ = [
     "ClientAuthentication",
@@ -65,13 +59,3 @@ __all__ = [
     "refuse_inbound_token",
     "required_scopes",
 ]
-
-
-def required_scopes(response: httpx.Response | httpx2.Response) -> tuple[str, ...]:
-    """Return the scopes in the ``insufficient_scope`` challenges of *response* (RFC 6750 section 3).
-
-    The result is empty if there are none. After ``response.raise_for_status()``, use
-    ``required_scopes(error.response)``.
-    """
-    values = (challenge.parameters.get("scope", "") for challenge in challenges(response, "insufficient_scope"))
-    return tuple(dict.fromkeys(scope for value in values for scope in value.split()))

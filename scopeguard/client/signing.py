@@ -6,12 +6,12 @@ import threading
 from collections.abc import AsyncGenerator, Generator, Iterable
 from typing import Any, Final, Protocol
 
+from scopeguard.client.challenges import challenges
 from scopeguard.client.errors import OriginNotAllowed
 from scopeguard.client.httpx_parts import REPLAYABLE, Auth, with_proof, without_proof
 from scopeguard.client.proofs import Proofs
 from scopeguard.client.settings import origin
 from scopeguard.config.checks import is_loopback
-from scopeguard.spec.challenge_parser import ParsedChallenge, parse_challenges
 from scopeguard.spec.dpop_client import USE_DPOP_NONCE
 from scopeguard.spec.token_endpoint import TokenResponse
 
@@ -223,9 +223,3 @@ def _refuses(response: Any, token: TokenResponse) -> bool:
         return True
     schemes = ("dpop", "bearer") if _is_bound(token) else ("bearer",)
     return any(challenge.scheme in schemes for challenge in challenges(response, "invalid_token"))
-
-
-def challenges(response: Any, error: str) -> list[ParsedChallenge]:
-    """Return the Bearer and DPoP challenges of *response* with the error code *error*."""
-    found = parse_challenges(response.headers.get_list("www-authenticate"))
-    return [c for c in found if c.scheme in ("bearer", "dpop") and c.parameters.get("error") == error]

@@ -11,15 +11,15 @@ import httpx
 import pytest
 
 from scopeguard import AUTHENTICATED, OPTIONAL, Rule, Rules
-from scopeguard.cli import demo
 from scopeguard.cli.demo import api, story, world
+from scopeguard.cli.demo.run import run
 
 THIEF = [200, 401, 401, 401]
 STATUSES = [200, 401, 403, 200, 400, 200, 401, 401, 401, 401, 200, 200, 200, *THIEF, 200, 503, 200]
 
 
 def test_demo_runs_to_its_end(capsys: pytest.CaptureFixture[str], no_leaks: Callable[[str], None]):
-    assert demo.run(serve=False, color=False) == 0
+    assert run(serve=False, color=False) == 0
     told = capsys.readouterr()
     no_leaks(told.out + told.err)
     assert [int(status) for status in re.findall(r"^    < (\d{3}) ", told.out, re.MULTILINE)] == STATUSES
@@ -31,7 +31,7 @@ def test_demo_runs_to_its_end(capsys: pytest.CaptureFixture[str], no_leaks: Call
 
 
 def test_no_secret_of_the_demo_is_shown(capsys: pytest.CaptureFixture[str]):
-    assert demo.run(serve=False, color=True) == 0
+    assert run(serve=False, color=True) == 0
     told = capsys.readouterr().out
     assert [client.client_id for client in world.CLIENTS if client.secret in told] == []
 
@@ -40,7 +40,7 @@ def test_unexpected_response_ends_the_demo_and_names_the_step(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(api, "RULES", Rules([Rule("/{rest:path}", AUTHENTICATED)], public=["/healthz"]))
-    assert demo.run(serve=False, color=False) == 1
+    assert run(serve=False, color=False) == 1
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith(
         "UNEXPECTED: step 2, 'A valid token without the required scope': expected status 403, got 200"
@@ -52,7 +52,7 @@ def test_token_in_a_response_of_the_app_is_not_shown(
 ):
     monkeypatch.setattr(api, "RULES", Rules([Rule("/tables/{table}/export", OPTIONAL)], public=["/healthz"]))
     monkeypatch.setattr(story, "STEPS", (story.query_token,))
-    assert demo.run(serve=False, color=False) == 1
+    assert run(serve=False, color=False) == 1
     told = capsys.readouterr().out
     assert '"query_the_app_sees":"format=csv&access_token=<a token>"' in told
     assert "expected 'format=csv', got 'format=csv&access_token=<a token>'" in told
@@ -79,7 +79,7 @@ def test_each_part_of_an_expectation_is_checked(
         told.exchange("GET", "/healthz", expected)
 
     monkeypatch.setattr(story, "STEPS", (step,))
-    assert demo.run(serve=False, color=False) == 1
+    assert run(serve=False, color=False) == 1
     assert f"UNEXPECTED: step 1, 'One step': {problem}" in capsys.readouterr().out
 
 
@@ -97,7 +97,7 @@ def test_missing_response_is_reported_too(capsys: pytest.CaptureFixture[str], mo
         told.exchange("GET", "/", story.Expected(200), base="http://127.0.0.1:1")
 
     monkeypatch.setattr(story, "STEPS", (step,))
-    assert demo.run(serve=False, color=False) == 1
+    assert run(serve=False, color=False) == 1
     assert "UNEXPECTED: step 1, 'No server': ConnectError instead of a response" in capsys.readouterr().out
 
 

@@ -144,7 +144,7 @@ def test_a_port_that_is_taken_is_an_error_of_the_system():
 
 
 def test_missing_uvicorn_is_an_error_with_the_install_command(monkeypatch):
-    monkeypatch.delitem(sys.modules, "scopeguard.devserver.serving", raising=False)  # imports uvicorn
+    monkeypatch.delitem(sys.modules, "scopeguard.devserver.uvicorn_server", raising=False)  # imports uvicorn
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(ConfigurationError, match="pip install"), DevServer(authority()):
         pass  # never reached

@@ -17,7 +17,7 @@ from environment import plain_environment
 from peers import NODE, Peer, node_command, secret_of
 from scopeguard import DecisionEvent, DPoP, Guard, Introspection, Issuer, Reason
 from scopeguard.asgi import GuardMiddleware
-from scopeguard.devserver.serving import Serving
+from scopeguard.devserver.uvicorn_server import Serving
 from scopeguard.edge.listener import listen
 from scopeguard.testing import ProofKey
 

@@ -26,7 +26,7 @@ from confusion_table import PLAIN, SUSPICIOUS, Spelling
 from environment import ROOT, missing
 from scopeguard import DPoP, Guard, Issuer
 from scopeguard.asgi import GuardMiddleware
-from scopeguard.devserver.serving import Serving
+from scopeguard.devserver.uvicorn_server import Serving
 from scopeguard.server.authorize import Proxy, ProxyRequests, Settings, answer
 from scopeguard.server.forwarded import ASGIForwarded, Proxies
 from scopeguard.testing import FakeAuthority, ProofKey

@@ -28,7 +28,7 @@ from waitress.server import create_server
 from environment import missing
 from scopeguard import Guard
 from scopeguard.asgi import GuardMiddleware
-from scopeguard.devserver.serving import Serving
+from scopeguard.devserver.uvicorn_server import Serving
 from scopeguard.wsgi import GuardMiddleware as WSGIGuardMiddleware
 
 PATIENCE: Final = 20.0

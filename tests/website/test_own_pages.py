@@ -17,7 +17,7 @@ from scopeguard.audit.findings import audit_app
 from scopeguard.audit.page import as_html
 from scopeguard.audit.report import Provenance
 from scopeguard.devserver import Authority, Client, DevServer
-from scopeguard.devserver.serving import Serving
+from scopeguard.devserver.uvicorn_server import Serving
 from scopeguard.edge.listener import listen
 from scopeguard.testing import FakeAuthority
 from website import accessibility

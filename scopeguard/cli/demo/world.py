@@ -21,7 +21,7 @@ from scopeguard.config.dpop import DPoP
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.refusal_log import RefusalLog
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
-from scopeguard.devserver.serving import Serving
+from scopeguard.devserver.uvicorn_server import Serving
 from scopeguard.edge.listener import listen
 from scopeguard.guard import DecisionEvent, Guard
 from scopeguard.spec.challenge import ChallengeStyle
