@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
 
 from scopeguard.adapter.asgi_types import ASGIApp, Message, Receive, Scope, Send
-from scopeguard.adapter.client_certificates import certificate_in_scope
+from scopeguard.adapter.connection_certificate import certificate_in_scope
 from scopeguard.adapter.cors import ask_asgi_app, expose_headers_in_send
 from scopeguard.adapter.declarations import Layer
 from scopeguard.adapter.resource_metadata import first_found, metadata_of
-from scopeguard.adapter.token_places import remove_from_scope, select_subprotocol
+from scopeguard.adapter.token_removal import remove_from_scope, select_subprotocol
 from scopeguard.config import checks
 from scopeguard.config.checks import member, positive
 from scopeguard.config.cors import Preflight

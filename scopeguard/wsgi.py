@@ -21,11 +21,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from scopeguard.adapter.client_certificates import certificate_in_environ
+from scopeguard.adapter.connection_certificate import certificate_in_environ
 from scopeguard.adapter.cors import PREFLIGHT_KEY, Headers, ask_wsgi_app, expose_headers
 from scopeguard.adapter.declarations import Layer
 from scopeguard.adapter.resource_metadata import first_found, metadata_of
-from scopeguard.adapter.token_places import remove_from_environ
+from scopeguard.adapter.token_removal import remove_from_environ
 from scopeguard.config import checks
 from scopeguard.config.cors import Preflight
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Unavailable

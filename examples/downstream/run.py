@@ -20,7 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from scopeguard.devserver import Authority, Client, DevServer, Endpoint, Outage
-from scopeguard.devserver.grants import Grant
+from scopeguard.devserver.token_requests import Grant
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 
 from scopeguard.devserver import Authority, create_app
-from scopeguard.devserver.grants import Grant
+from scopeguard.devserver.token_requests import Grant
 
 USER = "alice"
 LIFETIME = 600  # seconds

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import httpx
 
 from scopeguard.devserver import Authority
-from scopeguard.devserver.grants import Grant
 from scopeguard.devserver.keys import SigningKey, compact
+from scopeguard.devserver.token_requests import Grant
 from scopeguard.testing import ProofKey
 
 THREADS = 3

@@ -16,14 +16,14 @@ from urllib.parse import parse_qs
 from scopeguard.adapter.debug_page_templates import decisions_page
 from scopeguard.adapter.debug_reasons import reasons_page
 from scopeguard.config.checks import is_loopback
-from scopeguard.config.proxies import PROXY_FIELDS
+from scopeguard.config.trusted_proxies import PROXY_FIELDS
 from scopeguard.core.causes_and_fixes import entry_of
 from scopeguard.core.decision import DecisionEvent, Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.errors import ConfigurationError
 from scopeguard.redaction import printable
 from scopeguard.request import Headers
-from scopeguard.rules.readings import is_suspicious
+from scopeguard.rules.path_readings import is_suspicious
 from scopeguard.spec.challenge import Response
 from scopeguard.state.fork import Locked
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from scopeguard.rules import Rule, Rules
 from scopeguard.rules.overlap import Overlaps, is_narrower
-from scopeguard.rules.template import One, Rest, Step, route_step, sample_path
+from scopeguard.rules.template_syntax import One, Rest, Step, route_step, sample_path
 
 _step = functools.lru_cache(maxsize=4096)(route_step)
 FILLER: Final = "something-else"

@@ -17,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from scopeguard.config.file import read_settings
-from scopeguard.config.file.kinds import Place, resolve
+from scopeguard.config.file.place import Place
+from scopeguard.config.file.references import resolve
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.sources import TokenSource

@@ -24,7 +24,8 @@ from scopeguard.client import (
     TokenResponse,
 )
 from scopeguard.client.dpop import generate_pem
-from scopeguard.config.file.kinds import Place, resolve
+from scopeguard.config.file.place import Place
+from scopeguard.config.file.references import resolve
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import ConfigurationError
 

@@ -7,15 +7,11 @@ from dataclasses import field
 from enum import StrEnum
 from typing import Final
 
+from scopeguard.config.algorithms import DPOP_ALGORITHMS, SUPPORTED_DPOP_ALGORITHMS
 from scopeguard.config.checks import Converted, check_url, converted, flag, member, number, positive, strings, whole
 from scopeguard.config.ml_dsa import ML_DSA, check_available
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
-
-DPOP_ALGORITHMS: Final = ("ES256", "PS256", "EdDSA", "Ed25519")
-"""The algorithms of proofs that are accepted unless a setting says otherwise. All are asymmetric (RFC 9449 §4.3)."""
-
-SUPPORTED_DPOP_ALGORITHMS: Final = frozenset((*DPOP_ALGORITHMS, "ES384", "ES512", "PS384", "PS512", "RS256", *ML_DSA))
 
 _MIN_KEY_BYTES: Final = 32
 # The members of the header of a proof beside the key, and the claims, in bytes.

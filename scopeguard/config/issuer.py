@@ -13,6 +13,7 @@ from enum import Enum, StrEnum
 from typing import Any, Final
 
 from scopeguard.config import checks
+from scopeguard.config.algorithms import DEFAULT_ALGORITHMS, check_algorithms
 from scopeguard.config.checks import (
     Converted,
     accepted_values,
@@ -36,20 +37,11 @@ from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
-from scopeguard.config.ml_dsa import ML_DSA, check_available
 from scopeguard.config.status_list import StatusListPolicy, check_policy
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.scopes import ScopeVocabulary
-
-DEFAULT_ALGORITHMS: Final = ("RS256", "PS256", "ES256", "ES384", "EdDSA", "Ed25519")
-"""Signature algorithms accepted unless an issuer says otherwise (RFC 9068 section 2.1 makes RS256 mandatory)."""
-
-SUPPORTED_ALGORITHMS: Final = frozenset(
-    (*DEFAULT_ALGORITHMS, "RS384", "RS512", "PS384", "PS512", "ES512", "ES256K", *ML_DSA)
-)
-"""Every algorithm that can be configured. ``none`` and the symmetric ``HS*`` cannot."""
 
 MAX_LEEWAY: Final = 300.0  # RFC 7519 section 4.1.4: "no more than a few minutes"
 
@@ -292,7 +284,7 @@ class Issuer:
         self._set("audience", self._check_audience())
         if self.dpop is not None:
             self._set("dpop", member(DPoPMode, self.dpop, "dpop"))
-        self._set("algorithms", self._check_algorithms())
+        self._set("algorithms", check_algorithms(self.algorithms))
         self._set("typ", self._check_types())
         self._check_claims()
         # None for ANY_AUDIENCE_DANGEROUSLY.
@@ -438,22 +430,6 @@ class Issuer:
                     "aud of tokens for this API"
                 )
         return audiences
-
-    def _check_algorithms(self) -> tuple[str, ...]:
-        algorithms = strings(self.algorithms, "algorithms")
-        if not algorithms:
-            raise ConfigurationError("algorithms: must not be empty; remove the setting to use the default list")
-        for algorithm in algorithms:
-            if algorithm.startswith("HS"):
-                raise ConfigurationError(
-                    f"algorithms: {algorithm} is symmetric, so every verifier could forge tokens; use a public-key "
-                    "algorithm such as RS256"
-                )
-            if algorithm not in SUPPORTED_ALGORITHMS:
-                known = ", ".join(sorted(SUPPORTED_ALGORITHMS))
-                raise ConfigurationError(f"algorithms: {algorithm!r} is not supported; use one of {known}")
-        check_available(algorithms, "algorithms")
-        return algorithms
 
     def _check_types(self) -> frozenset[str | None]:
         given = (self.typ,) if isinstance(self.typ, str) else items(self.typ, "typ", 'a type or a list, as in "at+jwt"')

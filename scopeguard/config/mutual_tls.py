@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from scopeguard.config.checks import Converted, converted, field_name, member, strings
-from scopeguard.config.proxies import Proxies
+from scopeguard.config.trusted_proxies import Proxies
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 

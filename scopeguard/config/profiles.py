@@ -15,9 +15,10 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
+from scopeguard.config.algorithms import DEFAULT_ALGORITHMS
 from scopeguard.config.dpop import DPoP, DPoPMode
 from scopeguard.config.introspection import Introspection, Validation
-from scopeguard.config.issuer import DEFAULT_ALGORITHMS, AudienceOptOut, Issuer
+from scopeguard.config.issuer import AudienceOptOut, Issuer
 from scopeguard.config.mutual_tls import MutualTLS
 from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy

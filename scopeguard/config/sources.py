@@ -16,7 +16,7 @@ from scopeguard.config.checks import (
     strings,
     whole,
 )
-from scopeguard.config.proxies import Proxies
+from scopeguard.config.trusted_proxies import Proxies
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 

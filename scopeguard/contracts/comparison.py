@@ -13,7 +13,7 @@ from scopeguard.contracts.openapi_document import openapi
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 from scopeguard.rules import DENIED, Access, Rule, Rules
-from scopeguard.rules.template import sample_path
+from scopeguard.rules.template_syntax import sample_path
 from scopeguard.scopes import AUTHENTICATED, Requirement
 
 # Fills the parameters of a template to look its rule up. No literal segment is likely to equal it.

@@ -20,7 +20,7 @@ from scopeguard.frozen import dataclass
 from scopeguard.rules import Access, Rule
 from scopeguard.rules.overlap import Overlaps, is_narrower
 from scopeguard.rules.rule import METHODS, strictest
-from scopeguard.rules.template import Many, One, Step, Template
+from scopeguard.rules.template_syntax import Many, One, Step, Template
 from scopeguard.scopes import Requirement, all_of, any_of, conditions_in, scopes_in
 
 _SEGMENTS: Final = re.compile(r"\{[^{}]*:segments\}")

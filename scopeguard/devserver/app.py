@@ -18,9 +18,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from scopeguard.config.checks import flag, instance, is_loopback
-from scopeguard.config.proxies import PROXY_FIELDS
+from scopeguard.config.trusted_proxies import PROXY_FIELDS
 from scopeguard.devserver.authority import Authority
-from scopeguard.devserver.authorization import COOKIE, BrowserRequest
+from scopeguard.devserver.authorization_endpoint import COOKIE, BrowserRequest
 from scopeguard.devserver.faults import Switch, Unreachable
 from scopeguard.devserver.page import WARNING, start_page
 from scopeguard.devserver.registry import Form

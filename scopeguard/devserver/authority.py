@@ -3,7 +3,7 @@
 FOR DEVELOPMENT ONLY. It keeps everything in memory, has users without passwords, and can be made to misbehave.
 :mod:`scopeguard.devserver` serves it on a loopback port, :mod:`scopeguard.testing` calls it in process.
 
-It supports authorization codes with PKCE and a login page (:mod:`scopeguard.devserver.authorization`), client
+It supports authorization codes with PKCE and a login page (:mod:`scopeguard.devserver.authorization_endpoint`), client
 credentials (RFC 6749 section 4.4), JWT bearer assertions (RFC 7523), token exchange (RFC 8693), resource indicators
 (RFC 8707), JWT access tokens (RFC 9068) and opaque ones, introspection (RFC 7662), revocation (RFC 7009), metadata (RFC
 8414 and OpenID Connect Discovery), key rotation, and tokens bound to the key of a DPoP proof (RFC 9449 section 5),
@@ -23,14 +23,13 @@ from urllib.parse import urlsplit
 
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import check_form, instance, methods, text, whole
-from scopeguard.config.dpop import SUPPORTED_DPOP_ALGORITHMS, DPoP
-from scopeguard.config.ml_dsa import ML_DSA, is_available
-from scopeguard.devserver.authorization import AuthorizationEndpoint, BrowserRequest
+from scopeguard.devserver.authorization_endpoint import AuthorizationEndpoint, BrowserRequest
 from scopeguard.devserver.codes import CodeBook
 from scopeguard.devserver.faults import Endpoint, Faults
-from scopeguard.devserver.grants import GRANTS, Grant, GrantRequest, Parameters, UsedAssertions
+from scopeguard.devserver.issued_tokens import IssuedToken, TokenBook
 from scopeguard.devserver.keys import KeyRing, compact
 from scopeguard.devserver.metadata import make_metadata
+from scopeguard.devserver.proofs import PROOFS, check_proof
 from scopeguard.devserver.registry import (
     Client,
     Form,
@@ -39,12 +38,11 @@ from scopeguard.devserver.registry import (
     ServiceAccount,
     TokenFormat,
 )
-from scopeguard.devserver.tokens import IssuedToken, TokenBook
+from scopeguard.devserver.token_claims import make_claims
+from scopeguard.devserver.token_requests import GRANTS, Grant, GrantRequest, Parameters, UsedAssertions
 from scopeguard.edge.runtime import SystemClock
-from scopeguard.errors import ConfigurationError, InvalidProof
+from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Answer, Clock
-from scopeguard.spec.dpop import single_proof, verify_proof
-from scopeguard.spec.request_uri import normalise_uri
 from scopeguard.spec.sender_constraint import thumbprint_of
 
 # RFC 6749 section 5.1 requires both headers "in any response containing tokens, credentials, or other sensitive
@@ -65,11 +63,6 @@ _PATHS: Final[Mapping[Endpoint, str]] = {
     Endpoint.REVOCATION: "/revoke",
     Endpoint.JWKS: "/jwks",
 }
-_PROOFS: Final = DPoP(
-    algorithms=sorted(SUPPORTED_DPOP_ALGORITHMS if is_available() else SUPPORTED_DPOP_ALGORITHMS - set(ML_DSA)),
-    max_proof_bytes=16384,
-)
-_PROOF_ERROR: Final = "invalid_dpop_proof"
 MOST_REQUESTS: Final = 1000
 OPAQUE_PREFIX: Final = "sg-opaque-"
 """The prefix of opaque tokens, by which a scan for leaked tokens can recognise them."""
@@ -265,7 +258,7 @@ class Authority:
                 codes=self.codes,
             )
         )
-        thumbprint = self._check_proof(proofs)
+        thumbprint = check_proof(proofs, self.url(Endpoint.TOKEN), self.assertions, self.clock.wall())
         issued = self.issue(grant if thumbprint is None else replace(grant, thumbprint=thumbprint))
         if grant.code is not None:
             self.codes.record(grant.code, issued.token)
@@ -279,43 +272,10 @@ class Authority:
             }
         )
 
-    def _check_proof(self, proofs: Sequence[str]) -> str | None:
-        """Return the thumbprint of the key that has signed the proof of a token request, ``None`` without a proof.
-
-        RFC 9449 section 5: if the proof is invalid, the answer has the error code "invalid_dpop_proof".
-        """
-        if not proofs:
-            return None
-        now = self.clock.wall()
-        uri = normalise_uri(self.url(Endpoint.TOKEN)) or ""
-        try:
-            value = single_proof([proof.encode("latin-1") for proof in proofs], _PROOFS.max_proof_bytes)
-            proof = verify_proof(value, policy=_PROOFS, method="POST", uri=uri, token=None, now=now)
-        except InvalidProof as error:
-            raise OAuthError(_PROOF_ERROR, f"{error.description} ({error.reason.value})") from None
-        until = now + _PROOFS.max_age + _PROOFS.max_skew
-        if not self.assertions.use(proof.thumbprint, proof.identity.hex(), until, now):
-            raise OAuthError(_PROOF_ERROR, "The DPoP proof was used before")
-        return proof.thumbprint
-
     def issue(self, grant: Grant) -> IssuedToken:
         """Issue an access token for *grant*: a JWT with the claims of RFC 9068 section 2.2, or an opaque token."""
         now = int(self.clock.wall())
-        claims: dict[str, Any] = {
-            "iss": self.issuer,
-            "exp": now + grant.lifetime,
-            "aud": grant.audiences[0] if len(grant.audiences) == 1 else list(grant.audiences),
-            "sub": grant.subject,
-            "client_id": grant.client_id,
-            "iat": now,
-            "jti": secrets.token_urlsafe(16),
-        }
-        if grant.scopes:
-            claims["scope"] = " ".join(grant.scopes)
-        if grant.actor is not None:
-            claims["act"] = dict(grant.actor)
-        if grant.thumbprint is not None:
-            claims["cnf"] = {"jkt": grant.thumbprint}
+        claims = make_claims(grant, self.issuer, now)
         if grant.token_format == TokenFormat.OPAQUE:
             token = OPAQUE_PREFIX + secrets.token_urlsafe(32)
         else:
@@ -350,7 +310,7 @@ class Authority:
 
     def metadata(self) -> dict[str, Any]:
         """Return the metadata: one document for RFC 8414 and OpenID Connect Discovery."""
-        return make_metadata(self.registry, self.issuer, self.url, self.keys.algorithm, _PROOFS.algorithms)
+        return make_metadata(self.registry, self.issuer, self.url, self.keys.algorithm, PROOFS.algorithms)
 
     def rotate(self, *, overlap: float | None = None) -> None:
         """Sign with a new key. The old key stays published for *overlap* seconds; 0 removes it at once."""

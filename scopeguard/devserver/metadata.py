@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from scopeguard.devserver.faults import Endpoint
-from scopeguard.devserver.grants import AUTHORIZATION_CODE, GRANTS
 from scopeguard.devserver.registry import Client, ClientAuthMethod, Registry, ServiceAccount
+from scopeguard.devserver.token_requests import AUTHORIZATION_CODE, GRANTS
 
 
 def make_metadata(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scopeguard.config.issuer import SUPPORTED_ALGORITHMS
+from scopeguard.config.algorithms import SUPPORTED_ALGORITHMS
 from scopeguard.doctor.finding import Finding, error, ok, warning
 from scopeguard.spec.jwks import IgnoredKey, KeySet, VerificationKey
 

@@ -14,7 +14,7 @@ from fastapi.security import SecurityScopes
 from starlette.requests import HTTPConnection, Request
 
 from scopeguard.adapter.declarations import Declaration, DeclaringDependency
-from scopeguard.adapter.token_places import remove_from_scope
+from scopeguard.adapter.token_removal import remove_from_scope
 from scopeguard.asgi import GUARD_KEY, recall, request_view, require_of_renewals
 from scopeguard.conditions import Condition
 from scopeguard.config.checks import flag, text
@@ -30,9 +30,9 @@ from scopeguard.fastapi.document import (
     make_signature,
 )
 from scopeguard.fastapi.overrides import call_override, find_override
+from scopeguard.fastapi.query_and_form_tokens import make_form_reader, strip_query_token
 from scopeguard.fastapi.refusals import IN_QUERY_KEY, make_refusal
 from scopeguard.fastapi.reports import REQUEST_STACK, begin_report
-from scopeguard.fastapi.token_places import make_form_reader, strip_query_token
 from scopeguard.guard import Guard, engine_of
 from scopeguard.inbound_tokens import to_serve
 from scopeguard.rules import OPTIONAL

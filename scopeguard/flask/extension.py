@@ -13,7 +13,7 @@ from werkzeug.routing import RequestRedirect
 
 from scopeguard.adapter.cors import PREFLIGHT_KEY, expose_headers
 from scopeguard.adapter.declarations import EXTENSION, Layer
-from scopeguard.adapter.token_places import remove_from_environ
+from scopeguard.adapter.token_removal import remove_from_environ
 from scopeguard.audit.route_requirements import RouteRequirements
 from scopeguard.audit.startup import StartCheck
 from scopeguard.config.checks import instance, member

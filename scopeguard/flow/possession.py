@@ -24,7 +24,7 @@ from scopeguard.flow.effects import Clock, Flow, ProofStore, Store, UseStore, as
 from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
-from scopeguard.spec.client_certificate import from_field
+from scopeguard.spec.certificate_fields import from_field
 from scopeguard.spec.dpop import Proof, check_proof, single_proof
 from scopeguard.spec.nonce import NonceSealer
 from scopeguard.spec.request_uri import PATH_CHARACTERS, normalise_path

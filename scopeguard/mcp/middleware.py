@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.adapter.asgi_types import ASGIApp, Receive, Scope, Send
 from scopeguard.adapter.declarations import Layer
-from scopeguard.adapter.token_places import remove_from_scope
+from scopeguard.adapter.token_removal import remove_from_scope
 from scopeguard.asgi import GuardMiddleware, add_proof_headers_in_send, recall, request_view
 from scopeguard.config.checks import instance
 from scopeguard.config.cors import Preflight

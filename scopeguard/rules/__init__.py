@@ -5,9 +5,9 @@ of rules denies every route. If no rules are given, every route needs a valid to
 
 Two parsers could read some paths differently: those with dot segments, doubled or encoded slashes, or control
 characters. Such a path matches no rule. Where the reading depends on when an app decodes the path, all readings must
-lead to the same rule; see :mod:`scopeguard.rules.readings`. Many routers serve a path with and without a final slash by
-the same code. So a rule with parameters does not match a path if an earlier rule needs other scopes for the same path
-with, or without, its final slash.
+lead to the same rule; see :mod:`scopeguard.rules.path_readings`. Many routers serve a path with and without a final
+slash by the same code. So a rule with parameters does not match a path if an earlier rule needs other scopes for the
+same path with, or without, its final slash.
 
 Rules are compiled when they are constructed. A look-up among ten thousand rules takes as long as among ten.
 """

@@ -20,7 +20,7 @@ from scopeguard.config.checks import Converted, converted, items, positive, stri
 from scopeguard.errors import ConfigurationError, Forbidden
 from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
-from scopeguard.rules.readings import ESCAPE, SUSPICIOUS
+from scopeguard.rules.path_readings import ESCAPE, SUSPICIOUS
 from scopeguard.rules.rule import DENIED, Access, check_access
 from scopeguard.scopes import AUTHENTICATED, Requirement
 from scopeguard.spec.mcp import NAME_MEMBERS, Message

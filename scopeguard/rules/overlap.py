@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from scopeguard.rules.template import One, Step
-from scopeguard.rules.tree import fits
+from scopeguard.rules.path_matching import fits
+from scopeguard.rules.template_syntax import One, Step
 
 T = TypeVar("T")
 

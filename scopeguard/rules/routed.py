@@ -19,9 +19,9 @@ from scopeguard.config.dpop import DPoPMode
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 from scopeguard.rules import DENIED, Access, Rule, Rules
-from scopeguard.rules.readings import is_suspicious
+from scopeguard.rules.path_readings import is_suspicious
 from scopeguard.rules.rule import strictest
-from scopeguard.rules.template import Many, One, Rest, Template
+from scopeguard.rules.template_syntax import Many, One, Rest, Template
 from scopeguard.scopes import Requirement
 
 _MOST_SEGMENTS: Final = 32  # in a path whose possible readings are tried one by one; longer paths are denied

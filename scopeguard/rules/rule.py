@@ -19,8 +19,8 @@ from scopeguard.config.policy import Decide, Policy
 from scopeguard.config.sources import TokenSource, check_sources
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
-from scopeguard.rules.template import Template
-from scopeguard.rules.tree import NEVER, Tree
+from scopeguard.rules.path_matching import NEVER, Tree
+from scopeguard.rules.template_syntax import Template
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, check_scope
 from scopeguard.spec.error_body import ErrorBody
 

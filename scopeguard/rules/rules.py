@@ -7,10 +7,10 @@ from typing import Final
 
 from scopeguard.config.checks import items, text
 from scopeguard.errors import ConfigurationError
-from scopeguard.rules.readings import is_suspicious, other_readings
+from scopeguard.rules.path_matching import NEVER, Terminal, Tree
+from scopeguard.rules.path_readings import is_suspicious, other_readings
 from scopeguard.rules.rule import DENIED, PUBLIC, Rule
 from scopeguard.rules.shadows import Shadowed, find_shadowed
-from scopeguard.rules.tree import NEVER, Terminal, Tree
 from scopeguard.scopes import Requirement
 from scopeguard.spec.error_body import ErrorBody
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scopeguard.frozen import dataclass
+from scopeguard.rules.path_matching import NEVER, Node, Terminal, Tree
 from scopeguard.rules.rule import Rule
-from scopeguard.rules.template import Many, One, Rest, Template
-from scopeguard.rules.tree import NEVER, Node, Terminal, Tree
+from scopeguard.rules.template_syntax import Many, One, Rest, Template
 
 # Stands for a parameter of the template. No template contains it as text, so only a parameter matches it.
 _ANYTHING = "\x00"

@@ -18,7 +18,7 @@ from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
 from scopeguard.asgi import ASGIApp, Message, Receive, Scope, Send
-from scopeguard.config.proxies import Proxies
+from scopeguard.config.trusted_proxies import Proxies
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 from scopeguard.guard import Guard
@@ -70,7 +70,7 @@ class Settings:
     """What ``scopeguard authorize`` knows of the proxy.
 
     * ``proxy``: its kind.
-    * ``trusted``: the addresses of proxies, as for :class:`~scopeguard.config.proxies.Proxies`; at least one.
+    * ``trusted``: the addresses of proxies, as for :class:`~scopeguard.config.trusted_proxies.Proxies`; at least one.
     * ``claim_headers``: names of fields that replace those of :data:`CLAIM_HEADERS`, as in ``subject=Remote-User``.
     * ``names``: the resulting names, in the order of :data:`CLAIM_HEADERS`.
 

@@ -29,7 +29,7 @@ No function here does I/O, reads a clock, logs or keeps state. Time, keys and re
 ``dpop``                   check DPoP proofs: RFC 9449 section 4.3
 ``request_uri``            compare the URI of a request with that of its proof: RFC 3986
 ``nonce``                  seal and recognise nonces: RFC 9449 sections 8 and 9
-``client_certificate``     read client certificates from header fields: RFC 8705, RFC 9440
+``certificate_fields``     read client certificates from header fields: RFC 8705, RFC 9440
 ``challenge``              write the ``WWW-Authenticate`` challenge: RFC 6750 section 3, RFC 9110
 ``error_body``             write the body of a refusal: RFC 9457
 ``resource_metadata``      write the metadata of the API: RFC 9728

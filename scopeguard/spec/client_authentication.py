@@ -19,7 +19,7 @@ from scopeguard.config.ml_dsa import ML_DSA, check_available
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 from scopeguard.spec.base64url import encode_base64url
-from scopeguard.spec.client_certificate import from_pem
+from scopeguard.spec.certificate_fields import from_pem
 from scopeguard.spec.ml_dsa import MLDSAAlgorithm
 from scopeguard.spec.token_endpoint import basic_authorization
 

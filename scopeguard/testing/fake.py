@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
+from scopeguard.config.algorithms import DEFAULT_ALGORITHMS
 from scopeguard.config.checks import function, items, methods, strings, text, whole
-from scopeguard.config.issuer import DEFAULT_ALGORITHMS, Issuer
+from scopeguard.config.issuer import Issuer
 from scopeguard.devserver.authority import OPAQUE_PREFIX, Authority
 from scopeguard.devserver.faults import Endpoint, Mode, Outage, Switch
 from scopeguard.devserver.keys import KeyRing, SigningKey, compact

@@ -25,10 +25,10 @@ from scopeguard.rules.mcp import canonical_uri
 from scopeguard.rules.routed import Place, Prefixes, RoutedRules
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.server.access_log import Entry
-from scopeguard.server.forwarded import Proxies
+from scopeguard.server.proxy_headers import Proxies
 from scopeguard.spec import (
     authzen,
-    client_certificate,
+    certificate_fields,
     credentials,
     introspection,
     jwt,
@@ -155,17 +155,17 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
         lambda text: sender_constraint.thumbprint_of({"cnf": {"jkt": text}}),
     ),
     "DPoP-Nonce": as_text(lambda text: read_nonce([text])),
-    "a certificate as PEM": as_text(client_certificate.from_pem),
+    "a certificate as PEM": as_text(certificate_fields.from_pem),
     "the body of a certificate as PEM": as_text(
-        lambda text: client_certificate.from_pem(f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+        lambda text: certificate_fields.from_pem(f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
     ),
     "the start of a certificate as PEM": as_text(
-        lambda text: client_certificate.from_pem(f"-----BEGIN CERTIFICATE-----{text}")
+        lambda text: certificate_fields.from_pem(f"-----BEGIN CERTIFICATE-----{text}")
     ),
-    "Client-Cert": lambda data: client_certificate.from_field([b":" + data + b":"], CertificateSource.CLIENT_CERT),
+    "Client-Cert": lambda data: certificate_fields.from_field([b":" + data + b":"], CertificateSource.CLIENT_CERT),
     # Twice, so that quotes are balanced in each size; otherwise the shorter input would be refused early.
-    "X-Forwarded-Client-Cert": lambda data: client_certificate.from_field([data + data], CertificateSource.ENVOY),
-    "the digest in X-Forwarded-Client-Cert": lambda data: client_certificate.from_field(
+    "X-Forwarded-Client-Cert": lambda data: certificate_fields.from_field([data + data], CertificateSource.ENVOY),
+    "the digest in X-Forwarded-Client-Cert": lambda data: certificate_fields.from_field(
         [b"Hash=" + data + data], CertificateSource.ENVOY
     ),
     # behind a proxy
@@ -296,8 +296,8 @@ FOR_TRUSTED_TEXT: Final = frozenset(
     (
         "scopeguard.rules.mcp._ORIGIN",
         "scopeguard.rules.rule._EXTENSION_METHOD",
-        "scopeguard.rules.template._ANY_PARAMETER",
-        "scopeguard.rules.template._PARAMETER",
+        "scopeguard.rules.template_syntax._ANY_PARAMETER",
+        "scopeguard.rules.template_syntax._PARAMETER",
         "scopeguard.spec.challenge._ABSOLUTE_URI",
         "scopeguard.spec.challenge._TOKEN",
         "scopeguard.spec.error_body._MEDIA_TYPE",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scopeguard import Denied, DPoP, Granted, Guard, HeaderList, Issuer, KeySetPolicy, Reason, RequestView
-from scopeguard.config.issuer import DEFAULT_ALGORITHMS
+from scopeguard.config.algorithms import DEFAULT_ALGORITHMS
 from scopeguard.config.ml_dsa import ML_DSA
 from scopeguard.guard import Decision
 from scopeguard.testing import BadProof, BadToken, FakeAuthority, bad_keys, bad_proofs, bad_tokens

@@ -20,7 +20,7 @@ from scenarios import Answered, Exchange
 from scopeguard import Guard, asgi, wsgi
 from scopeguard.client import TokenEndpointUnavailable, TokenExchange, TokenExchangeRefused
 from scopeguard.devserver import Client
-from scopeguard.devserver.grants import Grant
+from scopeguard.devserver.token_requests import Grant
 from scopeguard.flask import ScopeGuard
 from scopeguard.testing import FakeAuthority
 

@@ -11,8 +11,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from scopeguard import ConfigurationError, DPoP, Issuer
 from scopeguard.client import DPoPKey
 from scopeguard.config import ml_dsa
-from scopeguard.config.dpop import DPOP_ALGORITHMS
-from scopeguard.config.issuer import DEFAULT_ALGORITHMS
+from scopeguard.config.algorithms import DEFAULT_ALGORITHMS, DPOP_ALGORITHMS
 from scopeguard.config.ml_dsa import ML_DSA, is_available
 from scopeguard.devserver import KeyRing, SigningKey
 from scopeguard.spec import jwks

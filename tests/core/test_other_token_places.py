@@ -16,7 +16,7 @@ from werkzeug.test import Client
 
 from doors import guard_for
 from scopeguard import ConfigurationError, Guard, Rule, TokenSources
-from scopeguard.adapter.token_places import remove_from_scope
+from scopeguard.adapter.token_removal import remove_from_scope
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from scopeguard import ConfigurationError, ScopeCatalog
 from scopeguard.devserver import Authority, Client, KeyRing, create_app
 from scopeguard.devserver.codes import CODE_LIFETIME, CodeBook, Login
-from scopeguard.devserver.tokens import TokenBook
+from scopeguard.devserver.issued_tokens import TokenBook
 from scopeguard.testing import FakeClock
 
 ISSUER = "http://127.0.0.1:9000"
@@ -244,7 +244,7 @@ def test_code_is_used_once_and_the_second_use_revokes_the_token(authority, brows
 
 def test_flood_of_logins_costs_bounded_memory(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("scopeguard.devserver.codes.MOST_CODES", 3)
-    monkeypatch.setattr("scopeguard.devserver.tokens.MOST_TOKENS", 3)
+    monkeypatch.setattr("scopeguard.devserver.issued_tokens.MOST_TOKENS", 3)
     login = Login(
         client_id="swagger", redirect_uri=CALLBACK, code_challenge=CHALLENGE, subject="alice", scopes=(), audiences=()
     )

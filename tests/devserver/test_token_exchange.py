@@ -8,7 +8,7 @@ import jwt
 import pytest
 
 from scopeguard.devserver import Client
-from scopeguard.devserver.grants import Grant
+from scopeguard.devserver.token_requests import Grant
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"

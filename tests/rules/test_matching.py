@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules, Shadowed
-from scopeguard.rules.readings import SUSPICIOUS
-from scopeguard.rules.tree import Tree, fits
+from scopeguard.rules.path_matching import Tree, fits
+from scopeguard.rules.path_readings import SUSPICIOUS
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of
 
 ADMIN, READ = all_of("admin"), all_of("read")

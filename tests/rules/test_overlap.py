@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopeguard.rules.overlap import Overlaps, is_narrower, may_meet
-from scopeguard.rules.template import Template
-from scopeguard.rules.tree import Tree
+from scopeguard.rules.path_matching import Tree
+from scopeguard.rules.template_syntax import Template
 
 SEGMENTS = ["", "a", "ab", "a.b", "{x}", "a{x}", "{x}b", "{x}.{y}", "a{x}.{y}b", "{x}a{y}b{z}", "{x:segments}b"]
 TEXTS = ["", "a", "b", "ab", "aab", "a.b", "aa.bb", "aabb", "xaybz", "x"]

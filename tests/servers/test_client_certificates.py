@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from scopeguard import Guard, MutualTLS
-from scopeguard.spec.client_certificate import thumbprint
+from scopeguard.spec.certificate_fields import thumbprint
 from scopeguard.testing import FakeAuthority
 from tls_proxies import PROXIES, Certificates, running, served
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import pytest
 
 from compact import parse_compact
-from scopeguard.config.issuer import SUPPORTED_ALGORITHMS
+from scopeguard.config.algorithms import SUPPORTED_ALGORITHMS
 from scopeguard.core.signature_backends import load_backends
 from scopeguard.errors import InvalidToken
 from scopeguard.spec.jwks import MalformedKeySet, parse_key_set

@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algorithms import ML_DSA_HERE, USABLE
-from scopeguard.config.issuer import DEFAULT_ALGORITHMS
+from scopeguard.config.algorithms import DEFAULT_ALGORITHMS
 from scopeguard.config.ml_dsa import load_class
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec import jwks as module

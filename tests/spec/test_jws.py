@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from compact import parse_compact
-from scopeguard.config.issuer import DEFAULT_ALGORITHMS
+from scopeguard.config.algorithms import DEFAULT_ALGORITHMS
 from scopeguard.errors import InvalidToken
 from scopeguard.reasons import Reason
 from scopeguard.spec.jws import MAX_KEY_ID, check_header, decode_base64url

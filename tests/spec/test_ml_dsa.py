@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jwcrypto.jwk import JWK
 from jwcrypto.jws import JWS, InvalidJWSSignature
 
-from scopeguard.config.issuer import DEFAULT_ALGORITHMS
+from scopeguard.config.algorithms import DEFAULT_ALGORITHMS
 from scopeguard.config.ml_dsa import ML_DSA, load_class
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.client_authentication import AssertionKey, sign_jwt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from scopeguard.config.issuer import SUPPORTED_ALGORITHMS
+from scopeguard.config.algorithms import SUPPORTED_ALGORITHMS
 from scopeguard.config.ml_dsa import ML_DSA, is_available
 
 ML_DSA_HERE: Final = tuple(ML_DSA) if is_available() else ()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from scopeguard.conditions import MACHINE, NOT_DELEGATED, USER, Condition, DelegatedTo, UserAuthentication
-from scopeguard.config.file.kinds import Place
+from scopeguard.config.file.place import Place
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
 

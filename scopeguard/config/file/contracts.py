@@ -8,7 +8,7 @@ from operator import or_
 from typing import Any
 
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.file.kinds import Place, show
+from scopeguard.config.file.place import Place, show
 from scopeguard.contracts import Contract, google_discovery, openapi
 from scopeguard.contracts.contract import check_base_path, undeclared_access
 from scopeguard.contracts.openapi_document import security_schemes

@@ -15,8 +15,9 @@ from scopeguard.config.checks import check_url, insecure_hosts, member
 from scopeguard.config.cors import Preflight
 from scopeguard.config.file.contracts import catalog_of, contracts_of
 from scopeguard.config.file.issuers import read_issuer, refuse_repeated_urls, refuse_shared_prefixes, with_hosts
-from scopeguard.config.file.kinds import Place, UnreadableError, text_of
 from scopeguard.config.file.mcp import policy_of
+from scopeguard.config.file.place import Place
+from scopeguard.config.file.references import UnreadableError, text_of
 from scopeguard.config.file.rules import read_rules
 from scopeguard.config.file.tables import INSECURE, TOP_LEVEL, elsewhere
 from scopeguard.config.issuer import Issuer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from scopeguard.config.file.kinds import Place
+from scopeguard.config.file.place import Place
 from scopeguard.config.file.presets import preset_issuer, takes
 from scopeguard.config.file.tables import INSECURE, ISSUER
 from scopeguard.config.introspection import Validation

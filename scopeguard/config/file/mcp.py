@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from scopeguard.config.file.access import read_access
-from scopeguard.config.file.kinds import Place
+from scopeguard.config.file.place import Place
 from scopeguard.config.file.tables import MCP, MCP_RESOURCE, MCP_RULE
 from scopeguard.rules.mcp import McpPolicy, Method, OperationRule, Prompt, ResourceUri, Tool
 

@@ -11,20 +11,20 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, Final
 
-from scopeguard.config.file import kinds
-from scopeguard.config.file.kinds import Key, Place, WrongKindError, show
+from scopeguard.config.file import value_kinds
+from scopeguard.config.file.place import Key, Place, WrongKindError, show
 from scopeguard.config.file.tables import INSECURE, ISSUER, elsewhere
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import ConfigurationError
 from scopeguard.presets import PRESETS
 
 _KINDS: Final[Mapping[str, Key]] = {
-    "str": Key(kinds.reference, '"value"'),
-    "str | None": Key(kinds.reference, '"value"'),
-    "str | Iterable[str]": Key(kinds.references, '["value"]'),
-    "str | Iterable[str] | None": Key(kinds.references, '["value"]'),
+    "str": Key(value_kinds.reference, '"value"'),
+    "str | None": Key(value_kinds.reference, '"value"'),
+    "str | Iterable[str]": Key(value_kinds.references, '["value"]'),
+    "str | Iterable[str] | None": Key(value_kinds.references, '["value"]'),
     "Iterable[str]": ISSUER[INSECURE],
-    "bool": Key(kinds.boolean, "true"),
+    "bool": Key(value_kinds.boolean, "true"),
     "Introspection": ISSUER["introspection"],
     "Introspection | None": ISSUER["introspection"],
 }
@@ -55,7 +55,7 @@ def preset_issuer(table: Mapping[str, Any], place: Place, resource: str | None) 
     unknown preset, for an argument that is missing, unknown or wrong, and as the preset itself does.
     """
     try:
-        name = kinds.string(place, "preset", table["preset"])
+        name = value_kinds.string(place, "preset", table["preset"])
     except WrongKindError as needed:
         raise place.error("preset", f'must be {needed}, as in: preset = "entra"') from None
     preset = PRESETS.get(name)

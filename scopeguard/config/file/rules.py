@@ -7,7 +7,7 @@ from typing import Any
 
 from scopeguard.config.authzen import AuthZen
 from scopeguard.config.file.access import read_access
-from scopeguard.config.file.kinds import Place
+from scopeguard.config.file.place import Place
 from scopeguard.config.file.tables import RULE
 from scopeguard.rules import Rule, Rules
 from scopeguard.scopes import Requirement

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
-from scopeguard.rules.readings import ESCAPE, is_suspicious
+from scopeguard.rules.path_readings import ESCAPE, is_suspicious
 
 _PARAMETER: Final = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*(?::(path|segments))?\}")
 _ANY_PARAMETER: Final = re.compile(r"\{[^{}:]*(?::([^{}]*))?\}")

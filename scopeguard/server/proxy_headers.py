@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from scopeguard.asgi import ASGIApp, Receive, Scope, Send
-from scopeguard.config import proxies
+from scopeguard.config import trusted_proxies
 from scopeguard.request import HeaderList
 from scopeguard.wsgi import Environ, StartResponse, WSGIApp
 
@@ -22,8 +22,8 @@ _OTHER_FIELDS: Final = frozenset({"forwarded", "x-real-ip", "x-script-name"})
 _WEBSOCKET_SCHEMES: Final = {"http": "ws", "https": "wss"}
 
 
-class Proxies(proxies.Proxies):
-    """The proxies of ``--trusted-proxy``; see :class:`scopeguard.config.proxies.Proxies`."""
+class Proxies(trusted_proxies.Proxies):
+    """The proxies of ``--trusted-proxy``; see :class:`scopeguard.config.trusted_proxies.Proxies`."""
 
     def __init__(self, addresses: Iterable[str] = ()) -> None:
         super().__init__(tuple(addresses), "--trusted-proxy")
@@ -36,7 +36,7 @@ class Proxies(proxies.Proxies):
         """
         found = sender
         for entry in reversed(forwarded_for.split(",")):
-            address = proxies.address_of(entry.strip())
+            address = trusted_proxies.address_of(entry.strip())
             if address is None:
                 return found
             found = str(address)

@@ -15,9 +15,9 @@ from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from scopeguard.devserver.codes import CodeBook, Login
-from scopeguard.devserver.grants import Parameters, granted_audiences, granted_scopes
 from scopeguard.devserver.login_page import error_page, login_page
 from scopeguard.devserver.registry import Client, Form, OAuthError, Registry
+from scopeguard.devserver.token_requests import Parameters, granted_audiences, granted_scopes
 from scopeguard.flow.effects import Answer
 from scopeguard.frozen import dataclass
 

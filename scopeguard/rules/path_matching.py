@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from scopeguard.rules.template import Many, One, Rest, Template
+from scopeguard.rules.template_syntax import Many, One, Rest, Template
 
 NEVER: Final = 1 << 62
 """Greater than every index. It stands for "no rule"."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from scopeguard.spec.client_certificate import from_pem, thumbprint
+from scopeguard.spec.certificate_fields import from_pem, thumbprint
 
 
 def certificate_in_scope(scope: Mapping[str, Any]) -> str | None:

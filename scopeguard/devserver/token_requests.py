@@ -17,8 +17,8 @@ import jwt
 from jwt.exceptions import PyJWTError
 
 from scopeguard.devserver.codes import CodeBook
+from scopeguard.devserver.issued_tokens import IssuedToken, TokenBook
 from scopeguard.devserver.registry import Client, Form, OAuthError, Registry, ServiceAccount, TokenFormat
-from scopeguard.devserver.tokens import IssuedToken, TokenBook
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 from scopeguard.scopes import check_scope
