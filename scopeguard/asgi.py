@@ -25,6 +25,7 @@ from scopeguard.adapter.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from scopeguard.adapter.connection_certificate import certificate_in_scope
 from scopeguard.adapter.cors import ask_asgi_app, expose_headers_in_send
 from scopeguard.adapter.declarations import Layer
+from scopeguard.adapter.preflights import announces_allowed_request
 from scopeguard.adapter.resource_metadata import first_found, metadata_of
 from scopeguard.adapter.token_removal import remove_from_scope, select_subprotocol
 from scopeguard.config import checks
@@ -41,7 +42,7 @@ from scopeguard.guard import Guard, engine_of
 from scopeguard.inbound_tokens import hand_over, to_serve
 from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList, ProofNotes, RequestView
-from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
+from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path, without_prefix
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response, add_proof_headers, private_headers
@@ -377,10 +378,12 @@ class GuardMiddleware(Layer):
         """Return whether a preflight for *method* announces a request that is not denied to everyone."""
         if method is None:
             return False
-        closest = self._rule("OPTIONS", scope)
-        if closest is not None and closest.access is DENIED:
-            return False
-        return not self.rules.closes(self._rule(method.decode("latin-1"), scope))
+        own = self._rule("OPTIONS", scope)
+        return announces_allowed_request(
+            method.decode("latin-1"),
+            None if own is None else own.access,
+            lambda announced: self.rules.closes(self._rule(announced, scope)),
+        )
 
 
 async def renew(scope: Scope, token: str) -> Granted | Denied | Unavailable:

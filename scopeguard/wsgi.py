@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from scopeguard.adapter.connection_certificate import certificate_in_environ
-from scopeguard.adapter.cors import PREFLIGHT_KEY, Headers, ask_wsgi_app, expose_headers
+from scopeguard.adapter.cors import Headers, ask_wsgi_app, expose_headers
 from scopeguard.adapter.declarations import Layer
+from scopeguard.adapter.preflights import PREFLIGHT_KEY, announces_allowed_request
 from scopeguard.adapter.resource_metadata import first_found, metadata_of
 from scopeguard.adapter.token_removal import remove_from_environ
 from scopeguard.config import checks
@@ -36,7 +37,7 @@ from scopeguard.guard import Guard, engine_of
 from scopeguard.inbound_tokens import to_serve
 from scopeguard.reasons import Reason
 from scopeguard.request import ProofNotes, RequestView
-from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
+from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response, add_proof_headers, private_headers
@@ -237,13 +238,13 @@ class GuardMiddleware(Layer):
 
     def _announces(self, method: str | None, environ: Environ) -> bool:
         """Return whether a preflight for *method* announces a request that is not denied to everyone."""
-        if method is None:
-            return False
         path, raw = decoded_path(environ), raw_path(environ)
-        closest = self._find("OPTIONS", path, raw)
-        if closest is not None and closest.access is DENIED:
-            return False
-        return not self.rules.closes(self._find(method, path, raw))
+        own = self._find("OPTIONS", path, raw)
+        return announces_allowed_request(
+            method,
+            None if own is None else own.access,
+            lambda announced: self.rules.closes(self._find(announced, path, raw)),
+        )
 
     def _cors_headers(self, environ: Environ) -> list[tuple[str, str]]:
         """Return the headers that let a script read a refusal, if the app lets it read responses."""

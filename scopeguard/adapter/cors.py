@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from scopeguard.adapter.asgi_types import ASGIApp, Message, Scope, Send
+from scopeguard.adapter.preflights import PREFLIGHT_KEY
 
 Headers = list[tuple[str, str]]
-
-PREFLIGHT_KEY: Final = "scopeguard.preflight"
-"""The key in a WSGI environ that says whether the request is a preflight that needs no token."""
 
 log: Final = logging.getLogger("scopeguard")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from scopeguard.adapter.preflights import announces_allowed_request
 from scopeguard.adapter.route_access import RouteAccess
 from scopeguard.config.sources import TokenSource
 from scopeguard.core.decision import Decision, Granted
@@ -14,7 +15,7 @@ from scopeguard.django.state import RequestState
 from scopeguard.django.users import set_user
 from scopeguard.flow.credential import Credential
 from scopeguard.request import RequestView
-from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule
+from scopeguard.rules import OPTIONAL, PUBLIC, Rule
 from scopeguard.spec.credentials import has_access_token
 from scopeguard.tokens import AccessToken, Anonymous
 
@@ -137,4 +138,8 @@ def _is_open_preflight(state: RequestState) -> bool:
     method = request.META.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD")
     if request.method != "OPTIONS" or method is None or "HTTP_ORIGIN" not in request.META:
         return False
-    return state.route.access is not DENIED and not find_route(state.layer, request, method, state.key[2])[1].closed
+    return announces_allowed_request(
+        method,
+        state.route.access,
+        lambda announced: find_route(state.layer, request, announced, state.key[2])[1].closed,
+    )

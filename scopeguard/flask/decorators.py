@@ -11,8 +11,8 @@ from flask import Blueprint, current_app
 from flask.views import View
 from flask.wrappers import Response
 
-from scopeguard.adapter.cors import PREFLIGHT_KEY
 from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, declare_access, mark
+from scopeguard.adapter.preflights import PREFLIGHT_KEY
 from scopeguard.conditions import Condition
 from scopeguard.config.sources import TokenSource, check_sources
 from scopeguard.core.decision import Adapter, Granted

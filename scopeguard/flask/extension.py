@@ -11,8 +11,9 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
-from scopeguard.adapter.cors import PREFLIGHT_KEY, expose_headers
+from scopeguard.adapter.cors import expose_headers
 from scopeguard.adapter.declarations import EXTENSION, Layer
+from scopeguard.adapter.preflights import PREFLIGHT_KEY, announces_allowed_request
 from scopeguard.adapter.token_removal import remove_from_environ
 from scopeguard.audit.route_requirements import RouteRequirements
 from scopeguard.audit.startup import StartCheck
@@ -306,20 +307,23 @@ class _Hooks:
         """Return whether *flask_request* is a preflight for a request that is not denied to everyone."""
         environ = flask_request.environ
         method: str | None = environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD")
-        if method is None:
-            return False
-        closest, rule = self._find("OPTIONS", environ), self._find(method, environ)
-        if closest is not None and closest.access is DENIED:
-            return False
+        own = self._find("OPTIONS", environ)
+        return announces_allowed_request(
+            method, None if own is None else own.access, lambda announced: self._is_closed(flask_request, announced)
+        )
+
+    def _is_closed(self, flask_request: Request, method: str) -> bool:
+        """Return whether requests with *method* to the path of *flask_request* are denied to everyone."""
+        rule = self._find(method, flask_request.environ)
         if rule is not None or not self._rules.closes(rule):
-            return not self._rules.closes(rule)
+            return self._rules.closes(rule)
         adapter = self._app.create_url_adapter(flask_request)
         try:
             endpoint = "" if adapter is None else adapter.match(method=method)[0]
         except HTTPException:
-            return False
+            return True
         view = self._app.view_functions.get(endpoint)
-        return not RouteAccess(rule, view, endpoint, method, self._engine, self._rules).closed
+        return RouteAccess(rule, view, endpoint, method, self._engine, self._rules).closed
 
     def finish_response(self, response: Response) -> Response:
         """Add the headers for caches and for scripts of other origins to *response*."""
