@@ -268,7 +268,7 @@ class GuardMiddleware(Layer):
             end_serving(before)
 
     async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._engine.prepare()
+        await self._engine.aprepare()
         before = self._is_checked_outside.set(True)
         try:
             await self.app(scope, receive, check_at_startup(self._check, send) if self._check.pending else send)

@@ -60,44 +60,80 @@ def test_helpers_import_their_frameworks_lazily():
     assert not loaded & (LATER - expected - {"cryptography.hazmat.primitives.serialization"})
 
 
+# Defines app, key, public and token(), and runs requests with their values of Authorization.
+REQUESTS = """
+import asyncio, json, sys, time
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from scopeguard import Guard, HttpxTransport, Issuer
+from scopeguard.asgi import GuardMiddleware
+from scopeguard.flow.effects import Answer
+
+key = Ed25519PrivateKey.generate()
+public = json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(key.public_key()))
+keys = {"keys": [{**public, "kid": "1", "alg": "EdDSA", "use": "sig"}]}
+claims = {"iss": "https://as.example", "aud": "https://api.example", "exp": time.time() + 60}
+claims |= {"sub": "ann", "client_id": "app", "iat": time.time(), "jti": "1"}
+token = jwt.encode(claims, key, "EdDSA", {"typ": "at+jwt", "kid": "1"})
+statuses = []
+
+class Transport(HttpxTransport):
+    def send(self, request):
+        return Answer(200, json.dumps(keys).encode(), {"content-type": "application/json"})
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await send({"type": "lifespan.startup.complete"})
+    else:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+async def send(message):
+    statuses.append(message.get("status"))
+
+async def requests(guarded, *values):
+    before = set(sys.modules)
+    for value in values:
+        headers = [(b"authorization", value.encode())] if value else []
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": headers}
+        await guarded({**scope, "scheme": "https", "client": ("127.0.0.1", 1)}, None, send)
+    print(*sorted(set(sys.modules) - before))
+
+def issuer(**settings):
+    return Issuer("https://as.example", audience="https://api.example", algorithms=("EdDSA",), **settings)
+"""
+
+
+def imported_late(script: str) -> set[str]:
+    """Return the modules that *script* prints, of those that take long."""
+    late = run_in_a_new_process(REQUESTS + textwrap.dedent(script))
+    return {name for name in late if name.partition(".")[0] in ("scopeguard", "anyio", "httpx", "httpcore", "ssl")}
+
+
 def test_requests_import_nothing_in_their_event_loop():
     """The middleware performs all deferred imports: an import during a request would block all others."""
-    late = run_in_a_new_process(
+    late = imported_late(
         """
-        import asyncio, json, sys, time
-        import jwt
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-        from scopeguard import Guard, Issuer
-        from scopeguard.asgi import GuardMiddleware
-
-        key = Ed25519PrivateKey.generate()
-        public = json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(key.public_key()))
-        claims = {"iss": "https://as.example", "aud": "https://api.example", "exp": time.time() + 60}
-        claims |= {"sub": "ann", "client_id": "app", "iat": time.time(), "jti": "1"}
-        token = jwt.encode(claims, key, "EdDSA", {"typ": "at+jwt", "kid": "1"})
-
-        async def app(scope, receive, send):
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-
-        keys = {"keys": [{**public, "kid": "1", "alg": "EdDSA", "use": "sig"}]}
-        issuer = Issuer("https://as.example", audience="https://api.example", algorithms=("EdDSA",), keys=keys)
-        guarded = GuardMiddleware(app, guard=Guard(issuer))
-        statuses = []
-
-        async def send(message):
-            statuses.append(message.get("status"))
-
-        async def requests():
-            before = set(sys.modules)
-            for value in ("", "Bearer " + token, "Bearer " + token, "Bearer " + token[:-8] + "AAAAAAAA", "Basic x"):
-                headers = [(b"authorization", value.encode())] if value else []
-                scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": headers}
-                await guarded({**scope, "scheme": "https", "client": ("127.0.0.1", 1)}, None, send)
-            print(*sorted(set(sys.modules) - before))
-
-        asyncio.run(requests())
+        guarded = GuardMiddleware(app, guard=Guard(issuer(keys=keys)))
+        values = ("", "Bearer " + token, "Bearer " + token, "Bearer " + token[:-8] + "AAAAAAAA", "Basic x")
+        asyncio.run(requests(guarded, *values))
         wanted = [401, 200, 200, 401, 401]
         assert [status for status in statuses if status] == wanted, statuses
         """
     )
-    assert not {name for name in late if name.partition(".")[0] in ("scopeguard", "anyio", "httpx")}, late
+    assert not late
+
+
+def test_first_fetch_of_keys_imports_nothing_after_the_lifespan_has_begun():
+    """An import of anyio's part for asyncio took 30 ms, in the event loop."""
+    late = imported_late(
+        """
+        async def main():
+            guarded = GuardMiddleware(app, guard=Guard(issuer(jwks_uri="https://as.example/k"), transport=Transport()))
+            await guarded({"type": "lifespan"}, None, send)
+            await requests(guarded, "Bearer " + token)
+
+        asyncio.run(main())
+        assert [status for status in statuses if status] == [200], statuses
+        """
+    )
+    assert not late

@@ -743,6 +743,13 @@ class Engine:
         if prepare is not None:
             prepare()
 
+    async def aprepare(self) -> None:
+        """:meth:`prepare` for asyncio and trio, with what the first wait for an exchange needs: 30 ms."""
+        from scopeguard.edge import aio
+
+        self.prepare()
+        aio.prepare()
+
     def warm(self) -> None:
         """See :meth:`Guard.warm <scopeguard.guard.Guard.warm>`."""
         failures: list[AuthorityUnavailable] = []

@@ -74,6 +74,11 @@ async def run(
         flow.close()
 
 
+def prepare() -> None:
+    """Import the part of anyio that serves the running event loop. anyio does so when it is first used."""
+    anyio.Event()
+
+
 async def in_thread(work: Callable[[], T]) -> T:
     """Call *work* in a thread and return its result."""
     return await anyio.to_thread.run_sync(work)
