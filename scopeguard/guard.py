@@ -46,13 +46,13 @@ from scopeguard.flow.effects import Clock, Store
 from scopeguard.flow.observation import TokenCheck
 from scopeguard.request import RequestView
 from scopeguard.rules import Rule, Rules
-from scopeguard.rules.mcp import McpPolicy
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle
 
 if TYPE_CHECKING:
     from scopeguard.explanation.explainer import Explainer
     from scopeguard.explanation.result import Explanation
+    from scopeguard.rules.mcp import McpPolicy
 from scopeguard.spec.signatures import SignatureBackend
 from scopeguard.state.readiness import IssuerReadiness, Obstacle, Readiness, assess
 from scopeguard.state.revocation import Revoked

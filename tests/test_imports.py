@@ -20,7 +20,9 @@ LATER = {
 OURS_LATER = {
     "adapter.asgi_messages", "audit.findings", "audit.report", "audit.startup", "cli", "client", "config.documents",
     "config.file", "contracts", "devserver", "edge.aio", "explanation", "presets", "security_events",
-    "spec.challenge_parser", "spec.security_event", "stores", "testing",
+    "flow.authzen", "flow.introspection", "flow.possession", "flow.status_list", "rules.mcp", "spec.challenge_parser",
+    "spec.client_authentication", "spec.dpop", "spec.mcp", "spec.security_event", "spec.status_list", "state.authzen",
+    "state.introspection", "state.proofs", "state.status_list", "stores", "testing",
 }  # fmt: skip
 LIBRARIES = "cryptography.hazmat.primitives.asymmetric.padding"
 
@@ -137,3 +139,22 @@ def test_first_fetch_of_keys_imports_nothing_after_the_lifespan_has_begun():
         """
     )
     assert not late
+
+
+def test_guard_imports_the_flows_that_its_settings_need_before_the_first_request():
+    script = """
+    from scopeguard import AuthZen, DPoP, Introspection, Rule, Rules, StatusListPolicy
+
+    opaque = Introspection(client_id="api", client_secret="secret")
+    decided = Rules([Rule("/", decide=AuthZen("https://decisions.example"))])
+    for part, arguments, settings in (
+        ("introspection", {}, {"validate": "introspection", "introspection": opaque}),
+        ("status_list", {}, {"keys": keys, "experimental_status_list": StatusListPolicy()}),
+        ("possession", {"dpop": DPoP(base_url="https://api.example")}, {"keys": keys}),
+        ("authzen", {"rules": decided}, {"keys": keys}),
+    ):
+        assert f"scopeguard.flow.{part}" not in sys.modules, part
+        GuardMiddleware(app, guard=Guard(issuer(**settings), audit="off", **arguments))
+        assert f"scopeguard.flow.{part}" in sys.modules, part
+    """
+    run_in_a_new_process(REQUESTS + textwrap.dedent(script))

@@ -6,15 +6,17 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from scopeguard.config.sources import TokenSource
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import Access, Rules
-from scopeguard.rules.mcp import McpPolicy
 from scopeguard.scopes import Requirement
+
+if TYPE_CHECKING:
+    from scopeguard.rules.mcp import McpPolicy
 
 REQUIREMENT: Final = "__scopeguard_requirement__"
 """The attribute of a decorated endpoint with its :class:`~scopeguard.scopes.Requirement`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.catalog import ScopeCatalog
@@ -33,11 +33,13 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 from scopeguard.request import RequestView
 from scopeguard.rules import Rules
-from scopeguard.rules.mcp import McpPolicy
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle
 from scopeguard.spec.resource_metadata import metadata_url
 from scopeguard.spec.signatures import Backends
+
+if TYPE_CHECKING:
+    from scopeguard.rules.mcp import McpPolicy
 
 log: Final = logging.getLogger("scopeguard")
 
@@ -46,7 +48,6 @@ _KINDS: Final[dict[str, tuple[type, str]]] = {
     "catalog": (ScopeCatalog, "a ScopeCatalog"),
     "challenge": (ChallengeStyle, "a ChallengeStyle; for a realm alone, set realm"),
     "implies": (Mapping, 'a table of lists, as in {"cloud-platform": ["bigquery"]}'),
-    "mcp": (McpPolicy, "an McpPolicy, as in McpPolicy(rules=[...])"),
     "revocation": (RevocationPolicy, "a RevocationPolicy"),
     "mutual_tls": (MutualTLS, "a MutualTLS"),
 }
@@ -217,6 +218,10 @@ def check_arguments(issuers: Sequence[object], **arguments: Any) -> None:
             flag(value, name)
         elif value is None:
             continue
+        elif name == "mcp":
+            from scopeguard.rules.mcp import McpPolicy  # most guards have none: 4 ms
+
+            instance(value, McpPolicy, name, "an McpPolicy, as in McpPolicy(rules=[...])")
         elif name in _KINDS:
             instance(value, _KINDS[name][0], name, _KINDS[name][1])
         elif name in _METHODS:

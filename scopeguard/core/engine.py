@@ -62,7 +62,6 @@ from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import write_denial, write_outage
 from scopeguard.spec.sender_constraint import thumbprint_of
 from scopeguard.state.issuers import IssuerRecord, Issuers
-from scopeguard.state.proofs import ProofMemory
 from scopeguard.state.revocation import Revocation, Revoked, digest_of
 from scopeguard.tokens import ANONYMOUS, AccessToken, Anonymous
 
@@ -576,7 +575,7 @@ class Engine:
         engine.listens = engine.keeps_inbound = engine._watches_cleartext = False
         possession = self.context.possession
         if possession is not None:
-            memory = ProofMemory(possession.memory.limits)
+            memory = type(possession.memory)(possession.memory.limits)
             engine.context = replace(self.context, possession=replace(possession, memory=memory, shared=False))
         return engine
 

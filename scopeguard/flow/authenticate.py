@@ -1,4 +1,8 @@
-"""The decision as a whole: from a request to an access token, or to a denial."""
+"""The decision as a whole: from a request to an access token, or to a denial.
+
+A guard imports the flows for introspection, proofs of possession and status lists if its settings need them
+(:mod:`scopeguard.core.wiring`), so that the imports here cost nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,10 @@ from scopeguard.errors import AuthorityUnavailable, InvalidProof, InvalidToken
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential, find_credential
 from scopeguard.flow.effects import Flow
-from scopeguard.flow.introspection import introspect
 from scopeguard.flow.issuers import find_issuer, parse
 from scopeguard.flow.keys import signing_keys, verify_by_any_set, verify_by_set
 from scopeguard.flow.observation import Observation, TokenCheck
-from scopeguard.flow.possession import check_possession
 from scopeguard.flow.revocation import check_not_revoked
-from scopeguard.flow.status_list import check_token_status
 from scopeguard.redaction import fingerprint
 from scopeguard.request import RequestView
 from scopeguard.spec import jwt
@@ -68,6 +69,8 @@ def authenticate(
         else:
             access = yield from observation.follow(validate(credential, context, observation))
         if possession is not None:
+            from scopeguard.flow.possession import check_possession
+
             issuer_mode = issuers.dpop_mode(access.issuer, context.clock.monotonic())
             yield from check_possession(access, credential, request, issuer_mode, dpop, possession, context.clock)
     except (InvalidToken, InvalidProof, AuthorityUnavailable) as error:
@@ -107,6 +110,8 @@ def validate(credential: Credential, context: Context, observation: Observation 
         if observation is not None:
             observation.note(record.issuer.url, TokenCheck.VERIFIED)
         if token is None or record.issuer.validate is _INTROSPECTION:
+            from scopeguard.flow.introspection import introspect
+
             if observation is not None:  # without an exchange, the answer was in a cache
                 observation.note(record.issuer.url, TokenCheck.CACHED)
             access = yield from introspect(credential, record, context)
@@ -119,6 +124,8 @@ def validate(credential: Credential, context: Context, observation: Observation 
                 key = yield from verify_by_set(token, record, clock)
             access = accept(token, checked, key, now, digest, credential.header, record, context)
             if record.status_lists is not None:
+                from scopeguard.flow.status_list import check_token_status
+
                 yield from check_token_status(access, record, clock)
         if issuers.shared or issuers.revocations.changes:
             yield from check_not_revoked(access, credential, context)
@@ -160,6 +167,8 @@ def may_reuse(
             return False
         cached.held = held
     if record.status_lists is not None:
+        from scopeguard.flow.status_list import check_token_status
+
         yield from check_token_status(cached.access, record, clock)
     changes = issuers.revocations.changes
     if issuers.shared or cached.cleared != changes:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scopeguard.flow.effects import Clock
-from scopeguard.flow.possession import Possession
 from scopeguard.frozen import dataclass
 from scopeguard.spec.strict_json import parse_object
-from scopeguard.state.authzen import DecisionPoint
 from scopeguard.state.issuers import Issuers
 from scopeguard.state.token_cache import TokenCache
+
+if TYPE_CHECKING:
+    from scopeguard.flow.possession import Possession
+    from scopeguard.state.authzen import DecisionPoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

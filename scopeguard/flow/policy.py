@@ -9,7 +9,6 @@ from typing import Any
 
 from scopeguard.config.authzen import AuthZen
 from scopeguard.config.policy import Policy
-from scopeguard.flow.authzen import evaluate
 from scopeguard.flow.context import Context
 from scopeguard.flow.effects import CallApp, Flow, ask
 from scopeguard.request import PolicyRequest, RequestView
@@ -34,6 +33,8 @@ def decide(policies: Iterable[Policy], token: AccessToken, request: RequestView,
             is_websocket=request.is_websocket,
         )
         if isinstance(policy.decide, AuthZen):
+            from scopeguard.flow.authzen import evaluate  # imported with the state of the point
+
             answer = yield from evaluate(context.points[id(policy.decide)], token, policy_request, context.clock)
         else:
             function = partial(policy.decide, token, policy_request)

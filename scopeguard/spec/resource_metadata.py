@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from scopeguard.conditions import AuthorizationDetail
@@ -14,7 +14,9 @@ from scopeguard.config.resource import Resource
 from scopeguard.config.sources import TokenSource
 from scopeguard.scopes import Requirement, conditions_in
 from scopeguard.spec.challenge import Response
-from scopeguard.spec.client_authentication import AssertionKey, sign_jwt
+
+if TYPE_CHECKING:
+    from scopeguard.spec.client_authentication import AssertionKey
 
 WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 # RFC 9728 section 2: "Defined values are ["header", "body", "query"]".
@@ -103,6 +105,8 @@ def parse_signing_key(resource: Resource) -> AssertionKey | None:
     """Return the parsed ``signing_key`` of *resource*. Raises :class:`ConfigurationError`."""
     if resource.signing_key is None:
         return None
+    from scopeguard.spec.client_authentication import AssertionKey  # few APIs sign their metadata
+
     return AssertionKey(
         material=resource.signing_key,
         algorithm=resource.signing_algorithm,
@@ -116,6 +120,8 @@ def sign_metadata(members: dict[str, Any], key: AssertionKey) -> dict[str, Any]:
 
     ``iss`` is the resource itself: "REQUIRED, [...] the party attesting to the claims in the signed metadata".
     """
+    from scopeguard.spec.client_authentication import sign_jwt
+
     header = {"alg": key.algorithm, **({} if key.kid is None else {"kid": key.kid})}
     claims = {"iss": members["resource"], **members}
     return {**members, "signed_metadata": sign_jwt(header, claims, key)}

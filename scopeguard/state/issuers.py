@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import field
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.introspection import Validation
@@ -21,13 +21,15 @@ from scopeguard.spec.discovery import Metadata
 from scopeguard.spec.signatures import Backends
 from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.fork import Locked
-from scopeguard.state.introspection import IntrospectionState
 from scopeguard.state.key_by_id import KeysById
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.similar_names import SimilarNames
-from scopeguard.state.status_list import StatusLists
 from scopeguard.tokens import Unverified
+
+if TYPE_CHECKING:
+    from scopeguard.state.introspection import IntrospectionState
+    from scopeguard.state.status_list import StatusLists
 
 T = TypeVar("T")
 
