@@ -31,7 +31,9 @@ def find_routes(around: Surroundings) -> list[AppRoute]:
         middleware = import_string(path)
         find_layer = getattr(middleware, FIND_LAYER, None)
         around = around.inside(middleware) if find_layer is None else around.inside_layers([find_layer()])
-    return [found for item in get_resolver().url_patterns for found in _routes_of(item, "/", around)]
+    found = [found for item in get_resolver().url_patterns for found in _routes_of(item, "/", around)]
+    # Django Ninja has a pattern for each operation, and every one of them leads to all operations of the path.
+    return list({(one.path, one.methods, one.endpoint, one.declared, one.called): one for one in found}.values())
 
 
 def _routes_of(item: Any, path: str, around: Surroundings) -> list[AppRoute]:
@@ -50,6 +52,9 @@ def _routes_of(item: Any, path: str, around: Surroundings) -> list[AppRoute]:
         called=() if view is None or view_class is not None else (view,),
         opaque=not known,
     )
+    operations = operations_of(view)
+    if operations:
+        return [_operation_route(route, view, one) for one in operations]
     # A method of a view class with a declaration of its own has a route of its own, before that of all methods.
     own = {name.upper(): _declarations(view, name.upper()) for name in _methods_of(view)}
     return [
@@ -60,6 +65,16 @@ def _routes_of(item: Any, path: str, around: Surroundings) -> list[AppRoute]:
         ),
         route,
     ]
+
+
+def _operation_route(route: AppRoute, view: Any, operation: Any) -> AppRoute:
+    return replace(
+        route,
+        methods=frozenset(operation.methods),
+        endpoint=name_of(operation.view_func),
+        declared=_declarations(view, operation.methods[0]),
+        called=(operation.view_func,),
+    )
 
 
 def _declarations(view: Any, method: str) -> tuple[Declaration, ...]:
@@ -82,8 +97,34 @@ def view_class_of(view: Any) -> Any:
     return getattr(view, "view_class", None) or getattr(view, "cls", None)
 
 
+def operations_of(view: Any) -> list[Any]:
+    """Return the operations of Django Ninja among which *view* chooses by the method; none for any other view.
+
+    The view is a closure over the object that has them. If another version of Django Ninja has other names, the
+    operations check their requirements themselves.
+    """
+    code = getattr(view, "__code__", None)
+    if code is None or "self" not in code.co_freevars:
+        return []
+    owner = view.__closure__[code.co_freevars.index("self")].cell_contents
+    if not any(base.__module__ == "ninja.operation" for base in type(owner).__mro__):
+        return []
+    return list(getattr(owner, "operations", ()))
+
+
+def methods_with_declarations(view: Any) -> frozenset[str]:
+    """Return the methods for which *view* may have declarations of their own."""
+    named = {name.upper() for name in getattr(view_class_of(view), "http_method_names", ())}
+    return frozenset(named.union(*(operation.methods for operation in operations_of(view))))
+
+
 def marked_objects(view: Any, method: str) -> list[Any]:
     """Return the objects that decorators may have marked for *view*, the most specific first."""
+    operation = next((one for one in operations_of(view) if method in one.methods), None)
+    if operation is not None:
+        # Of several callbacks for authentication, one suffices, so that none of them is required.
+        required = operation.auth_callbacks if len(operation.auth_callbacks) == 1 else ()
+        return [operation.view_func, *(one for one in required if hasattr(one, REQUIREMENT)), view]
     view_class = view_class_of(view)
     if view_class is None:
         return [view]

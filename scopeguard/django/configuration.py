@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 
 from scopeguard.adapter.declarations import Layer
 from scopeguard.adapter.route_access import RouteAccess
-from scopeguard.audit.django_routes import marked_objects, view_class_of
+from scopeguard.audit.django_routes import marked_objects, methods_with_declarations
 from scopeguard.audit.route_requirements import RouteRequirements
 from scopeguard.audit.startup import StartCheck
 from scopeguard.config.checks import flag, function, instance, mapping
@@ -85,9 +85,8 @@ class ProjectLayer(Layer):
 
     def route(self, rule: Rule | None, view: Any, method: str) -> RouteAccess:
         """Return the combined requirement of *rule* and *view*. It is cached for each rule, view and method."""
-        # Only the methods of a view class have declarations of their own, and clients may invent others.
-        names = getattr(view_class_of(view), "http_method_names", ())
-        key = (id(rule), id(view), method if method.lower() in names else "")
+        # Clients may invent methods.
+        key = (id(rule), id(view), method if method in methods_with_declarations(view) else "")
         route = self._routes.get(key)
         if route is None or route.view is not view:
             route = RouteAccess(rule, view, marked_objects(view, method), self.engine, self.rules)

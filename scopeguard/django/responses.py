@@ -74,7 +74,11 @@ def replace_headers(response: Any, headers: Iterable[tuple[str, str]]) -> None:
 
 def finish(state: RequestState, response: Any) -> Any:
     """Return *response* of the view with the headers for caches and scripts, or a refusal in its place."""
-    if state.is_checked and _asks_for_sign_in(state, response):
+    if state.refusal is not None:
+        if response is not state.refusal:
+            response.close()
+        response = state.refusal
+    elif state.is_checked and _asks_for_sign_in(state, response):
         response.close()
         response = refuse_permission(state)
     state.report_route()

@@ -12,12 +12,11 @@ from django.urls import get_resolver, path
 from django_project import project, url_conf
 from scopeguard import ConfigurationError, Guard, any_of
 from scopeguard.audit.findings import audit_app
-from scopeguard.django import access_token, optional, public, requires
+from scopeguard.django import optional, public
 from scopeguard.django.rest_framework import TokenAuthentication, has_scopes
 from scopeguard.testing import FakeAuthority
 
 from drf_spectacular.generators import SchemaGenerator  # isort: skip - needs the settings
-from ninja import NinjaAPI  # isort: skip
 from rest_framework.decorators import action, api_view, permission_classes  # isort: skip
 from rest_framework.exceptions import AuthenticationFailed  # isort: skip
 from rest_framework.permissions import IsAuthenticated  # isort: skip
@@ -173,29 +172,6 @@ def test_openapi_document_has_the_bearer_scheme(authority: FakeAuthority):
         document = SchemaGenerator(patterns=[path("members", Members.as_view())]).get_schema(public=True)
     assert document["components"]["securitySchemes"] == {"accessToken": {"type": "http", "scheme": "bearer"}}
     assert document["paths"]["/members"]["get"]["security"] == [{"accessToken": []}]
-
-
-def test_operations_of_django_ninja_have_the_same_decorators(authority: FakeAuthority):
-    api = NinjaAPI(urls_namespace="test")
-
-    @api.get("/rows")
-    @requires("read")
-    def rows(request: Any, limit: int = 5) -> Any:
-        return {"limit": limit, "subject": access_token().subject}
-
-    @api.get("/any")
-    def anything(request: Any) -> Any:
-        return {"subject": request.access_token.subject}
-
-    with project(url_conf({}, path("api/", api.urls)), {"GUARD": guard_of(authority)}):
-        get = Client().get
-        granted = get("/api/rows?limit=7", headers=authority.bearer("read", subject="ann"))
-        refused = get("/api/rows", headers=authority.bearer("write"))
-        assert granted.json() == {"limit": 7, "subject": "ann"}
-        assert (refused.status_code, refused.headers["Content-Type"]) == (403, "application/problem+json")
-        assert 'scope="read"' in refused.headers["WWW-Authenticate"]
-        assert get("/api/any").status_code == 401
-        assert get("/api/any", headers=authority.bearer(subject="ann")).json() == {"subject": "ann"}
 
 
 def test_error_of_a_view_about_a_caller_with_a_token_is_kept(authority: FakeAuthority):

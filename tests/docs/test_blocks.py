@@ -750,6 +750,7 @@ ELSEWHERE = {
         "django_testing",
         "django_drf_settings",
         "django_drf_views",
+        "django_ninja",
     ),  # tests/docs/test_django_guide.py
     # tests/docs/test_provider_pages.py
     *("provider_auth0", "provider_entra", "provider_keycloak", "provider_okta", "provider_cognito"),

@@ -12,6 +12,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.test import AsyncClient, Client
+from django.urls import path
 
 from django_project import project, url_conf
 from documentation import run
@@ -74,6 +75,15 @@ def test_view_of_the_rest_framework_needs_its_scope(client: Client):
         assert client.get("/tables", headers=AUTHORITY.bearer("tables.write")).status_code == 403
         answer = client.get("/tables", headers=AUTHORITY.bearer("tables.read", subject="ann"))
         assert answer.json() == {"tables": ["departures"], "for": "ann"}
+
+
+def test_operation_of_django_ninja_needs_its_scope(client: Client):
+    given = {**settings.SCOPEGUARD}
+    with project(url_conf({}, path("api/", run("django_ninja")["api"].urls)), given):
+        assert client.get("/api/tables", headers=AUTHORITY.bearer("tables.write")).status_code == 403
+        answer = client.get("/api/tables", headers=AUTHORITY.bearer("tables.read", subject="ann"))
+        assert answer.json() == {"tables": ["departures"], "for": "ann"}
+        assert client.get("/api/healthz").json() == {"ok": True}
 
 
 @pytest.mark.usefixtures("client")
