@@ -294,6 +294,14 @@ class _Audit:
 
     # -- findings
 
+    def _closes_rest(self, entry: Entry, route: AppRoute) -> bool:
+        """Return whether *entry* is the row for all other methods of a route of which rules describe some methods."""
+        if entry.method != "*":
+            return False
+        path, named = example_path(route.path), _methods(route, self._candidates(route))
+        verdicts = [self._verdict(route, method, path) for method in named if method is not None]
+        return any(messages.NO_RULE not in verdict.declared for verdict in verdicts)
+
     def _check_entry(self, entry: Entry, route: AppRoute, verdict: _Verdict) -> None:
         where = entry.where
         if entry.kind is Kind.UNGUARDED and entry.endpoint.startswith(_DOCUMENTATION):
@@ -302,7 +310,7 @@ class _Audit:
             self._add_finding(Severity.ERROR, Code.UNGUARDED, where, *messages.UNGUARDED)
         if entry.kind is Kind.OPTIONAL:
             self._add_finding(Severity.WARNING, Code.OPTIONAL_TOKEN, where, *messages.OPTIONAL_TOKEN)
-        if messages.NO_RULE in entry.declared and not route.opaque:
+        if messages.NO_RULE in entry.declared and not route.opaque and not self._closes_rest(entry, route):
             self._add_finding(Severity.WARNING, Code.ROUTE_WITHOUT_RULE, where, *messages.ROUTE_WITHOUT_RULE)
         if TokenSource.QUERY.value in entry.sources:
             self._add_finding(Severity.WARNING, Code.QUERY_TOKENS, where, *messages.QUERY_TOKENS)

@@ -141,6 +141,21 @@ def test_operations_of_a_contract_and_routes_are_compared_in_both_directions(gua
     assert report.entries[0].declared == ("tables.json: GET /rows (list)",)
 
 
+def test_other_methods_of_a_route_with_rules_for_some_are_no_finding(guard: Guard, codes: Any):
+    class App:
+        """An app as the endpoint of a route, which takes every method."""
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    routes = Starlette(routes=[Route("/rows", App()), Route("/extra", App())])
+    report = audit_app(GuardMiddleware(routes, guard=guard, rules=[Rule("/rows", all_of("read"), ["GET"])]))
+    assert {entry.where: entry.access for entry in report.entries if entry.path == "/rows"} == {
+        "GET /rows": "read",
+        "* /rows": "denied to all",
+    }
+    assert codes(report) == {"route-without-rule": ["* /extra"]}
+
+
 def test_a_decorator_behind_a_public_path_is_an_error(guard: Guard, codes: Any):
     async def rows(request: Request) -> Any: ...
 
