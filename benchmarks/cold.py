@@ -27,7 +27,7 @@ from benchmarks import contestants
 from benchmarks.contestants import COLD
 from benchmarks.material import ALGORITHMS, AUDIENCE, Material
 from benchmarks.measuring import Measured, Turn, figure, in_turns, machine, now, quiet, table
-from scopeguard.config.sources import TokenSource
+from scopeguard.config.token_sources import TokenSource
 from scopeguard.flow.authenticate import validate
 from scopeguard.flow.credential import Credential
 from scopeguard.guard import engine_of

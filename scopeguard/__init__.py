@@ -47,9 +47,9 @@ from scopeguard.config.refusal_log import RefusalLog
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
-from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.config.status_list import StatusListPolicy
 from scopeguard.config.token_cache import TokenCachePolicy
+from scopeguard.config.token_sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import (
     AccessDenied,

@@ -31,8 +31,8 @@ from scopeguard.adapter.token_removal import remove_from_scope, select_subprotoc
 from scopeguard.config import checks
 from scopeguard.config.checks import member, positive
 from scopeguard.config.cors import Preflight
-from scopeguard.config.sources import TokenSource
 from scopeguard.config.streams import CloseStreams
+from scopeguard.config.token_sources import TokenSource
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Report, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.core.resource_metadata import ResourceMetadata

@@ -22,8 +22,8 @@ from scopeguard.config.refusal_log import RefusalLog, check_refusal_log
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
-from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.config.token_cache import TokenCachePolicy, check_policy
+from scopeguard.config.token_sources import TokenSource, TokenSources
 from scopeguard.core.arguments import (
     Settings,
     apply_profile,

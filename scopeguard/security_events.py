@@ -20,7 +20,7 @@ from scopeguard.asgi import Receive, Scope, Send, request_view, send_response
 from scopeguard.config.checks import function, instance, mapping, strings
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
-from scopeguard.config.sources import TokenSources
+from scopeguard.config.token_sources import TokenSources
 from scopeguard.edge.aio import in_thread
 from scopeguard.errors import AccessDenied, AuthorityUnavailable, ConfigurationError, InvalidToken
 from scopeguard.flow.effects import CallHook, ask

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeguard.config.sources import TokenSource
+from scopeguard.config.token_sources import TokenSource
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.scopes import AUTHENTICATED, all_of, any_of

@@ -15,7 +15,7 @@ import anyio
 import anyio.lowlevel
 
 from scopeguard.adapter.asgi_types import ASGIApp, Message, Receive, Scope, Send
-from scopeguard.config.sources import TokenSources
+from scopeguard.config.token_sources import TokenSources
 from scopeguard.errors import InvalidRequest, RequestTimedOut, RequestTooLarge, ResponseAborted
 from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList

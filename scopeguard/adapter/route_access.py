@@ -8,7 +8,7 @@ from typing import Any
 from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, access_of
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.policy import Policy
-from scopeguard.config.sources import TokenSource, TokenSources
+from scopeguard.config.token_sources import TokenSource, TokenSources
 from scopeguard.core.engine import Engine
 from scopeguard.rules import DENIED, Access, Rule, Rules
 from scopeguard.rules.rule import strictest

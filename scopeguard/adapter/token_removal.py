@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from scopeguard.adapter.asgi_types import Message, Scope, Send
-from scopeguard.config.sources import TokenSources
+from scopeguard.config.token_sources import TokenSources
 from scopeguard.spec.subprotocol import parse_subprotocols
 
 _FORWARDED: Final = b"x-forwarded-authorization"

@@ -18,7 +18,7 @@ from scopeguard.audit.report import Code, Entry, Finding, Kind, Report, Severity
 from scopeguard.audit.route import WEBSOCKET, AppRoute, Surroundings, find_bypassing_routes
 from scopeguard.audit.scopes import find_ungrantable
 from scopeguard.audit.walk import find_routes
-from scopeguard.config.sources import TokenSource
+from scopeguard.config.token_sources import TokenSource
 from scopeguard.frozen import dataclass
 from scopeguard.guard import Guard
 from scopeguard.rules import DENIED, PUBLIC, Access, Rule, Rules

@@ -21,7 +21,7 @@ from scopeguard.config.file.place import Place
 from scopeguard.config.file.references import resolve
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
-from scopeguard.config.sources import TokenSource
+from scopeguard.config.token_sources import TokenSource
 from scopeguard.core.engine import Engine
 from scopeguard.errors import ConfigurationError, InvalidToken
 from scopeguard.explanation import Check, Explanation, Outcome, Verdict

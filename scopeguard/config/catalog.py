@@ -9,10 +9,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.config import checks
+from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 from scopeguard.redaction import printable
-from scopeguard.scopes import ScopeVocabulary, check_scope, is_scope
+from scopeguard.scopes import check_scope, is_scope
 
 # Every guard has a catalog, and most are not read from a file. So the modules that only some functions need (tomllib,
 # pathlib, difflib, documents) are imported there, which saves 5 ms.

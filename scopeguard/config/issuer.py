@@ -34,6 +34,7 @@ from scopeguard.config.checks import (
     text,
 )
 from scopeguard.config.dpop import DPoPMode
+from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
@@ -41,7 +42,6 @@ from scopeguard.config.status_list import StatusListPolicy, check_policy
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
-from scopeguard.scopes import ScopeVocabulary
 
 MAX_LEEWAY: Final = 300.0  # RFC 7519 section 4.1.4: "no more than a few minutes"
 

@@ -22,7 +22,7 @@ from scopeguard.config.issuer import AudienceOptOut, Issuer
 from scopeguard.config.mutual_tls import MutualTLS
 from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
-from scopeguard.config.sources import SourceLimit, StrayQueryToken, TokenSource, TokenSources
+from scopeguard.config.token_sources import SourceLimit, StrayQueryToken, TokenSource, TokenSources
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 

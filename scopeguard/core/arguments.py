@@ -27,8 +27,8 @@ from scopeguard.config.profiles import (
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
-from scopeguard.config.sources import TokenSources
 from scopeguard.config.token_cache import TokenCachePolicy
+from scopeguard.config.token_sources import TokenSources
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 from scopeguard.request import RequestView

@@ -23,7 +23,7 @@ from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.policy import Policy
 from scopeguard.config.resolver import IssuerResolver
-from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
+from scopeguard.config.token_sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.core.arguments import Settings
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Listener, Report, Reporter, Unavailable
 from scopeguard.core.resource_metadata import ResourceMetadata

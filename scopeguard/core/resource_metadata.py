@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 from scopeguard.config.dpop import DPoP
 from scopeguard.config.resource import Resource
-from scopeguard.config.sources import TokenSource
+from scopeguard.config.token_sources import TokenSource
 from scopeguard.rules import Rule, Rules
 from scopeguard.spec.challenge import Response
 from scopeguard.spec.resource_metadata import (

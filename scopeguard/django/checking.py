@@ -6,9 +6,10 @@ from typing import Any
 
 from scopeguard.adapter.preflights import announces_allowed_request
 from scopeguard.adapter.route_access import RouteAccess
-from scopeguard.config.sources import TokenSource
+from scopeguard.config.token_sources import TokenSource
 from scopeguard.core.decision import Decision, Granted
 from scopeguard.django.configuration import ProjectLayer
+from scopeguard.django.csrf import exempt_from_csrf
 from scopeguard.django.requests import hide_token, raw_path, read_form, request_view
 from scopeguard.django.responses import to_response, with_headers
 from scopeguard.django.state import RequestState
@@ -126,10 +127,7 @@ def _accept(state: RequestState, token: AccessToken | None, *, is_checked: bool)
     if token is None:
         return
     set_user(request, token, state.layer.find_user)
-    # A browser adds cookies to a forged request by itself, and never an Authorization field with a token. So a request
-    # with a token in that field is not forged.
-    if not state.is_ambient and not state.layer.enforces_csrf:
-        request._dont_enforce_csrf_checks = True
+    exempt_from_csrf(state)
 
 
 def _is_open_preflight(state: RequestState) -> bool:

@@ -10,7 +10,7 @@ from scopeguard.asgi import GUARD_KEY as ASGI_GUARD_KEY
 from scopeguard.asgi import debug_answer as asgi_debug_answer
 from scopeguard.asgi import query_of
 from scopeguard.asgi import request_view as asgi_view
-from scopeguard.config.sources import TokenSources
+from scopeguard.config.token_sources import TokenSources
 from scopeguard.errors import InvalidRequest, RequestTooLarge
 from scopeguard.reasons import Reason
 from scopeguard.request import RequestView

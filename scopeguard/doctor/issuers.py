@@ -10,7 +10,7 @@ from typing import Final
 
 from scopeguard.config.checks import is_loopback
 from scopeguard.config.introspection import Dialect, Validation
-from scopeguard.config.sources import TokenSource
+from scopeguard.config.token_sources import TokenSource
 from scopeguard.core.engine import Engine
 from scopeguard.doctor.clocks import check_clock, server_offset
 from scopeguard.doctor.finding import Finding, error, ok, skipped, warning

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from scopeguard.config.introspection import Validation
-from scopeguard.config.sources import TokenSources
+from scopeguard.config.token_sources import TokenSources
 from scopeguard.core.decision import Decision, Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.edge import aio

@@ -6,7 +6,7 @@ from typing import Self
 
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.policy import Policy
-from scopeguard.config.sources import TokenSources
+from scopeguard.config.token_sources import TokenSources
 from scopeguard.errors import AccessDenied, AuthorityUnavailable, Forbidden, InsufficientScope
 from scopeguard.errors import InsufficientUserAuthentication as SignIn
 from scopeguard.explanation.checks import OWNER

@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 from scopeguard.conditions import UserAuthentication
 from scopeguard.config.checks import check_url, text
 from scopeguard.config.dpop import DPoP, DPoPMode
-from scopeguard.config.sources import TokenSource, TokenSources
+from scopeguard.config.token_sources import TokenSource, TokenSources
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 from scopeguard.scopes import Requirement, check_scope, conditions_in, scopes_in

@@ -9,7 +9,7 @@ import anyio
 from fastapi import Response
 from starlette.requests import HTTPConnection, Request
 
-from scopeguard.config.sources import TokenSources
+from scopeguard.config.token_sources import TokenSources
 from scopeguard.errors import RequestTimedOut, RequestTooLarge
 from scopeguard.reasons import Reason
 from scopeguard.spec.challenge import private_headers

@@ -14,7 +14,7 @@ from flask.wrappers import Response
 from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, declare_access, mark
 from scopeguard.adapter.preflights import PREFLIGHT_KEY
 from scopeguard.conditions import Condition
-from scopeguard.config.sources import TokenSource, check_sources
+from scopeguard.config.token_sources import TokenSource, check_sources
 from scopeguard.core.decision import Adapter, Granted
 from scopeguard.errors import ConfigurationError
 from scopeguard.flask.request_state import (

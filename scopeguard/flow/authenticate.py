@@ -13,7 +13,7 @@ from math import inf
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
-from scopeguard.config.sources import TokenSources
+from scopeguard.config.token_sources import TokenSources
 from scopeguard.errors import AuthorityUnavailable, InvalidProof, InvalidToken
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential, find_credential

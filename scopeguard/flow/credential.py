@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from scopeguard.config.dpop import DPoPMode
-from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
+from scopeguard.config.token_sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.errors import InvalidRequest, MissingCredentials
 from scopeguard.flow.effects import Flow, ReadForm, ask
 from scopeguard.reasons import Reason

@@ -16,7 +16,7 @@ from scopeguard.config.authzen import AuthZen
 from scopeguard.config.checks import Converted, converted, member, strings, text
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.policy import Decide, Policy
-from scopeguard.config.sources import TokenSource, check_sources
+from scopeguard.config.token_sources import TokenSource, check_sources
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 from scopeguard.rules.path_matching import NEVER, Tree

@@ -14,12 +14,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from scopeguard.config.checks import media_type
+from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.machines import is_machine
 from scopeguard.errors import InvalidToken
 from scopeguard.reasons import Reason
 from scopeguard.redaction import fingerprint
-from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec.audience import audience_of, check_audience
 from scopeguard.spec.found import describe, describe_times, malformed_claim, unexpected_claim
 from scopeguard.spec.jws import check_header, parse_header, split_compact

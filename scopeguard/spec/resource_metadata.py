@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from scopeguard.conditions import AuthorizationDetail
 from scopeguard.config.dpop import DPoP, DPoPMode
 from scopeguard.config.resource import Resource
-from scopeguard.config.sources import TokenSource
+from scopeguard.config.token_sources import TokenSource
 from scopeguard.scopes import Requirement, conditions_in
 from scopeguard.spec.challenge import Response
 

@@ -10,12 +10,12 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from scopeguard.config.dpop import DPoPMode
+from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
-from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec import jwt
 from scopeguard.spec.discovery import Metadata
 from scopeguard.spec.signatures import Backends

@@ -16,6 +16,7 @@ import pytest
 
 from scopeguard import Guard, Issuer, any_of
 from scopeguard.config.authzen import AuthZen
+from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.config.issuer import ScopeClaim
 from scopeguard.config.mutual_tls import CertificateSource
 from scopeguard.redaction import printable
@@ -23,7 +24,6 @@ from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import PUBLIC, Rule, Rules
 from scopeguard.rules.mcp import canonical_uri
 from scopeguard.rules.routed import Place, Prefixes, RoutedRules
-from scopeguard.scopes import ScopeVocabulary
 from scopeguard.server.access_log import Entry
 from scopeguard.server.proxy_headers import Proxies
 from scopeguard.spec import (

@@ -17,7 +17,7 @@ from scopeguard.config.algorithms import DEFAULT_ALGORITHMS, SUPPORTED_ALGORITHM
 from scopeguard.config.checks import check_url, is_loopback, media_type
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, MAX_LEEWAY, Issuer, ScopeClaim, ScopeForm
 from scopeguard.config.keys import KeySetPolicy
-from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources, check_sources
+from scopeguard.config.token_sources import StrayQueryToken, TokenSource, TokenSources, check_sources
 from scopeguard.errors import ConfigurationError
 
 ISS = "https://as.example"

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 
 from forked import Child
 from scopeguard import Guard, Issuer
-from scopeguard.config.sources import TokenSource, TokenSources
+from scopeguard.config.token_sources import TokenSource, TokenSources
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, RequestTooLarge
 from scopeguard.flow.effects import Answer, Send

@@ -14,7 +14,7 @@ import pytest
 
 from lookalikes import refused_fields, rewritten_fields
 from scopeguard import Decision, DecisionEvent, Denied, Granted, Guard, Reason, TokenCheck, all_of
-from scopeguard.config.sources import TokenSources
+from scopeguard.config.token_sources import TokenSources
 from scopeguard.guard import engine_of
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.jwks import parse_key_set

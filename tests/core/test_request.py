@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopeguard.config.issuer import Issuer
-from scopeguard.config.sources import StrayQueryToken, TokenSources
+from scopeguard.config.token_sources import StrayQueryToken, TokenSources
 from scopeguard.guard import Denied, Granted, Guard
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.scopes import Requirement, all_of

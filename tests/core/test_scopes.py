@@ -11,16 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.errors import ConfigurationError
-from scopeguard.scopes import (
-    AUTHENTICATED,
-    Requirement,
-    ScopeVocabulary,
-    all_of,
-    any_of,
-    check_scope,
-    require,
-)
+from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of, check_scope, require
 
 GOOGLE = "https://www.googleapis.com/auth/"
 

@@ -9,7 +9,7 @@ import pytest
 
 from flow_player import play
 from scopeguard.config.issuer import Issuer
-from scopeguard.config.sources import TokenSources
+from scopeguard.config.token_sources import TokenSources
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.authenticate import authenticate
 from scopeguard.flow.context import Context

@@ -11,7 +11,7 @@ import pytest
 
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.keys import KeySetPolicy
-from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
+from scopeguard.config.token_sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
 from scopeguard.errors import AuthorityUnavailable, InvalidRequest, InvalidToken, MissingCredentials
 from scopeguard.flow.authenticate import authenticate

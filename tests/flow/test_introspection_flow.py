@@ -13,7 +13,7 @@ from flow_player import play
 from scopeguard import Guard, Issuer
 from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.revocation import RevocationPolicy
-from scopeguard.config.sources import TokenSource, TokenSources
+from scopeguard.config.token_sources import TokenSource, TokenSources
 from scopeguard.devserver.keys import compact
 from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken
 from scopeguard.flow.authenticate import authenticate

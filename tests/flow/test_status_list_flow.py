@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from scopeguard.config.issuer import Issuer
-from scopeguard.config.sources import TokenSources
 from scopeguard.config.status_list import StatusListPolicy
 from scopeguard.config.token_cache import TokenCachePolicy
+from scopeguard.config.token_sources import TokenSources
 from scopeguard.devserver.keys import SigningKey, base64url, compact
 from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.authenticate import authenticate

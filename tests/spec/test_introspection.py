@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopeguard.config.client_authentication import ClientAuthentication
+from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer
 from scopeguard.devserver.keys import SigningKey, base64url, compact
 from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.effects import Answer
 from scopeguard.reasons import Reason
-from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec import introspection, jwt
 from scopeguard.spec.client_authentication import AssertionKey, Proof
 from scopeguard.spec.discovery import Metadata

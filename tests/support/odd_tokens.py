@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import Any
 
-from scopeguard.config.sources import TokenSource
+from scopeguard.config.token_sources import TokenSource
 from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.authenticate import validate
 from scopeguard.flow.credential import Credential

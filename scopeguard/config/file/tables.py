@@ -14,6 +14,7 @@ from scopeguard.config.checks import member
 from scopeguard.config.dpop import DPoP
 from scopeguard.config.file import value_kinds
 from scopeguard.config.file.place import Key, Place, WrongKindError
+from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import ScopeClaim
 from scopeguard.config.keys import KeySetPolicy
@@ -23,12 +24,11 @@ from scopeguard.config.profiles import Profile
 from scopeguard.config.refusal_log import RefusalLog
 from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
-from scopeguard.config.sources import TokenSources, check_sources
 from scopeguard.config.status_list import StatusListPolicy
 from scopeguard.config.token_cache import TokenCachePolicy
+from scopeguard.config.token_sources import TokenSources, check_sources
 from scopeguard.core.signature_backends import load_backends
 from scopeguard.edge.http import HttpxTransport
-from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.error_body import ErrorBody
 from scopeguard.spec.jwks import parse_configured_key_set
