@@ -30,7 +30,7 @@ class ScopeCatalog:
 
     * ``descriptions``: the scopes, each with a text about its meaning, which may be empty.
     * ``implies``: scopes that include others, as in ``{"write": ["read"]}``; see
-      :class:`~scopeguard.scopes.ScopeVocabulary`.
+      :class:`~scopeguard.config.implied_scopes.ScopeVocabulary`.
     * ``prefix``: a prefix that may be left out of every scope, in tokens and in requirements.
 
     ``scope in catalog`` and :meth:`describe` accept a scope with or without the prefix. ``|`` joins two catalogs. If
