@@ -68,6 +68,16 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
+@pytest.fixture(scope="session", params=["blocking", "async"])
+def grpc_server(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A ``GrpcServer`` of each kind on loopback."""
+    import grpc_servers
+
+    serve: Any = grpc_servers.serve_blocking if request.param == "blocking" else grpc_servers.serve_async
+    with serve() as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def axe() -> None:
     """Make sure that ``website.accessibility`` has axe-core."""

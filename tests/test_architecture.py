@@ -102,6 +102,7 @@ PLACES = {
     "fastapi": ("audit", "fastapi"),
     "flask": ("audit", "flask"),
     "falcon": ("audit", "falcon"),
+    "grpc": ("grpc",),
     "werkzeug": ("flask",),
     "django": ("audit", "django"),
     "rest_framework": ("django",),
@@ -553,8 +554,21 @@ def test_adapter_imports_no_other_framework(adapter: str):
         "flask": {"flask", "werkzeug", "click"},
         "django": {"django"},
         "falcon": {"falcon"},
+        "grpc": {"grpc"},
     }
-    frameworks = {"starlette", "fastapi", "flask", "werkzeug", "django", "falcon", "click", "rich", "uvicorn", "pytest"}
+    frameworks = {
+        "starlette",
+        "fastapi",
+        "flask",
+        "werkzeug",
+        "django",
+        "falcon",
+        "grpc",
+        "click",
+        "rich",
+        "uvicorn",
+        "pytest",
+    }
     _run_in_a_new_process(
         """
         import importlib, sys

@@ -5,10 +5,12 @@ The apps are one API in each framework, so one test suffices for all.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import json
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import grpc
+import grpc.aio
 import httpx
 import pytest
 from django.conf import LazySettings
 from django.test import override_settings
+from google.protobuf.struct_pb2 import Struct
 
 from django_project import set_up_django
 from doors import call_asgi, call_wsgi
@@ -104,6 +109,33 @@ def test_example_behaves_as_described(call: Call):
     assert json.loads(call("GET", "/me", "reader").body)["client"] == "reader"
     assert call("GET", "/me").status == 401
     assert call("DELETE", "/me").status in (401, 405)  # In a FastAPI app without the middleware, routing answers.
+
+
+def test_the_grpc_server_behaves_as_described(devserver: DevServer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ISSUER", devserver.url)
+    module = runpy.run_path(str(ROOT / "examples" / "grpc_server.py"))
+    asyncio.run(_call_grpc_example(devserver, module))
+    module["guard"].close()
+
+
+async def _call_grpc_example(devserver: DevServer, module: dict[str, Any]) -> None:
+    messages = {"request_serializer": Struct.SerializeToString, "response_deserializer": Struct.FromString}
+    row = Struct()
+    row.update({"table": "t", "n": 1})
+    server = module["make_server"]()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        insert = channel.unary_unary("/rows.v1.Rows/Insert", **messages)
+        read = channel.unary_stream("/rows.v1.Rows/Read", **messages)
+        loader, reader = ([("authorization", token(devserver, name).decode())] for name in ("loader", "reader"))
+        assert dict(await insert(row, metadata=loader)) == {"client": "loader", "rows": 1}
+        assert [each async for each in read(row, metadata=reader)] == [row]
+        for metadata, code in ((reader, "PERMISSION_DENIED"), (None, "UNAUTHENTICATED")):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await insert(row, metadata=metadata)
+            assert refused.value.code().name == code
+    await server.stop(None)
 
 
 def test_each_example_says_how_to_run_it():

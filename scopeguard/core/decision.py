@@ -67,6 +67,8 @@ class Adapter(StrEnum):
     FASTAPI = "fastapi"
     FLASK = "flask"
     FALCON = "falcon"
+    AIOHTTP = "aiohttp"
+    GRPC = "grpc"
     DJANGO = "django"
     MCP = "mcp"
     GUARD = "guard"

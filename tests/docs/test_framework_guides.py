@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import falcon
 import falcon.testing
+import grpc
+import grpc.aio
 import pytest
 
 from documentation import run
@@ -42,3 +47,53 @@ def test_falcon_hooks_cover_classes_suffixes_and_sinks(authority: FakeAuthority)
     scopes = ("rows.read rows.insert", "rows.read", "rows.insert")
     assert [status("POST", "/rows:batch", scope) for scope in scopes] == [200, 403, 403]
     assert [status("GET", "/files/a", scope) for scope in ("files.read", "rows.read")] == [200, 403]
+
+
+def test_grpc_methods_need_their_scopes(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch):
+    asyncio.run(_call_grpc_server(authority, monkeypatch))
+
+
+async def _call_grpc_server(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages, generated = _generated_code()
+    monkeypatch.setitem(sys.modules, "rows_pb2", messages)
+    monkeypatch.setitem(sys.modules, "rows_pb2_grpc", generated)
+    server, port = await run("grpc")["serve"]("127.0.0.1:0")
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            insert, read = channel.unary_unary("/rows.v1.Rows/Insert"), channel.unary_stream("/rows.v1.Rows/Read")
+
+            def fields(scope: str) -> list[tuple[str, str]]:
+                return [("authorization", f"Bearer {authority.mint(scope)}")]
+
+            assert await insert(b"", metadata=fields("rows.insert")) == b"client"
+            assert [row async for row in read(b"", metadata=fields("rows.read"))] == [b"row"]
+            for metadata, code in ((fields("rows.read"), "PERMISSION_DENIED"), ([], "UNAUTHENTICATED")):
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await insert(b"", metadata=metadata)
+                assert refused.value.code().name == code
+            with pytest.raises(grpc.aio.AioRpcError, match="Method not found"):
+                await channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
+    finally:
+        await server.stop(None)
+
+
+def _generated_code() -> tuple[Any, Any]:
+    """Return stand-ins for the modules that protoc generates, with bytes as messages."""
+    described = SimpleNamespace(
+        full_name="rows.v1.Rows", methods=[SimpleNamespace(name="Insert"), SimpleNamespace(name="Read")]
+    )
+    messages: Any = ModuleType("rows_pb2")
+    messages.DESCRIPTOR = SimpleNamespace(services_by_name={"Rows": described})
+    messages.Inserted, messages.Row = lambda client: client.encode(), lambda: b"row"
+    generated: Any = ModuleType("rows_pb2_grpc")
+    generated.RowsServicer = object
+
+    def add(servicer: Any, server: Any) -> None:
+        handlers = {
+            "Insert": grpc.unary_unary_rpc_method_handler(servicer.Insert),
+            "Read": grpc.unary_stream_rpc_method_handler(servicer.Read),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("rows.v1.Rows", handlers),))
+
+    generated.add_RowsServicer_to_server = add
+    return messages, generated
