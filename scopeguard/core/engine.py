@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final, TypeVar
 
@@ -58,6 +59,7 @@ from scopeguard.reasons import Reason
 from scopeguard.redaction import printable
 from scopeguard.request import RequestView, describe_request
 from scopeguard.rules import Rules
+from scopeguard.rules.nearest import describe_nearest
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import write_denial, write_outage
 from scopeguard.spec.sender_constraint import thumbprint_of
@@ -71,6 +73,7 @@ log: Final = logging.getLogger("scopeguard")
 
 _LOOPBACK: Final = ("127.0.0.1", "::1")
 _MOST_QUIET_PEERS: Final = 64
+_MOST_KNOWN_RULES: Final = 8
 
 
 class Engine:
@@ -99,6 +102,7 @@ class Engine:
         self._watches_cleartext = True
         # The addresses whose cleartext is not logged: loopback, and proxies that have said that their client used TLS.
         self._quiet_peers: set[str] = set(_LOOPBACK)
+        self._rules: tuple[Rules, ...] = ()
         # Called after each revocation in this process, in the thread that revokes.
         self.revocation_listeners: set[Callable[[], None]] = set()
 
@@ -366,7 +370,9 @@ class Engine:
     ) -> Denied | Unavailable | None:
         """Return the refusal of a *token* that does not satisfy *requirement*, or ``None``."""
         if closed:
-            return self.refuse(Forbidden(Reason.NO_RULE), request=request, observation=observation, token=token)
+            known = {} if request is None else {"rule": partial(self._describe_nearest_rule, request)}
+            no_rule = Forbidden(Reason.NO_RULE, **known)
+            return self.refuse(no_rule, request=request, observation=observation, token=token)
         if requirement is None or requirement.allows(token.scopes):
             return None
         leeway = self.issuers.leeway(token.issuer, self._monotonic())
@@ -380,6 +386,9 @@ class Engine:
             denial.note(needed=" ".join(denial.scopes))
         denial.is_dpop = token.sender_constrained and thumbprint_of(token.claims) is not None
         return self.refuse(denial, requirement, request=request, observation=observation, token=token)
+
+    def _describe_nearest_rule(self, request: RequestView) -> dict[str, str]:
+        return describe_nearest(self._rules, request.method, request.path)
 
     def _grant(
         self,
@@ -619,7 +628,7 @@ class Engine:
     # -- settings that an adapter may override
 
     def check_rules(self, rules: Rules, *, blocks: bool = False) -> Rules:
-        """Return *rules*, after the state for their policy decision points is prepared.
+        """Return *rules*, after the state for their policy decision points is prepared. The log refers to them.
 
         Raises :class:`ConfigurationError` if their token sources do not work with the guard's, if one of them needs
         proofs of possession and the guard checks none, and, for an adapter that *blocks*, if one of them decides by an
@@ -641,6 +650,8 @@ class Engine:
                 settings = policy.decide
                 if isinstance(settings, AuthZen) and id(settings) not in self.context.points:
                     self.context.points[id(settings)] = build_decision_point(settings)
+        if rules.all and all(rules is not known for known in self._rules):
+            self._rules = (*self._rules, rules)[-_MOST_KNOWN_RULES:]
         return rules
 
     def passes_preflights(self, own: Preflight | str | None = None) -> bool:

@@ -85,18 +85,21 @@ def check_possession(
         raise InvalidToken(Reason.WRONG_CERTIFICATE, bound_to=bound_certificate, found=found)
     if bound_certificate is not None and request.certificate is None and request.proofs is not None:
         request.proofs.vary = None if possession.certificates is None else possession.certificates.header
+    modes = (rule_mode,) if rule_mode is not None else (record_mode, possession.policy.mode)
     if not credential.is_dpop:
         # RFC 9449 §7.2: a resource server "MUST reject a DPoP-bound access token received as a bearer token".
         if jkt is not None:
             raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN, cnf="jkt", scheme="Bearer", expected="DPoP")
-        if bound_certificate is None and DPoPMode.REQUIRED in (
-            (rule_mode,) if rule_mode is not None else (record_mode, possession.policy.mode)
-        ):
+        if bound_certificate is None and DPoPMode.REQUIRED in modes:
             raise InvalidToken(Reason.SENDER_CONSTRAINT_MISSING, cnf="absent", setting='dpop="required"')
         return
     policy, now = possession.policy, clock.wall()
+    proofs = request.headers.get_all("dpop")
+    if not proofs:
+        mode = DPoPMode.REQUIRED if DPoPMode.REQUIRED in modes else DPoPMode.ALLOWED
+        raise InvalidProof(Reason.PROOF_MISSING, bound="no" if jkt is None else "to a key", mode=mode.value)
     proof = check_proof(
-        single_proof(request.headers.get_all("dpop"), policy.max_proof_bytes),
+        single_proof(proofs, policy.max_proof_bytes),
         policy=policy,
         method=request.method,
         uri=request_uri(request, possession),
@@ -193,7 +196,7 @@ def claim_once(
     else:
         claim = memory.claim(proof.identity, proof.thumbprint, now, seconds, holder=holder.digest())
     if claim is Claim.USED:
-        raise InvalidProof(Reason.PROOF_USED)
+        raise InvalidProof(Reason.PROOF_USED, age=f"{clock.wall() - proof.issued_at:.0f} s")
     if claim is Claim.FULL:
         raise AuthorityUnavailable(Reason.PROOF_MEMORY_FULL, _MEMORY, retry_after=window)
     memory.note(issued_at, now, seconds)

@@ -236,6 +236,18 @@ def test_a_field_that_is_not_one_proof_is_refused(api: Api, proofs: Callable[[Ap
     assert refusal(api.send(*proofs(api))) == (401, reason, "invalid_dpop_proof")
 
 
+def test_the_log_says_why_a_proof_is_missing_and_how_old_a_used_one_is(api: Api):
+    missing = api.send()
+    assert isinstance(missing, Denied)
+    assert {name: missing.error.detail[name] for name in ("bound", "mode")} == {"bound": "to a key", "mode": "allowed"}
+    proof = api.proof()
+    api.send(proof)
+    api.clock.advance(3)
+    used = api.send(proof)
+    assert isinstance(used, Denied)
+    assert used.error.detail["age"] == "3 s"
+
+
 @pytest.mark.rule("D-05")
 def test_a_proof_whose_claims_are_not_strict_json_is_refused(api: Api):
     from base64 import urlsafe_b64encode
