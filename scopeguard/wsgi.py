@@ -163,20 +163,15 @@ class GuardMiddleware(Layer):
         environ.pop(ENVIRON_KEY, None)
         environ[GUARD_KEY] = self.guard
         engine = self._engine
-        rule = self._find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
-        if engine.listens:
-            if self._debug is not None:  # the page is a listener
-                answer = debug_answer(self._debug, environ)
-                if answer is not None:
-                    start_response(f"{answer.status} {answer.reason_phrase}", list(answer.headers))
-                    return [answer.body]
-            route = None if rule is None else rule.path
-            report = engine.begin_report(Adapter.WSGI, environ["REQUEST_METHOD"], decoded_path(environ), route)
-            if report is not None:  # None if a layer around this one has begun the report
-                try:
-                    return self(environ, start_response)
-                finally:
-                    report.end()
+        report = engine.current_report() if engine.listens else None
+        if report is not None and report.handed_to is self:  # the call by _answer_with_report()
+            rule, report.handed_to = report.rule, None
+        else:
+            rule = self._find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
+            if engine.listens:
+                body = self._answer_with_report(environ, start_response, rule)
+                if body is not None:
+                    return body
         recalled: AccessToken | None = None
         is_open = rule is not None and rule.access is PUBLIC
         if self.passes_preflights and "HTTP_ORIGIN" in environ:
@@ -194,6 +189,25 @@ class GuardMiddleware(Layer):
             finally:
                 end_serving(before)
         return self._check_and_call(environ, start_response, rule)
+
+    def _answer_with_report(
+        self, environ: Environ, start_response: StartResponse, rule: Rule | None
+    ) -> Iterable[bytes] | None:
+        """Answer the request in a report for the listeners. Return ``None`` if a layer around this one has begun it."""
+        if self._debug is not None:  # the page is a listener
+            answer = debug_answer(self._debug, environ)
+            if answer is not None:
+                start_response(f"{answer.status} {answer.reason_phrase}", list(answer.headers))
+                return [answer.body]
+        route = None if rule is None else rule.path
+        report = self._engine.begin_report(Adapter.WSGI, environ["REQUEST_METHOD"], decoded_path(environ), route)
+        if report is None:
+            return None
+        report.handed_to, report.rule = self, rule
+        try:
+            return self(environ, start_response)
+        finally:
+            report.end()
 
     def _check_and_call(self, environ: Environ, start_response: StartResponse, rule: Rule | None) -> Iterable[bytes]:
         engine = self._engine

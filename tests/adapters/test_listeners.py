@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
-from doors import DOORS, Door, call_asgi, guard_for
+from doors import DOORS, Door, call_asgi, call_wsgi, guard_for
 from framework_doors import FRAMEWORK_DOORS
 from scenarios import SCENARIOS, bearer, tokens
 from scopeguard import (
@@ -81,6 +81,34 @@ async def test_middleware_finds_the_rule_once_for_a_listener(
         await call_asgi(guarded, bearer(authority.mint("read"), f"/rows/{number}"))
     layers = [layer for layer, _ in found]
     assert layers == [guarded, inner] * 2
+    assert [event.route for event in events] == ["/rows/{row}"] * 2
+
+
+def test_wsgi_middleware_finds_the_rule_once_for_a_listener(
+    authority: FakeAuthority, events: list[DecisionEvent], monkeypatch: pytest.MonkeyPatch
+):
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return []
+
+    guard = guard_for(authority, on_decision=events.append)
+    inner = WSGIGuard(app, guard=guard, rules=[Rule("/{rest:path}", all_of("read"))])
+    guarded = WSGIGuard(inner, guard=guard, rules=[Rule("/rows/{row}", all_of("read"))])
+    found: list[WSGIGuard] = []
+
+    def counted(layer: WSGIGuard, find: Any) -> Any:
+        def count(*asked: Any) -> Rule | None:
+            found.append(layer)
+            rule: Rule | None = find(*asked)
+            return rule
+
+        return count
+
+    for layer in (inner, guarded):
+        monkeypatch.setattr(layer, "_find", counted(layer, layer._find))
+    for number in range(2):
+        assert call_wsgi(guarded, bearer(authority.mint("read"), f"/rows/{number}")).status == 200
+    assert found == [guarded, inner] * 2
     assert [event.route for event in events] == ["/rows/{row}"] * 2
 
 
