@@ -36,6 +36,10 @@ _REPEATABLE: Final = ("resource", "audience")
 _ASSERTION_ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
 _ASSERTION_LIFETIME: Final = 3600.0  # what Google's authorization server allows
 _LEEWAY: Final = 30.0
+_OTHER_RESOURCE: Final = (
+    "The client may not have tokens for this resource; name it with --audience of scopeguard devserver, in code with "
+    "audience"
+)
 _VERIFIER: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 section 4.1
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s#]+")
 # PyJWT checks the signature only: it would compare the times with the system's clock, not with the authority's.
@@ -386,5 +390,5 @@ def granted_audiences(parameters: Parameters, default: str, allowed: Sequence[st
             raise OAuthError("invalid_target", "resource must be an absolute URI without a fragment (RFC 8707)")
     requested = tuple(dict.fromkeys((*resources, *parameters.all("audience"))))
     if not set(requested) <= set(allowed):
-        raise OAuthError("invalid_target", "The client may not have tokens for this resource")
+        raise OAuthError("invalid_target", _OTHER_RESOURCE)
     return requested or (allowed[0],)

@@ -38,7 +38,9 @@ def check_issuer(record: IssuerRecord, engine: Engine, watch: WatchedTransport) 
     examination = _Examination(record, engine, watch, len(watch.exchanges))
     found = [*examination.check_metadata(), *examination.check_key_sets(), *examination.check_introspection()]
     connections = check_connections(record.issuer.url, examination.exchanges, engine.clock.wall())
-    return [*connections, *found, *_check_clock(record, examination.exchanges)]
+    clock = _check_clock(record, examination.exchanges)
+    # Last, because a guard sends no such request: whether the server answers it says nothing about the guard.
+    return [*connections, *found, *examination.compare_key_urls(), *clock]
 
 
 def static_findings(record: IssuerRecord) -> list[Finding]:
@@ -169,6 +171,23 @@ class _Examination:
             return []
         text = f"protected_resources, with {len(listed)} entries, does not list {resource.url}"
         fix = "register the API at the authorization server, or correct resource; clients may refuse to ask for tokens"
+        return [warning(self.subject, "metadata", text, fix=fix)]
+
+    def compare_key_urls(self) -> list[Finding]:
+        """Compare a configured ``jwks_uri`` with that of the metadata, if there are metadata."""
+        issuer = self.record.issuer
+        if not self.needs_keys or not issuer.jwks_uris or issuer.jwks_file:
+            return []
+        try:
+            metadata = self.engine.perform(discover(self.record, self.engine.clock, has_keys, anew=True))
+        except AuthorityUnavailable:  # jwks_uri is also for servers without metadata
+            return []
+        if metadata.jwks_uri is None:
+            return []
+        if metadata.jwks_uri in issuer.jwks_uris:
+            return [ok(self.subject, "metadata", "jwks_uri is the one that the metadata name")]
+        text = f"jwks_uri is {' '.join(issuer.jwks_uris)}, and the metadata name {metadata.jwks_uri}"
+        fix = "correct jwks_uri, or leave it out: then the guard follows the metadata when the server moves its keys"
         return [warning(self.subject, "metadata", text, fix=fix)]
 
     def check_key_sets(self) -> list[Finding]:

@@ -76,6 +76,11 @@ def test_every_other_error_is_400_and_has_its_code(bench, form, error):
     assert "www-authenticate" not in answer.headers
 
 
+def test_refusal_of_a_resource_names_the_option(bench):
+    answer = bench.post("/token", bench.robot, grant_type="client_credentials", resource="https://nobody.example")
+    assert "--audience" in json.loads(answer.body)["error_description"]
+
+
 def test_body_that_is_not_a_form_is_an_invalid_request(bench):
     answer = bench.authority.respond("POST", "/token", form=None, authorization=bench.basic(bench.robot))
     assert bench.error(answer) == (400, "invalid_request")

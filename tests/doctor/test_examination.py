@@ -191,6 +191,37 @@ def test_keys_and_urls_in_the_settings_need_no_metadata(doctor: Doctor):
     assert "the setting keys" not in str(doctor.find("metadata", settings)[0])
 
 
+@pytest.mark.parametrize(
+    ("named", "levels"),
+    [
+        ("https://as.test/jwks", [Level.OK, Level.OK]),
+        ("https://as.test/keys/2", [Level.OK, Level.WARNING]),
+        (None, [Level.OK]),
+    ],
+)
+def test_jwks_uri_is_compared_with_that_of_the_metadata(doctor: Doctor, named: str | None, levels: list[Level]):
+    settings = SETTINGS + 'jwks_uri = "https://as.test/jwks"\n'
+    metadata = {"issuer": "https://as.test", **({} if named is None else {"jwks_uri": named})}
+    answer = Answer(200, json.dumps(metadata).encode(), {"content-type": "application/json"})
+    with doctor.authority.mode("metadata", answer):
+        findings = [f for f in doctor.find("metadata", settings) if f.subject == "https://as.test"]
+    assert [finding.level for finding in findings] == levels
+    if Level.WARNING in levels:
+        assert "jwks_uri is https://as.test/jwks, and the metadata name https://as.test/keys/2" in findings[1].text
+
+
+def test_jwks_uri_of_a_server_without_metadata_is_no_problem(doctor: Doctor):
+    with doctor.authority.mode("metadata", Answer(404, b"", {})):
+        findings = doctor.examine(SETTINGS + 'jwks_uri = "https://as.test/jwks"\n').findings
+    about = [(f.check, f.level) for f in findings if f.subject == "https://as.test"]
+    assert about == [
+        ("connection", Level.OK),
+        ("metadata", Level.OK),
+        ("keys", Level.OK),
+        ("clock", Level.SKIPPED),
+    ]
+
+
 def test_file_of_keys_that_does_not_exist_is_an_error(doctor: Doctor):
     finding = doctor.find("keys", SETTINGS + 'jwks_file = "keys.json"\n')[0]
     assert finding.level is Level.ERROR
