@@ -37,6 +37,7 @@ from scopeguard.core.arguments import (
 )
 from scopeguard.core.decision import Adapter, Decision, DecisionEvent, Denied, Granted, Reporter, Unavailable
 from scopeguard.core.engine import Engine
+from scopeguard.core.fast_base64 import load_segment_decoder
 from scopeguard.core.fast_json import load_claims_parser
 from scopeguard.core.signature_backends import load_backends
 from scopeguard.edge.http import HttpxTransport
@@ -97,7 +98,8 @@ class Guard:
       that :mod:`scopeguard.core.signature_backends` knows, or objects with the methods of
       :class:`~scopeguard.spec.signatures.SignatureBackend`.
     * *fast*: use all libraries of the extra ``fast``: its signature backends, after those of *signature_backends*, and
-      ``orjson`` for the claims of new tokens. The same tokens are accepted. Each of them must be installed.
+      ``orjson`` and ``pybase64`` for the claims of new tokens. The same tokens are accepted. Each of them must be
+      installed.
     * *keep_token_for_exchange*: hold the text of each accepted token while its request is served, for
       :class:`scopeguard.client.TokenExchange`. Otherwise it is dropped.
     * *forward_token_dangerously*: also let the app read it (``inbound_token().text``). Another API that gets it
@@ -200,12 +202,12 @@ class Guard:
             forward_token_dangerously=forward_token_dangerously,
             revocation=revocation or RevocationPolicy(),
             token_cache=None if token_cache == "off" else check_policy(token_cache),
-            backends=load_backends(signature_backends, fast=fast), parse_claims=load_claims_parser(fast=fast),
-            audit=AuditMode.of(audit),
+            backends=load_backends(signature_backends, fast=fast),
+            parse_claims=load_claims_parser(fast=fast), decode_segment=load_segment_decoder(fast=fast),
             cors_preflight=member(Preflight, cors_preflight, "cors_preflight"),
             profile=None if profile is None else member(Profile, profile, "profile"),
             revocable=store is not None or revocation is not None,
-            dpop=policy, mutual_tls=mutual_tls,
+            dpop=policy, mutual_tls=mutual_tls, audit=AuditMode.of(audit),
         )  # fmt: skip
         settings = warn_of_dangers(apply_profile(settings, issuers, revocation=revocation, transport=transport))
         self._engine = Engine(settings, Reporter(on_decision, check_refusal_log(refusal_log)))

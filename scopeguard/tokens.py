@@ -9,13 +9,16 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import field, fields
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 
 # The types of JSON values other than objects and arrays.
 _ATOMS: Final = frozenset((str, int, float, bool, type(None)))
+
+LATE: Final = ("subject", "client_id", "issued_at", "roles", "machine", "sender_constrained")
+"""The fields of an access token that are computed when one of them is first read."""
 
 # Greater numbers are not dates: above 2**53, a float cannot represent every second.
 _LATEST: Final = 2.0**53
@@ -39,8 +42,29 @@ def freeze_json(value: Any) -> Any:
     return value
 
 
+LateFields = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Takes the claims of a token; returns the fields of its access token that were left out when it was built."""
+
+
+class _WithLateFields:
+    """Computes the fields that :func:`build_access_token` has left out, when one of them is first read."""
+
+    __slots__ = ("_late",)
+    _late: LateFields
+
+    if not TYPE_CHECKING:  # a type checker would accept any name
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in LATE:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            found = self._late(_read_claims(self))  # not self.claims, which freezes them
+            for each in LATE:  # two threads may both do this, with the same result
+                object.__setattr__(self, each, found[each])
+            return found[name]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, init=False)
-class AccessToken:
+class AccessToken(_WithLateFields):
     """A verified access token.
 
     Checked: the signature or the introspection response, issuer, audience, times, and that it is an access token and
@@ -106,29 +130,9 @@ class AccessToken:
         fingerprint: str = "",
         sender_constrained: bool = False,
     ) -> None:
-        if type(self) is not AccessToken:  # a subclass may have further slots
-            values = {name: value for name, value in locals().items() if name in _FIELDS}
-            for name, value in values.items():
-                object.__setattr__(self, name, value)
-            return
-        # On a frozen object only object.__setattr__ can assign, which takes three times as long: 1.2 µs more for each
-        # new token. Until all fields are assigned, the object therefore has a class with the same slots, not frozen.
-        target: Any = self
-        object.__setattr__(self, "__class__", _Unfrozen)
-        target.issuer = issuer
-        target.subject = subject
-        target.client_id = client_id
-        target.audience = audience
-        target.scopes = scopes
-        target.granted_scopes = granted_scopes
-        target.expires_at = expires_at
-        target.issued_at = issued_at
-        target.roles = roles
-        target.machine = machine
-        target.claims = claims
-        target.fingerprint = fingerprint
-        target.sender_constrained = sender_constrained
-        target.__class__ = AccessToken
+        values = {name: value for name, value in locals().items() if name in _FIELDS}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     # Starlette expects these properties of ``request.user``, and ``scopes`` of ``request.auth``.
 
@@ -221,8 +225,40 @@ class Actor:
 _FIELDS: Final = tuple(field.name for field in fields(AccessToken))
 
 
-class _Unfrozen:
+class _Unfrozen(_WithLateFields):
     __slots__ = _FIELDS
+
+
+def build_access_token(
+    issuer: str,
+    audience: tuple[str, ...],
+    scopes: frozenset[str],
+    granted_scopes: tuple[str, ...] | None,
+    expires_at: float | None,
+    claims: Mapping[str, Any],
+    fingerprint: str,
+    late: LateFields,
+) -> AccessToken:
+    """Return an :class:`AccessToken` whose other fields *late* computes when one of them is first read.
+
+    *claims* are JSON values as parsed; afterwards they belong to the token. *late* must not raise.
+
+    Most requests read the scopes only. A token takes 0.6 µs to build, with the constructor and all fields 2.0 µs.
+    """
+    # On a frozen object only object.__setattr__ can assign. Until the fields are assigned, the object therefore has a
+    # class with the same slots that is not frozen.
+    token: Any = _Unfrozen()
+    token.issuer = issuer
+    token.audience = audience
+    token.scopes = scopes
+    token.granted_scopes = granted_scopes
+    token.expires_at = expires_at
+    token.claims = claims
+    token.fingerprint = fingerprint
+    token._late = late
+    token.__class__ = AccessToken
+    built: AccessToken = token
+    return built
 
 
 def _freeze_claims_on_first_use(slot: Any) -> property:
@@ -239,6 +275,7 @@ def _freeze_claims_on_first_use(slot: Any) -> property:
     return property(claims, write)
 
 
+_read_claims: Final[Callable[[_WithLateFields], Mapping[str, Any]]] = vars(AccessToken)["claims"].__get__
 type.__setattr__(AccessToken, "claims", _freeze_claims_on_first_use(vars(AccessToken)["claims"]))
 
 
@@ -258,8 +295,8 @@ class Anonymous:
 ANONYMOUS: Final = Anonymous()
 
 
-# Not frozen: that would double the time to construct it, and every token is parsed into one.
-@dataclass(slots=True, kw_only=True)
+# Not frozen and not keyword-only: each would double the time to construct it, and every token is parsed into one.
+@dataclass(slots=True)
 class Unverified:
     """A token that is parsed, but not verified. Its content selects a policy and a key, and proves nothing.
 
@@ -271,9 +308,9 @@ class Unverified:
     claims: Mapping[str, Any] = field(repr=False)
     signed: bytes = field(repr=False)
     signature: bytes = field(repr=False)
+    fingerprint: str
     segment: bytes = field(default=b"", repr=False)
     payload: bytes = field(default=b"", repr=False)
-    fingerprint: str
 
 
 Serving = AccessToken | Callable[[], AccessToken | None] | None

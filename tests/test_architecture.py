@@ -76,6 +76,7 @@ PLACES = {
     "awscrt": ("core",),
     "nacl": ("core",),
     "orjson": ("core",),
+    "pybase64": ("core",),
     "httpx": ("edge", *CONVENIENCES),
     "httpx2": ("edge", *CONVENIENCES),
     "httpcore": ("edge",),

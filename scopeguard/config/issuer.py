@@ -275,6 +275,9 @@ class Issuer:
     jwks_uris: tuple[str, ...] = field(init=False, repr=False, compare=False)
     audiences: frozenset[str] | None = field(init=False, repr=False, compare=False)
     has_member_rules: bool = field(init=False, repr=False, compare=False)
+    audience_is_aud: bool = field(init=False, repr=False, compare=False)
+    limits_dates: bool = field(init=False, repr=False, compare=False)
+    scope_text_claim: str | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._set("insecure_http_dangerously", insecure_hosts(self.insecure_http_dangerously))
@@ -290,6 +293,9 @@ class Issuer:
         # None for ANY_AUDIENCE_DANGEROUSLY.
         self._set("audiences", self.audience if isinstance(self.audience, frozenset) else None)
         self._set("has_member_rules", bool(self.expected_claims or self.claim_prefixes or self.forbidden_claims))
+        self._set("audience_is_aud", self.audience_claims == ("aud",))
+        self._set("limits_dates", bool(self.past_claims) or self.max_lifetime is not None)
+        self._set("scope_text_claim", self._find_scope_text_claim())
         if not 0 <= number(self.leeway, "leeway") <= MAX_LEEWAY:
             raise ConfigurationError(f"leeway: must be from 0 to {MAX_LEEWAY:.0f} seconds, not {self.leeway}")
         if self.max_lifetime is not None:
@@ -337,6 +343,13 @@ class Issuer:
             )
         elif self.introspection.endpoint is not None:
             check_url(self.introspection.endpoint, "introspection.endpoint", insecure=self.insecure_http_dangerously)
+
+    def _find_scope_text_claim(self) -> str | None:
+        """Return the scope claim that takes precedence if spaces separate its scopes, otherwise ``None``."""
+        if self.merge_scope_claims or not self.scope_claims:
+            return None
+        first = self.scope_claims[0]
+        return first.claim if first.form in (ScopeForm.SPACE, ScopeForm.SPACE_OR_LIST) else None
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)

@@ -76,6 +76,7 @@ class Settings:
     token_cache: TokenCachePolicy | None
     backends: Backends
     parse_claims: Callable[[bytes], dict[str, Any]]
+    decode_segment: Callable[[bytes], bytes]
     audit: AuditMode
     cors_preflight: Preflight
     insecure_hosts: frozenset[str]

@@ -283,9 +283,9 @@ class Engine:
             or (cleartext_peer and self._watches_cleartext and cleartext_peer[0] not in self._quiet_peers)
         ):
             return None
-        scheme, _, text = authorization.partition(b" ")
-        if scheme != b"Bearer":
+        if not authorization.startswith(b"Bearer "):
             return None
+        text = authorization[7:]
         digest = sha256(text).digest()
         wall, now = self._wall(), self._monotonic()
         found = cache.recall(digest)

@@ -88,6 +88,7 @@ def build_context(
         clock=clock,
         possession=possession,
         parse_claims=settings.parse_claims,
+        decode_segment=settings.decode_segment,
         token_cache=None if settings.token_cache is None else TokenCache(settings.token_cache),
     )
 

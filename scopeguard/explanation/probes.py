@@ -20,6 +20,7 @@ from scopeguard.spec.audience import check_audience
 from scopeguard.spec.jws import check_header
 from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.sender_constraint import check_confirmation
+from scopeguard.spec.times import check_times
 from scopeguard.spec.token_kind import check_is_access_token
 from scopeguard.tokens import Unverified
 
@@ -85,7 +86,7 @@ def _times(content: Content, *names: str, now: float | None = None, required: bo
     """Check the dates *names* alone, by the policy of the issuer with the changes in *policy*."""
     issuer = replace(content.issuer, **policy) if policy else content.issuer
     at = content.now if now is None else now
-    jwt.check_times(content.of(*names), issuer, at, expiry_required=required)
+    check_times(content.of(*names), issuer, at, expiry_required=required)
 
 
 def _dates(content: Content) -> None:

@@ -117,7 +117,8 @@ def validate(credential: Credential, context: Context, observation: Observation 
             access = yield from introspect(credential, record, context)
         else:
             now = clock.wall()
-            checked = jwt.check(token, record.issuer, now, headers=record.headers)
+            known = record.headers.get(token.segment)
+            checked = jwt.check(token, record.issuer, now, known=known, scope_texts=record.scope_texts)
             if record.others:
                 record, key = yield from verify_by_any_set(token, record, clock)
             else:
@@ -196,7 +197,8 @@ def accept(
     if token.segment not in record.headers:
         record.remember_header(token, rfc9068=checked[0])
         issuers.remember_header(token, record)
-    access = jwt.accept(token, record.issuer, record.vocabulary, checked)
+    record.remember_scopes(token.claims, checked[2])
+    access = jwt.accept(token, record.issuer, record.vocabulary, checked, record.late_fields)
     if token_cache is not None and record.by_id is None:
         until = inf if access.expires_at is None else access.expires_at + record.issuer.leeway
         token_cache.add(digest, token, record, key, issuers, location=location, since=now, until=until)

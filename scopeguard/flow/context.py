@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scopeguard.flow.effects import Clock
 from scopeguard.frozen import dataclass
+from scopeguard.spec.jws import decode_segment
 from scopeguard.spec.strict_json import parse_object
 from scopeguard.state.issuers import Issuers
 from scopeguard.state.token_cache import TokenCache
@@ -25,7 +26,8 @@ class Context:
     and the time take an :class:`IssuerRecord` and a :class:`Clock` instead. ``token_cache`` is ``None`` if verified
     tokens are not cached. ``points`` has the state of each policy decision point, by the ``id`` of its settings.
     ``possession`` is ``None`` if no proofs are checked. ``parse_claims`` accepts what
-    :func:`~scopeguard.spec.strict_json.parse_object` accepts, with the same result.
+    :func:`~scopeguard.spec.strict_json.parse_object` accepts, with the same result, and ``decode_segment`` what
+    :func:`~scopeguard.spec.jws.decode_segment` accepts.
     """
 
     issuers: Issuers
@@ -34,3 +36,4 @@ class Context:
     points: dict[int, DecisionPoint] = field(default_factory=dict)
     possession: Possession | None = None
     parse_claims: Callable[[bytes], dict[str, Any]] = parse_object
+    decode_segment: Callable[[bytes], bytes] = decode_segment

@@ -10,6 +10,7 @@ No function here does I/O, reads a clock, logs or keeps state. Time, keys and re
 ``ml_dsa``                 sign with ML-DSA keys, for the client and the development server: RFC 9964
 ``jwt``                    check claims and build an ``AccessToken``: RFC 7519, RFC 9068
 ``audience``               check the audience: RFC 7519 section 4.1.3, RFC 9068 section 4
+``times``                  check the dates: RFC 7519 sections 4.1.4 to 4.1.6
 ``token_kind``             distinguish access tokens from ID tokens and others: RFC 8725, RFC 9068
 ``scope_claims``           read the granted scopes from claims
 ``base64url``              encode base64url: RFC 7515 section 2

@@ -45,7 +45,12 @@ def audience_of(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
 
 def check_audience(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
     """Check that one of the token's audiences is this API, and return all of them."""
-    audience, accepted = audience_of(token, issuer), issuer.audiences
+    accepted = issuer.audiences
+    if issuer.audience_is_aud and accepted is not None:  # one accepted audience: the usual token
+        value = token.claims.get("aud")
+        if type(value) is str and value in accepted:
+            return (value,)
+    audience = audience_of(token, issuer)
     # RFC 9068 section 5 asks authorization servers to make clear which audience a scope is meant for. Not all do.
     if issuer.single_audience and len(set(audience)) > 1:
         raise InvalidToken(Reason.SEVERAL_AUDIENCES, aud=" ".join(audience))

@@ -26,6 +26,7 @@ from scopeguard.spec.jws import check_header
 from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.sender_constraint import check_confirmation
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
+from scopeguard.spec.times import check_times
 from scopeguard.spec.token_kind import check_is_access_token
 from scopeguard.tokens import Unverified
 
@@ -107,7 +108,7 @@ def check_answer(token: Unverified, issuer: Issuer, now: float, *, audience_requ
     jwt.check_members(token, issuer)
     if audience_required or "aud" in members:
         check_audience(token, issuer)
-    jwt.check_times(members, issuer, now, expiry_required=False)
+    check_times(members, issuer, now, expiry_required=False)
     jwt.check_presence(members, issuer)
     # Check this before the kind of the token. Otherwise "DPoP" as token_type would be reported as another kind, and not
     # as a missing proof.

@@ -126,10 +126,12 @@ class VerificationKey:
         # RFC 7518 section 3.4, for ES256: "The JWS Signature value MUST be a 64-octet sequence. If it is not a 64-octet
         # sequence, the validation has failed." The length matters for RSA too: OpenSSL accepts a PSS signature without
         # its leading zero octets, which would be a second spelling of one token in 256.
-        if algorithm not in self.algorithms or len(signature) != self.signature_octets:
+        if len(signature) != self.signature_octets:
             return False
         verifier = self._verifiers.get(algorithm)
         if verifier is None:
+            if algorithm not in self.algorithms:
+                return False
             verifier = self._verifiers[algorithm] = prepare_verifier(algorithm, self.public_key, self.backends)
         return verifier(signed, signature)
 

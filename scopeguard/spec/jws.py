@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import binascii
 import string
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, Final
 
 from scopeguard.config.checks import media_type
@@ -24,25 +25,38 @@ MAX_KEY_ID: Final = 1024
 """Longest accepted ``kid`` in characters, since it becomes a dict key and appears in logs."""
 
 _ALPHABET: Final = (string.ascii_letters + string.digits + "-_").encode()
-# Translates base64url to the base64 that the standard library decodes. The characters that only base64 has become "!",
-# which neither alphabet has.
-_TO_BASE64: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
+# The characters of padded base64 that base64url without padding lacks. Numbers, because a search for one is faster.
+_PLUS, _SLASH, _EQUALS = b"+/="
 _PADDING: Final = {0: b"", 2: b"==", 3: b"="}
 _NOT_CANONICAL: Final = "not canonical base64url"
 _NOT_BASE64URL: Final = f"a segment is {_NOT_CANONICAL}"
-# The last characters, in base64, whose unused bits are zero. Two characters encode one octet and leave four bits
+# The last characters whose unused bits are zero. Two characters encode one octet and leave four bits
 # unused; three encode two octets and leave two bits unused.
 _CANONICAL_LAST: Final = {2: frozenset(b"AQgw"), 3: frozenset(b"AEIMQUYcgkosw048")}
 
 
-def _decode(segment: bytes) -> bytes:
-    """Decode *segment*, already translated with ``_TO_BASE64``. Raises :class:`ValueError`."""
-    tail = len(segment) & 3
-    # RFC 4648 section 3.5: "in some environments, the alteration is critical and therefore decoders MAY chose to reject
-    # an encoding if the pad bits have not been set to zero." Here it is critical: see the top of this file.
-    if tail == 1 or (tail and segment[-1] not in _CANONICAL_LAST[tail]):
-        raise ValueError(_NOT_CANONICAL)
-    return binascii.a2b_base64(segment + _PADDING[tail], strict_mode=True)
+def build_decoder(decode: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """Return a function that decodes strict base64url without padding, and raises :class:`ValueError` for the rest.
+
+    *decode* decodes base64 with padding. It raises :class:`ValueError` for any character outside the alphabet.
+    """
+
+    def decode_strictly(segment: bytes) -> bytes:
+        tail = len(segment) & 3
+        # RFC 4648 section 3.5: "in some environments, the alteration is critical and therefore decoders MAY chose to
+        # reject an encoding if the pad bits have not been set to zero." Here it is critical: see the top of this file.
+        if tail == 1 or (tail and segment[-1] not in _CANONICAL_LAST[tail]):
+            raise ValueError(_NOT_CANONICAL)
+        if _PLUS in segment or _SLASH in segment or _EQUALS in segment:
+            raise ValueError(_NOT_CANONICAL)
+        base64 = segment.replace(b"-", b"+").replace(b"_", b"/")
+        return decode(base64 + _PADDING[tail] if tail else base64)
+
+    return decode_strictly
+
+
+decode_segment: Final = build_decoder(partial(binascii.a2b_base64, strict_mode=True))
+"""Decodes a segment of a token: strict base64url without padding. Raises :class:`ValueError`."""
 
 
 def decode_base64url(text: str) -> bytes:
@@ -53,7 +67,7 @@ def decode_base64url(text: str) -> bytes:
     """
     if not text.isascii() or (data := text.encode("ascii")).translate(None, _ALPHABET):
         raise ValueError("not base64url")
-    return _decode(data.translate(_TO_BASE64))
+    return decode_segment(data)
 
 
 def strip_padding(text: str) -> str:
@@ -95,22 +109,30 @@ def _ascii_octets(text: str) -> bytes:
     return text.encode("ascii") if text.isascii() else b""
 
 
-def split_octets(octets: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """:func:`split_compact` for the octets of a token without padding."""
-    segments = octets.translate(_TO_BASE64).split(b".")
-    if len(segments) != 3:
-        if len(segments) == 5 and octets.translate(None, _ALPHABET) == b"....":
-            raise InvalidToken(Reason.ENCRYPTED_TOKEN)
-        raise InvalidToken(Reason.MALFORMED_TOKEN, problem="not three segments of base64url")
-    header, payload, signature = segments
-    if not signature:
-        raise InvalidToken(Reason.MALFORMED_TOKEN, problem="the signature is empty")
-    try:
-        return header, _decode(payload), octets[: -1 - len(signature)], _decode(signature)
-    except ValueError:
-        pass
+def split_octets(octets: bytes, decode: Callable[[bytes], bytes] = decode_segment) -> tuple[bytes, bytes, bytes, bytes]:
+    """:func:`split_compact` for the octets of a token without padding. *decode* is from :func:`build_decoder`."""
+    first, last = octets.find(b"."), octets.rfind(b".")
+    if first < last < len(octets) - 1:
+        try:
+            # A dot between the two is not in the alphabet of the payload.
+            return octets[:first], decode(octets[first + 1 : last]), octets[:last], decode(octets[last + 1 :])
+        except ValueError:
+            pass
     # Raise outside the handler, because a chained error could quote the token.
-    raise InvalidToken(Reason.MALFORMED_TOKEN, problem=_NOT_BASE64URL)
+    raise _malformed(octets)
+
+
+def _malformed(octets: bytes) -> InvalidToken:
+    """Return the error for *octets* that are not three segments of base64url."""
+    dots = octets.count(b".")
+    if dots == 4 and octets.translate(None, _ALPHABET) == b"....":
+        return InvalidToken(Reason.ENCRYPTED_TOKEN)
+    problem = _NOT_BASE64URL
+    if dots != 2:
+        problem = "not three segments of base64url"
+    elif octets.endswith(b"."):
+        problem = "the signature is empty"
+    return InvalidToken(Reason.MALFORMED_TOKEN, problem=problem)
 
 
 def parse_header(text: bytes) -> Mapping[str, Any]:
@@ -119,7 +141,7 @@ def parse_header(text: bytes) -> Mapping[str, Any]:
     The parameters are not checked; see :func:`check_header`. Raises :class:`InvalidToken`, ``MALFORMED_TOKEN``.
     """
     try:
-        return parse_object(_decode(text))
+        return parse_object(decode_segment(text))
     except MalformedJSON as error:
         problem = f"header: {error}"
     except ValueError:

@@ -8,7 +8,7 @@ can only refuse, so it is safe before the signature is verified, and a bad token
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
@@ -21,13 +21,14 @@ from scopeguard.errors import InvalidToken
 from scopeguard.reasons import Reason
 from scopeguard.redaction import fingerprint
 from scopeguard.spec.audience import audience_of, check_audience
-from scopeguard.spec.found import describe, describe_times, malformed_claim, unexpected_claim
+from scopeguard.spec.found import describe, malformed_claim, unexpected_claim
 from scopeguard.spec.jws import check_header, parse_header, split_compact
 from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.sender_constraint import check_confirmation
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
+from scopeguard.spec.times import check_times
 from scopeguard.spec.token_kind import check_is_access_token, is_other_kind
-from scopeguard.tokens import AccessToken, Unverified
+from scopeguard.tokens import AccessToken, LateFields, Unverified, build_access_token
 
 RFC9068_CLAIMS: Final = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
 """The claims that RFC 9068 section 2.2 requires of a JWT access token."""
@@ -36,12 +37,11 @@ _STRING_CLAIMS: Final = ("sub", "jti", "client_id")
 # RFC 7519 section 5.3: "Section 10.4.1 of this specification registers the "iss" (issuer), "sub" (subject), and "aud"
 # (audience) Header Parameter names for the purpose of providing unencrypted replicas of these claims".
 _REPLICATED_CLAIMS: Final = ("iss", "sub", "aud")
-# The latest date that is accepted. A float represents every integer up to it exactly.
-_LAST_SECOND: Final = 2.0**53
 _OTHER_KIND_HINT: Final = (
     "the typ is that of another kind of token; if this issuer sends it in access tokens, name it in expected_headers"
 )
 _NO_HEADERS: Final[Mapping[bytes, Any]] = MappingProxyType({})
+_NO_TEXTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 _NO_ROLES: Final[frozenset[str]] = frozenset()
 
 CheckResult = tuple[bool, tuple[str, ...], tuple[str, ...] | None]
@@ -102,7 +102,14 @@ def unverified_issuer(token: Unverified) -> str:
     return issuer
 
 
-def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[bytes, bool] = _NO_HEADERS) -> CheckResult:
+def check(
+    token: Unverified,
+    issuer: Issuer,
+    now: float,
+    *,
+    known: bool | None = None,
+    scope_texts: Mapping[str, tuple[str, ...]] = _NO_TEXTS,
+) -> CheckResult:
     """Check *token* against the policy of *issuer* at the time *now*, in seconds since the epoch.
 
     Checked: algorithm, ``crit``, ``b64``, ``cty``, ``typ``; ``iss``, audience, ``exp``, ``nbf``, ``iat``; required,
@@ -110,13 +117,14 @@ def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[byt
     scope claims; that the token is an access token. NOT checked: the signature, revocation, and whether the scopes
     suffice. A token that is bound to a key (``cnf``) still needs its proof.
 
-    *headers*: headers of tokens that were accepted before, by their encoded text, and whether the rules of RFC 9068
-    applied to them. They are not checked again, so none may replicate a claim (:func:`replicates_claims`).
+    *known*: whether the rules of RFC 9068 applied to accepted tokens with the same header. A known header is not
+    checked again, so it must not replicate a claim (:func:`replicates_claims`). ``None`` for any other header.
+
+    *scope_texts*: see :func:`~scopeguard.spec.scope_claims.granted_scopes`.
 
     Raises :class:`InvalidToken`.
     """
     claims = token.claims
-    known = headers.get(token.segment)
     rfc9068 = _check_header(token, issuer) if known is None else known
     check_issuer(claims, issuer)
     if known is None or issuer.has_member_rules:
@@ -126,7 +134,7 @@ def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[byt
     check_times(claims, issuer, now)
     check_presence(claims, issuer, rfc9068=rfc9068)
     check_is_access_token(claims, issuer, typed=rfc9068)
-    granted = granted_scopes(claims, issuer)
+    granted = granted_scopes(claims, issuer, scope_texts)
     check_confirmation(claims, issuer)
     return rfc9068, audience, granted
 
@@ -153,35 +161,49 @@ def may_sign(key_issuer: str | None, token: Unverified, issuer: Issuer) -> bool:
 
 
 def accept(
-    token: Unverified, issuer: Issuer, vocabulary: ScopeVocabulary, checked: CheckResult | None = None
+    token: Unverified,
+    issuer: Issuer,
+    vocabulary: ScopeVocabulary,
+    checked: CheckResult | None = None,
+    late: LateFields | None = None,
 ) -> AccessToken:
     """Build the access token from *token*. The caller must have verified its signature or its source.
 
-    *checked* is the result of :func:`check`. NOT checked: the policy of *issuer*.
+    *checked* is the result of :func:`check`. *late* is :func:`late_fields` with *issuer*, if the caller has prepared
+    it. NOT checked: the policy of *issuer*.
     """
     claims = token.claims
     if checked is None:
         audience, granted = audience_of(token, issuer), granted_scopes(claims, issuer)
     else:
         _, audience, granted = checked
-    roles = _roles(claims, issuer) if issuer.role_claims else _NO_ROLES
+    given: Iterable[str] = granted or ()
+    if granted is None and issuer.roles_as_scopes:
+        given = _roles(claims, issuer)
+    return build_access_token(
+        issuer.url,
+        audience,
+        vocabulary.effective(given),
+        granted,
+        float(claims["exp"]) if "exp" in claims else None,
+        claims,
+        token.fingerprint,
+        partial(late_fields, issuer=issuer) if late is None else late,
+    )
+
+
+def late_fields(claims: Mapping[str, Any], issuer: Issuer) -> dict[str, Any]:
+    """Return the fields of an access token that few requests read, from the *claims* of an accepted token."""
     subject = _first_string(claims, issuer.subject_claims)
     client_id = _first_string(claims, issuer.client_id_claims)
-    return AccessToken(
-        issuer=issuer.url,
-        subject=subject,
-        client_id=client_id,
-        audience=audience,
-        scopes=vocabulary.effective(roles if granted is None and issuer.roles_as_scopes else granted or ()),
-        granted_scopes=granted,
-        roles=roles,
-        machine=is_machine(issuer.machine_signs, claims, subject, client_id),
-        expires_at=float(claims["exp"]) if "exp" in claims else None,
-        issued_at=float(claims["iat"]) if "iat" in claims else None,
-        claims=claims,
-        fingerprint=token.fingerprint,
-        sender_constrained="cnf" in claims,
-    )
+    return {
+        "subject": subject,
+        "client_id": client_id,
+        "issued_at": float(claims["iat"]) if "iat" in claims else None,
+        "roles": _roles(claims, issuer) if issuer.role_claims else _NO_ROLES,
+        "machine": is_machine(issuer.machine_signs, claims, subject, client_id),
+        "sender_constrained": "cnf" in claims,
+    }
 
 
 def _check_header(token: Unverified, issuer: Issuer) -> bool:
@@ -260,56 +282,6 @@ def check_members(token: Unverified, issuer: Issuer) -> None:
             raise InvalidToken(Reason.REPLICATED_CLAIM, claim=name, header=describe(header[name]), payload=payload)
 
 
-def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
-    """Return the claim *name* as seconds since the epoch, or ``None`` if it is absent.
-
-    RFC 7519 section 2 defines NumericDate as a JSON number. Strings and booleans are refused.
-    """
-    if name not in claims:
-        return None
-    value: float = claims[name]
-    # isinstance() would accept a bool, which is an int.
-    if (type(value) is not int and type(value) is not float) or not -_LAST_SECOND <= value <= _LAST_SECOND:
-        raise malformed_claim(name, value, "a number of seconds since 1970")
-    return value
-
-
-def check_times(claims: Mapping[str, Any], issuer: Issuer, now: float, *, expiry_required: bool = True) -> None:
-    """Check ``exp``, ``nbf`` and ``iat`` against *now* with the issuer's leeway, and the lifetime against its limit.
-
-    *now* and the leeway are in seconds. Claims that the policy lists as ``past_claims`` must not be in the future
-    either.
-    """
-    expires, issued, begins = _seconds(claims, "exp"), _seconds(claims, "iat"), _seconds(claims, "nbf")
-    if expires is None:
-        if expiry_required or issuer.max_lifetime is not None:
-            raise InvalidToken(Reason.MISSING_CLAIM, claim="exp")
-        expires = float("inf")
-    # RFC 7519 section 4.1.4: "The "exp" (expiration time) claim identifies the expiration time on or after which the
-    # JWT MUST NOT be accepted for processing." "Implementers MAY provide for some small leeway, usually no more than a
-    # few minutes, to account for clock skew."
-    if now >= expires + issuer.leeway:
-        raise InvalidToken(Reason.TOKEN_EXPIRED, times=partial(describe_times, "exp", expires, now, issuer.leeway))
-    # RFC 7519 section 4.1.5: "The "nbf" (not before) claim identifies the time before which the JWT MUST NOT be
-    # accepted for processing."
-    if begins is not None and now < begins - issuer.leeway:
-        raise InvalidToken(Reason.TOKEN_NOT_YET_VALID, times=partial(describe_times, "nbf", begins, now, issuer.leeway))
-    # RFC 7519 section 4.1.6 sets no such rule for "iat". A token from the future shows a wrong clock or a forged date.
-    if issued is not None and now < issued - issuer.leeway:
-        times = partial(describe_times, "iat", issued, now, issuer.leeway)
-        raise InvalidToken(Reason.TOKEN_ISSUED_IN_FUTURE, times=times)
-    for name in issuer.past_claims:
-        date = _seconds(claims, name)
-        if date is not None and now < date - issuer.leeway:
-            times = partial(describe_times, name, date, now, issuer.leeway)
-            raise InvalidToken(Reason.TOKEN_ISSUED_IN_FUTURE, times=times)
-    if issuer.max_lifetime is not None and expires - (now if issued is None else issued) > issuer.max_lifetime:
-        lifetime = expires - (now if issued is None else issued)
-        raise InvalidToken(
-            Reason.TOKEN_LIFETIME_TOO_LONG, lifetime=f"{lifetime:.0f} s", limit=f"{issuer.max_lifetime:.0f} s"
-        )
-
-
 def check_presence(claims: Mapping[str, Any], issuer: Issuer, *, rfc9068: bool = False) -> None:
     """Check that required claims are present and not empty, and the types of the claims that identify a party.
 
@@ -350,7 +322,8 @@ def _first_string(claims: Mapping[str, Any], names: tuple[str, ...]) -> str | No
 def _roles(claims: Mapping[str, Any], issuer: Issuer) -> frozenset[str]:
     """Return the roles at the configured paths.
 
-    A value may be a string, an array of strings, or an object whose member names are roles. Other values are ignored.
+    *claims* may be frozen. A value may be a string, an array of strings, or an object whose member names are roles.
+    Other values are ignored.
     """
     found: set[str] = set()
     for path in issuer.role_claims:
@@ -363,7 +336,7 @@ def _roles(claims: Mapping[str, Any], issuer: Issuer) -> frozenset[str]:
         match value:
             case str():
                 found.add(value)
-            case list() | dict():
+            case list() | tuple() | Mapping():
                 found.update(item for item in value if isinstance(item, str))
             case _:
                 pass

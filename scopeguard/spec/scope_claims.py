@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from types import MappingProxyType
+from typing import Any, Final, TypeGuard
 
 from scopeguard.config.issuer import Issuer, ScopeClaim, ScopeForm
 from scopeguard.errors import InvalidToken
@@ -14,13 +15,24 @@ from scopeguard.spec.found import describe
 _COMMA, _LIST, _SPACE_OR_LIST = ScopeForm.COMMA, ScopeForm.LIST, ScopeForm.SPACE_OR_LIST
 
 
-def granted_scopes(claims: Mapping[str, Any], issuer: Issuer) -> tuple[str, ...] | None:
+_NO_TEXTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+
+
+def granted_scopes(
+    claims: Mapping[str, Any], issuer: Issuer, texts: Mapping[str, tuple[str, ...]] = _NO_TEXTS
+) -> tuple[str, ...] | None:
     """Return the scopes in *claims*, in their order and without duplicates; ``None`` if there is no scope claim.
 
     ``Issuer.scope_claims`` names the claims and their forms. The first one that is present is read; with
     ``Issuer.merge_scope_claims``, all are. Raises :class:`InvalidToken` for a claim of another type. Not checked:
     whether each value is a scope token. A value that is not cannot satisfy a requirement.
+
+    *texts*: values of ``Issuer.scope_text_claim`` in accepted tokens, each with the scopes in it.
     """
+    if issuer.scope_text_claim is not None:
+        text = claims.get(issuer.scope_text_claim)
+        if type(text) is str and text in texts:
+            return texts[text]
     found: list[str] | None = None
     for source in issuer.scope_claims:
         if source.claim not in claims:

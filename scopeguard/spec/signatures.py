@@ -129,15 +129,28 @@ def _cryptography_verifier(algorithm: str, public_key: PublicKey) -> Verifier:
             digest = _HASHES[algorithm]
             # RFC 7518 section 3.5: "The size of the salt value is the same size as the hash function output."
             pss = PSS(MGF1(digest), digest.digest_size)
-            return _verifier(public_key.verify, pss if algorithm.startswith("PS") else PKCS1v15(), digest)
+            return _rsa_verifier(public_key, pss if algorithm.startswith("PS") else PKCS1v15(), digest)
         case _:  # Ed25519 and ML-DSA. RFC 9964 section 5: "The ctx parameter MUST be the empty string", the default.
-            return _verifier(public_key.verify)
+            return _plain_verifier(public_key.verify)
 
 
-def _verifier(check: Callable[..., None], *parameters: object) -> Verifier:
+def _plain_verifier(check: Callable[[bytes, bytes], None]) -> Verifier:
     def verify(signed: bytes, signature: bytes) -> bool:
         try:
-            check(signature, signed, *parameters)
+            check(signature, signed)
+        except InvalidSignature:
+            return False
+        return True
+
+    return verify
+
+
+def _rsa_verifier(public_key: RSAPublicKey, padding: PSS | PKCS1v15, digest: HashAlgorithm) -> Verifier:
+    check = public_key.verify
+
+    def verify(signed: bytes, signature: bytes) -> bool:
+        try:
+            check(signature, signed, padding, digest)
         except InvalidSignature:
             return False
         return True

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 # Real tokens and metadata nest less than 8 deep. Code that walks a parsed value recursively relies on this bound.
 MAX_DEPTH: Final = 32
+_OPEN_ARRAY, _OPEN_OBJECT = b"[{"
 _ALL_BUT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 # An unterminated string matches to the end of the document. Otherwise the search would restart at each quote inside it,
 # and the work would grow with the square of their number.
@@ -99,8 +100,13 @@ def parse_object(data: bytes, *, mark_ambiguous: bool = False, max_depth: int = 
     *mark_ambiguous*: duplicate members below the top level are not an error. The object that has them becomes an
     :class:`AmbiguousObject`, which the caller finds with :func:`is_ambiguous` and discards.
     """
-    # The depth is at most the number of opening brackets, so few documents need the exact count.
-    if data.count(b"[") + data.count(b"{") > max_depth and _is_too_deep(data, max_depth):
+    # The depth is at most the number of opening brackets, so few documents need the exact count. A search for a byte
+    # takes a tenth of the time of a count, and the claims of many tokens have no array and no second object.
+    if (
+        (_OPEN_ARRAY in data or data.find(_OPEN_OBJECT, 1) >= 0)
+        and data.count(b"[") + data.count(b"{") > max_depth
+        and _is_too_deep(data, max_depth)
+    ):
         raise MalformedJSON("nested too deeply")
     try:
         text = data.decode("utf-8")

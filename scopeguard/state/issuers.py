@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from scopeguard.config.dpop import DPoPMode
@@ -25,18 +26,21 @@ from scopeguard.state.key_by_id import KeysById
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.similar_names import SimilarNames
-from scopeguard.tokens import Unverified
+from scopeguard.tokens import LateFields, Unverified
 
 if TYPE_CHECKING:
     from scopeguard.state.introspection import IntrospectionState
     from scopeguard.state.status_list import StatusLists
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 # The bound for an issuer's name, because names that strangers choose are cached.
 _MOST_CHARACTERS: Final = 512
 # There is about one header for each key.
-_MOST_HEADERS: Final = 256
+_MOST_REMEMBERED: Final = 256
+# In characters. The scopes of real tokens are shorter.
+_LONGEST_SCOPE_TEXT: Final = 1024
 _FAILURE_LASTS: Final = 1.0
 _FAILURE_LASTS_AT_MOST: Final = 30.0
 # The account of outbound work for all issuers that a resolver found and that have no accepted token yet.
@@ -72,12 +76,16 @@ class IssuerRecord:
     left_to_flow_until: float = 0.0
     # For the encoded headers of accepted tokens: whether the rules of RFC 9068 applied.
     headers: dict[bytes, bool] = field(default_factory=dict, repr=False)
+    # For values of Issuer.scope_text_claim in accepted tokens: the scopes in them.
+    scope_texts: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    late_fields: LateFields = field(init=False, repr=False)  # for jwt.accept()
     by_id: KeysById | None = field(init=False, repr=False)  # replaces the ring if each key has its own URL
     jwks_uri: str | None = None  # the configured URL of the ring's key set
     # The same issuer with its other key sets: each has its own ring, and all share the rest.
     others: tuple[IssuerRecord, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
+        self.late_fields = partial(jwt.late_fields, issuer=self.issuer)
         self.by_id = None if self.issuer.key_url_template is None else KeysById(self.issuer.key_set)
         uris = self.issuer.jwks_uris
         if self.jwks_uri is None and uris:
@@ -121,6 +129,13 @@ class IssuerRecord:
         if not jwt.replicates_claims(token.header):
             _keep(self.headers, token.segment, rfc9068)
 
+    def remember_scopes(self, claims: Mapping[str, Any], granted: tuple[str, ...] | None) -> None:
+        """Cache *granted*, the scopes in *claims*, which are those of an accepted token."""
+        name = self.issuer.scope_text_claim
+        text = None if name is None else claims.get(name)
+        if type(text) is str and granted is not None and len(text) <= _LONGEST_SCOPE_TEXT:
+            _keep(self.scope_texts, text, granted)
+
     def cached_metadata(self, now: float, wanted: Callable[[Metadata], bool]) -> Metadata | None:
         """Return a cached document for which *wanted* returns true, while it may be used."""
         return next(filter(wanted, self.metadata), None) if now < self.metadata_until else None
@@ -150,12 +165,23 @@ class IssuerRecord:
                 mine.ring = known.ring
 
 
-def _keep(memo: dict[bytes, T], segment: bytes, value: T) -> None:
-    """Add to *memo*, which is cleared when it is full: it is useless if every accepted token has another header."""
-    if segment not in memo:
-        if len(memo) >= _MOST_HEADERS:
+def _keep(memo: dict[K, T], key: K, value: T) -> None:
+    """Add to *memo*, which is cleared when it is full: it is useless if every accepted token has another key."""
+    if key not in memo:
+        if len(memo) >= _MOST_REMEMBERED:
             memo.clear()
-        memo[segment] = value
+        memo[key] = value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownHeader:
+    """The header of accepted tokens: their issuer, its parameters, and whether the rules of RFC 9068 applied."""
+
+    record: IssuerRecord
+    header: Mapping[str, Any]
+    rfc9068: bool
+    kid: str | None
+    algorithm: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,8 +342,8 @@ class Issuers:
         self._any_opaque: IssuerRecord | None = None
         self._forms: dict[str | None, tuple[bool, tuple[str, ...]]] = {}
         self._headers: dict[bytes, Mapping[str, Any]] = {}
-        # By the encoded header of a token: the issuer and the parsed header, for tokens that need computation only.
-        self.accepted: dict[bytes, tuple[IssuerRecord, Mapping[str, Any]]] = {}
+        # By the encoded header of accepted tokens that need computation only.
+        self.accepted: dict[bytes, KnownHeader] = {}
         self.resolved = resolved
         self.revocations = revocations
         self.shared = shared  # True if a store shares revocations and answers with other processes
@@ -391,7 +417,14 @@ class Issuers:
             and self.is_configured(record)
             and not jwt.replicates_claims(token.header)
         ):
-            _keep(self.accepted, token.signed.partition(b".")[0], (record, token.header))
+            known = KnownHeader(
+                record=record,
+                header=token.header,
+                rfc9068=record.headers[token.segment],
+                kid=token.header.get("kid"),
+                algorithm=token.header["alg"],
+            )
+            _keep(self.accepted, token.segment, known)
 
     def is_configured(self, record: IssuerRecord) -> bool:
         """Return whether *record* is one of the configured issuers, which never expire."""

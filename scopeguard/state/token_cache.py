@@ -265,7 +265,7 @@ def _unpack(seal: _Seal, payload: bytes, key: bytes, since: float, until: float)
         if name in seal.header:
             claims.setdefault(name, seal.header[name])
     token = Unverified(header=seal.header, claims=claims, signed=b"", signature=b"", fingerprint=key[:6].hex())
-    access = jwt.accept(token, issuer, seal.record.vocabulary)
+    access = jwt.accept(token, issuer, seal.record.vocabulary, late=seal.record.late_fields)
     return CachedToken(
         access=access,
         record=seal.record,

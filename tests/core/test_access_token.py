@@ -22,12 +22,14 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.redaction import fingerprint
 from scopeguard.tokens import (
     ANONYMOUS,
+    LATE,
     AccessToken,
     Anonymous,
     Unverified,
     access_token,
     access_token_or_none,
     begin_serving,
+    build_access_token,
     end_serving,
     freeze_json,
 )
@@ -57,6 +59,25 @@ def make_token(**changes: Any) -> AccessToken:
     return AccessToken(**{**values, **changes})
 
 
+FIELDS = tuple(field.name for field in dataclasses.fields(AccessToken))
+
+
+def built_token(claims: dict[str, Any], computed: list[Any] | None = None) -> AccessToken:
+    """Return the token of *claims* as a request gets it. *computed* gets the claims whenever fields are computed."""
+
+    def late(members: Any) -> dict[str, Any]:
+        if computed is not None:
+            computed.append(members)
+        return {
+            "subject": members.get("sub"), "client_id": "client-1", "issued_at": 7.0, "roles": frozenset(("admin",)),
+            "machine": False, "sender_constrained": "cnf" in members,
+        }  # fmt: skip
+
+    return build_access_token(
+        "https://as.example", ("https://api.example/v1",), frozenset(("read",)), ("read",), 9.0, claims, "abc", late
+    )
+
+
 UNVERIFIED = Unverified(
     header={"kid": "k-secret"}, claims={"sub": "user-1"}, signed=b"signed-part", signature=b"sig", fingerprint="abc"
 )
@@ -83,6 +104,57 @@ def test_repr_and_str_show_no_claim():
 @pytest.mark.rule("X-78")
 def test_a_subject_with_control_characters_is_shown_on_one_line():
     assert "a\\r\\nb\\x1b[31m" in repr(make_token(subject="a\r\nb\x1b[31m"))
+
+
+# -- fields that are computed when they are first read
+
+
+def test_late_fields_are_computed_once_and_only_if_one_is_read():
+    computed: list[Any] = []
+    token = built_token({"sub": "user-1", "roles": ["admin"]}, computed)
+    assert (token.issuer, token.granted_scopes, token.expires_at) == ("https://as.example", ("read",), 9.0)
+    assert token.claims["roles"] == ("admin",)
+    assert not computed
+    assert (token.subject, token.client_id, token.issued_at, token.machine) == ("user-1", "client-1", 7.0, False)
+    assert token.roles == {"admin"}
+    assert token.sender_constrained is False
+    assert len(computed) == 1
+
+
+@pytest.mark.parametrize("first", [*LATE, "claims", "scopes"])
+def test_token_with_late_fields_is_a_token_like_any_other(first: str):
+    whole = AccessToken(
+        issuer="https://as.example", subject="user-1", client_id="client-1", audience=("https://api.example/v1",),
+        scopes=frozenset(("read",)), granted_scopes=("read",), expires_at=9.0, issued_at=7.0,
+        roles=frozenset(("admin",)), machine=False, claims={"sub": "user-1", "cnf": {}}, fingerprint="abc",
+        sender_constrained=True,
+    )  # fmt: skip
+
+    def late() -> AccessToken:
+        return built_token({"sub": "user-1", "cnf": {}})
+
+    read_first = late()
+    getattr(read_first, first)
+    for token in (late(), read_first):
+        assert type(token) is AccessToken
+        assert token == whole
+        assert whole == late()
+        assert repr(late()) == repr(whole)
+        assert token != dataclasses.replace(whole, subject="user-2")
+        assert dataclasses.replace(late(), subject="user-2") == dataclasses.replace(whole, subject="user-2")
+        assert [getattr(copy.copy(late()), name) for name in FIELDS] == [getattr(whole, name) for name in FIELDS]
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(token, first, "user-2")
+
+
+def test_a_name_that_no_token_has_is_an_attribute_error():
+    name = "sub"
+    for token in (built_token({}), make_token()):
+        assert not hasattr(token, name)
+        with pytest.raises(AttributeError, match="'AccessToken' object has no attribute 'sub'"):
+            getattr(token, name)
+        assert not hasattr(token, "__deepcopy__")
+    assert not hasattr(make_token(), "_late")
 
 
 # -- two types

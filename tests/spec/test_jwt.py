@@ -16,13 +16,16 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer, ScopeClaim, ScopeForm
+from scopeguard.core.wiring import build_issuer_record
 from scopeguard.errors import InvalidToken
 from scopeguard.reasons import Reason
 from scopeguard.scopes import all_of
+from scopeguard.spec.audience import check_audience
 from scopeguard.spec.jwt import accept, check, peek, replicates_claims, unverified_issuer
 from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.tokens import Unverified
@@ -1060,6 +1063,78 @@ def test_any_claims_give_an_access_token_for_this_api_or_a_refusal(changes, remo
         assert "cnf" not in claims
 
 
+# -- the usual token: one audience, integer dates, a scope claim of an accepted token
+
+EDGES: Final = st.sampled_from([0, -1, 1, 2**53, 2**53 + 1, -(2**53), -(2**53) - 1, 10**30])
+
+
+@given(
+    *(st.integers(NOW - 40, NOW + 40) | EDGES | st.floats(allow_nan=False) | st.booleans() | st.none() for _ in "12"),
+    st.sampled_from([policy(), policy(leeway=30), policy(max_lifetime=20), policy(past_claims=("iat", "auth_time"))]),
+)
+@example(2**53 + 1, NOW, policy())
+@example(NOW + 300, -(2**53) - 1, policy())
+@example(NOW + 300, True, policy())
+@example(NOW + 300, NOW + 31, policy(leeway=30))
+@example(NOW - 30, NOW - 60, policy(leeway=30))
+@example(NOW + 300, NOW, policy(max_lifetime=20))
+def test_dates_get_the_same_result_with_a_claim_that_makes_the_token_unusual(exp, iat, issuer):
+    # A date long ago in "nbf" changes no result, but the token is then checked claim by claim.
+    claims = changed(CLAIMS, {"exp": exp, "iat": iat})
+    assert refusal(claims, issuer) is refusal({**claims, "nbf": 0}, issuer)
+
+
+@given(
+    st.sampled_from([RES, RES + "/", "", "x", RES.upper()]),
+    st.sampled_from(
+        [policy(), policy(audience=[RES, "x"]), policy(single_audience=True), policy(canonicalize_audience=True)]
+    ),
+)
+def test_audience_gets_the_same_result_as_a_string_and_in_an_array(audience, issuer):
+    results = []
+    for value in (audience, [audience]):
+        try:
+            results.append(check_audience(unverified(changed(CLAIMS, {"aud": value})), issuer))
+        except InvalidToken as denied:
+            results.append((denied.reason,))
+    assert results[0] == results[1]
+
+
+BY_COMMA: Final = policy(scope_claims=(ScopeClaim("scope", ScopeForm.COMMA), ScopeClaim("scp")))
+SCOPE_VALUES: Final = st.sampled_from(["read write", "write,read", "read", "", " read  write ", ["read"], 7, None])
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from(["scope", "scp", "", "x"]), SCOPE_VALUES, max_size=3), min_size=1, max_size=6
+    ),
+    st.sampled_from(
+        [
+            policy(),
+            policy(merge_scope_claims=True),
+            policy(scope_claims=()),
+            BY_COMMA,
+            policy(scope_claims=(ScopeClaim("scope", ScopeForm.LIST),)),
+            policy(scope_claims=(ScopeClaim("scp", ScopeForm.SPACE_OR_LIST), ScopeClaim("scope", ScopeForm.COMMA))),
+        ]
+    ),
+)
+@example([{"": "read", "scope": "read"}, {"": "read", "scope": "write"}], BY_COMMA)
+@example([{"scope": "write,read"}, {"scp": "write,read"}], BY_COMMA)
+@example([{"scope": "read"}, {"scope": "read", "scp": "write"}], policy(merge_scope_claims=True))
+def test_scopes_are_the_same_after_any_accepted_tokens(tokens, issuer):
+    record = build_issuer_record(replace(issuer, keys=None), ScopeCatalog(), ())
+    for claims in tokens:
+        try:
+            granted = granted_scopes(claims, issuer)
+        except InvalidToken:
+            with pytest.raises(InvalidToken):
+                granted_scopes(claims, issuer, record.scope_texts)
+        else:
+            assert granted_scopes(claims, issuer, record.scope_texts) == granted
+            record.remember_scopes(claims, granted)
+
+
 # -- cached headers
 
 KNOWN: Final = b"a header of a token that was accepted"
@@ -1073,7 +1148,7 @@ def run_check(
         header=header, claims=claims, signed=b"", signature=b"", segment=KNOWN, payload=b"", fingerprint="abc"
     )
     try:
-        return check(token, issuer, NOW, headers=headers)
+        return check(token, issuer, NOW, known=headers.get(KNOWN))
     except InvalidToken as denied:
         return denied.reason, denied.detail
 

@@ -149,3 +149,16 @@ def test_headers_of_accepted_tokens_are_cached_within_a_limit():
         known.remember_header(token, rfc9068=True)
         assert known.headers[segment] is True
         assert len(known.headers) <= 256
+
+
+def test_scope_claims_of_accepted_tokens_are_cached_within_a_limit():
+    known = record()
+    for number in range(1000):
+        known.remember_scopes({"scope": f"read {number}"}, ("read", str(number)))
+        assert known.scope_texts[f"read {number}"] == ("read", str(number))
+        assert len(known.scope_texts) <= 256
+    kept = dict(known.scope_texts)
+    for claims in ({"scope": "x" * 1025}, {"scope": ["read"]}, {"scp": "read"}, {}):
+        known.remember_scopes(claims, ("read",))
+    known.remember_scopes({"scope": "write"}, None)
+    assert known.scope_texts == kept

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,16 @@ from hypothesis import strategies as st
 from odd_tokens import ENDS, Comparison, OddTokens
 from scopeguard import ConfigurationError, Guard
 from scopeguard.config.file import read_settings
+from scopeguard.core.fast_base64 import load_segment_decoder
 from scopeguard.core.fast_json import build_parser, load_claims_parser
 from scopeguard.core.signature_backends import load_backends
 from scopeguard.guard import engine_of
+from scopeguard.spec.jws import decode_segment
 from scopeguard.spec.strict_json import MAX_DEPTH, MalformedJSON, parse_object
 from scopeguard.testing import FakeAuthority, bad_tokens
 
 parse_fast = build_parser()
+FAST_DECODER = load_segment_decoder(fast=True)
 # Each is the text of a number, except for the constants. Some are at the limits of 53, 63 and 64 bits.
 NUMBERS = (
     "0", "-0", "-0.0", "0.0", "0e0", "1E2", "1e2", "1e+2", "1.0", "1.50", "1e16", "1e+16", "1e15", "1e21",
@@ -162,9 +166,30 @@ def test_new_token_is_parsed_by_orjson_and_verified_by_the_backends_of_fast(monk
     assert parsed == [base64.urlsafe_b64decode(token.split(".")[1] + "==")]
 
 
-def test_without_the_setting_orjson_is_not_used():
+def test_without_the_setting_neither_orjson_nor_pybase64_is_used():
     assert load_claims_parser(fast=False) is parse_object
-    assert engine_of(guard_of(FakeAuthority())).context.parse_claims is parse_object
+    context = engine_of(guard_of(FakeAuthority())).context
+    assert context.parse_claims is parse_object
+    assert context.decode_segment is decode_segment
+
+
+SEGMENTS = st.text("AEQgwBcz019-_+/=. \n!\u00e9", max_size=9).map(lambda text: text.encode())
+
+
+@given(SEGMENTS | st.binary(max_size=70).map(lambda data: base64.urlsafe_b64encode(data).rstrip(b"=")))
+@example(b"QQ")
+@example(b"QR")
+@example(b"Q-")
+@example(b"Q+")
+@example(b"QQ==")
+def test_segment_is_decoded_alike_with_pybase64(segment: bytes):
+    def result(decode: Callable[[bytes], bytes]) -> bytes | None:
+        try:
+            return decode(segment)
+        except ValueError:
+            return None
+
+    assert result(FAST_DECODER) == result(decode_segment)
 
 
 def test_own_backends_come_before_those_of_fast():
@@ -174,7 +199,8 @@ def test_own_backends_come_before_those_of_fast():
 
 
 @pytest.mark.parametrize(
-    "name, module", [("awscrt", "awscrt.crypto"), ("pynacl", "nacl.bindings"), ("orjson", "orjson")]
+    "name, module",
+    [("awscrt", "awscrt.crypto"), ("pynacl", "nacl.bindings"), ("orjson", "orjson"), ("pybase64", "pybase64")],
 )
 def test_missing_library_is_an_error_that_names_fast(monkeypatch: pytest.MonkeyPatch, name: str, module: str):
     load_backends.__globals__["_load_backend"].cache_clear()
