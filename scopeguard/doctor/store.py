@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from scopeguard.config.checks import is_loopback
 from scopeguard.core.engine import Engine
 from scopeguard.doctor.clocks import NOTABLE
-from scopeguard.doctor.finding import Finding, error, ok, skipped, warning
+from scopeguard.doctor.finding import Finding, Level, error, ok, skipped, warning
 from scopeguard.errors import AuthorityUnavailable
-from scopeguard.stores.redis import RedisStore, ServerFacts
+from scopeguard.stores.redis import RedisStore
+from scopeguard.stores.redis_facts import ServerFacts
+from scopeguard.stores.redis_servers import Kind
 
 SUBJECT: Final = "store"
 _LEAST: Final = (6, 2)
+_SEVERITY: Final = (Level.SKIPPED, Level.OK, Level.WARNING, Level.ERROR)
 _KEEPING: Final = "noeviction"
-PERMISSIONS: Final = (
-    "allow the user of the store: +get +set +eval +time +info +xadd +xrange +xtrim +expire +multi +exec +zadd +zrange "
-    "+zrem +zcount +zscore +pttl +pexpire, for the keys with the prefix of [store]"
+_COMMANDS: Final = (
+    "+get +set +eval +time +xadd +xrange +xtrim +expire +zadd +zrange +zrem +zcount +zscore +pttl +pexpire +info"
 )
+PERMISSIONS: Final = f"allow the user of the store: {_COMMANDS}, for the keys with the prefix of [store]"
+IN_A_CLUSTER: Final = "; in a cluster also +cluster|slots +command"
+WITH_REPLICAS: Final = "; with replicas in [store] also +wait"
 _FIXES: Final = {
     "AuthenticationError": "correct the user and password in the URL of the store",
     "TimeoutError": "allow this machine to connect to Redis; if Redis is slow, raise the timeout of [store]",
-    "NoPermissionError": PERMISSIONS,
-    "ResponseError": f"{PERMISSIONS}; Redis has to be 6.2 or newer",  # a command that a script may not use
+    "NoPermissionError": PERMISSIONS + WITH_REPLICAS + IN_A_CLUSTER,
+    # A command that a script may not use.
+    "ResponseError": f"{PERMISSIONS}{WITH_REPLICAS}{IN_A_CLUSTER}; Redis has to be 6.2 or newer",
     "ReadOnlyError": "use the URL of the primary, not that of a replica",
+    "MasterNotFoundError": "start the Sentinels, or correct their addresses and the name of the primary in the URL",
+    "RedisClusterException": "start the nodes of the cluster; use redis+cluster:// only for a cluster",
+    "MovedError": "this is a node of a cluster: begin the URL with redis+cluster:// or rediss+cluster://",
+    "NotReplicated": "start the replicas, or lower replicas in [store]",
 }
 
 
@@ -47,7 +57,10 @@ def check_store(engine: Engine, monotonic: Callable[[], float]) -> list[Finding]
         fix = _FIXES.get(problem, "start Redis, or correct the URL of the store")
         return [*findings, error(SUBJECT, "connection", f"the store cannot be used: {problem}", fix=fix)]
     findings.append(ok(SUBJECT, "connection", f"reads, writes and scripts work, in {seconds * 1000:.0f} ms"))
-    return [*findings, *check_facts(facts, engine.clock.wall(), claims=engine.checks_proofs)]
+    about = check_facts(
+        facts, engine.clock.wall(), claims=engine.checks_proofs, kind=store.kind, replicas=store.replicas
+    )
+    return [*findings, *about]
 
 
 def _use(store: RedisStore, *, proofs: bool) -> None:
@@ -63,23 +76,44 @@ def _use(store: RedisStore, *, proofs: bool) -> None:
 
 def check_url(store: RedisStore) -> Finding:
     """Check encryption and password of a store that is not on this machine."""
-    if store.host is None or is_loopback(store.host):
+    if all(is_loopback(host) for host in store.hosts):
         return ok(SUBJECT, "url", "on this machine")
+    hosts = ", ".join(store.hosts)
+    reached = "are reached" if len(store.hosts) > 1 else "is reached"
     if not store.is_encrypted:
-        text = f"{store.host} is reached in cleartext: introspection answers and the password can be read and changed"
-        return warning(SUBJECT, "url", text, fix="use rediss://, and set secret in [store]")
+        text = f"{hosts} {reached} in cleartext: introspection answers and the password can be read and changed"
+        fix = f"use rediss{'' if store.kind is Kind.SERVER else '+' + store.kind}://, and set secret in [store]"
+        return warning(SUBJECT, "url", text, fix=fix)
     if not store.has_password:
-        text = f"{store.host} is used without a password"
+        text = f"{hosts} {reached} without a password"
         return warning(SUBJECT, "url", text, fix="set a password in Redis and in the URL of the store")
-    return ok(SUBJECT, "url", f"{store.host}, with TLS and a password")
+    return ok(SUBJECT, "url", f"{hosts}, with TLS and a password")
 
 
-def check_facts(facts: ServerFacts, now: float, *, claims: bool) -> list[Finding]:
-    """Check what the server says about itself.
+def check_facts(
+    servers: Sequence[ServerFacts], now: float, *, claims: bool, kind: Kind = Kind.SERVER, replicas: int = 0
+) -> list[Finding]:
+    """Check what each primary says about itself. Of the findings about one topic, return the worst.
 
-    *claims*: whether used proofs are remembered there. *now* is in seconds since the epoch.
+    *claims*: whether used proofs are remembered there. *now* is in seconds since the epoch. *replicas*: how many must
+    confirm what is written.
     """
-    return [_check_version(facts), _check_role(facts), _check_eviction(facts, claims=claims), _check_time(facts, now)]
+
+    def worst(check: Callable[[ServerFacts], Finding]) -> Finding:
+        found = [check(facts) for facts in servers]
+        return max(found, key=lambda finding: _SEVERITY.index(finding.level))
+
+    return [
+        worst(_check_version),
+        worst(lambda facts: _check_role(facts, kind, len(servers))),
+        *(
+            []
+            if kind is Kind.SERVER and not replicas
+            else [worst(lambda facts: _check_replicas(facts, replicas, claims=claims))]
+        ),
+        worst(lambda facts: _check_eviction(facts, claims=claims)),
+        worst(lambda facts: _check_time(facts, now)),
+    ]
 
 
 def _check_version(facts: ServerFacts) -> Finding:
@@ -90,13 +124,41 @@ def _check_version(facts: ServerFacts) -> Finding:
     return ok(SUBJECT, "version", f"{facts.product} {facts.version}")
 
 
-def _check_role(facts: ServerFacts) -> Finding:
-    if facts.is_cluster:
-        return error(SUBJECT, "role", "Redis Cluster is not supported", fix="use one server")
+def _check_role(facts: ServerFacts, kind: Kind, primaries: int) -> Finding:
+    if facts.is_cluster and kind is not Kind.CLUSTER:
+        text = "the server is a node of a cluster, and has only a part of the keys"
+        fix = "begin the URL with redis+cluster:// or rediss+cluster://"
+        return error(SUBJECT, "role", text, fix=fix)
     if facts.role != "master":
         text = f"the server is a {facts.role}, which refuses writes"
         return error(SUBJECT, "role", text, fix="use the URL of the primary")
-    return ok(SUBJECT, "role", "primary")
+    match kind:
+        case Kind.SERVER:
+            return ok(SUBJECT, "role", "primary")
+        case Kind.SENTINEL:
+            return ok(SUBJECT, "role", "primary, known to the Sentinels")
+        case Kind.CLUSTER:
+            return ok(SUBJECT, "role", f"cluster with {_count(primaries, 'primary', 'primaries')}")
+
+
+def _check_replicas(facts: ServerFacts, replicas: int, *, claims: bool) -> Finding:
+    """Check that replicas can confirm what is written: without them, a failover may lose it."""
+    found = f"{facts.name or 'the primary'} has {_count(facts.replicas, 'replica', 'replicas')}"
+    if facts.replicas < replicas:
+        text = f"{found}, and {replicas} must confirm used proofs and revocations: until then, the answer is 503"
+        return error(SUBJECT, "replicas", text, fix="start the replicas, or lower replicas in [store]")
+    if replicas == 0 and claims:
+        text = f"{found}, and none confirms used proofs: after a failover, the last ones could be used again"
+        fix = f"set replicas = {facts.replicas} in [store]" if facts.replicas else "start replicas, and set replicas"
+        return warning(SUBJECT, "replicas", text, fix=fix)
+    if 0 < replicas < facts.replicas:
+        text = f"{found}, of which {replicas} must confirm used proofs and revocations; another one may lack them"
+        return ok(SUBJECT, "replicas", text)
+    return ok(SUBJECT, "replicas", f"{found}; {replicas} must confirm used proofs and revocations")
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _check_eviction(facts: ServerFacts, *, claims: bool) -> Finding:

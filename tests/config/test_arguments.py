@@ -461,7 +461,7 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
         ({"text", "function", "class"}, {"AuthZen": "authentication"}),
         ({"true"}, {"AuthZen": "discover step_up strict_context"}),
         ({"fraction"}, {"AuthZen": "timeout"}),
-        ({"zero"}, {"AuthZen": "retries"}),
+        ({"zero"}, {"AuthZen": "retries", "RedisStore": "replicas"}),
         ({"list"}, {"AuthZen": "insecure_http_dangerously"}),
         (
             {

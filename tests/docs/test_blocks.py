@@ -42,6 +42,7 @@ from scopeguard.cli.commands import cli
 from scopeguard.client import ClientCredentials, DPoPKey, TokenEndpointError, TokenExchange
 from scopeguard.config.file import settings_from
 from scopeguard.devserver import Client
+from scopeguard.doctor.store import IN_A_CLUSTER, PERMISSIONS, WITH_REPLICAS
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.guard import engine_of
 from scopeguard.mcp import Tool
@@ -735,7 +736,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
 
 # Each of these has a test of its own below.
 ELSEWHERE = {
-    *("file", "network", "network_transport_file", "shared", "testing", "takeover", "proofs", "rotation"),
+    *("file", "network", "network_transport_file", "shared", "replicas", "testing", "takeover", "proofs", "rotation"),
     *("testing_async", "testing_direct", "testing_overrides"),
     *("readme_fastapi", "readme_starlette", "readme_flask"),
     *("tutorial_file", "tutorial_app", "tutorial_tests"),  # tests/docs/test_tutorial.py
@@ -825,6 +826,17 @@ def test_what_several_processes_share_is_read_from_the_file():
     _, arguments = settings_from(document, ROOT, environment=environment)
     assert isinstance(arguments["store"], RedisStore)
     assert arguments["revocation"] == RevocationPolicy()
+    document |= tomllib.loads(NAMED["replicas"].source)
+    _, arguments = settings_from(document, ROOT, environment=environment)
+    assert arguments["store"].replicas == 1
+
+
+def test_the_permissions_of_the_store_are_those_that_are_tested():
+    shown = [word for word in NAMED["acl"].source.split() if word.startswith("+")]
+    assert shown == [word.strip(",") for word in PERMISSIONS.split() if word.startswith("+")]
+    page = (ROOT / "docs/shared-store.md").read_text().replace("\\|", "|")
+    for text in (IN_A_CLUSTER, WITH_REPLICAS):
+        assert f"`{text[text.index('+') :]}`" in page
 
 
 def _curl_line(framework: str) -> tuple[str, str, dict[str, str]]:

@@ -32,7 +32,9 @@ from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import engine_of
 from scopeguard.reasons import Reason
 from scopeguard.stores.memory import MemoryStore
-from scopeguard.stores.redis import RedisStore, ServerFacts
+from scopeguard.stores.redis import RedisStore
+from scopeguard.stores.redis_facts import ServerFacts
+from scopeguard.stores.redis_servers import Kind
 from scopeguard.testing import FakeAuthority
 
 SECRET = "sg-secret-api"
@@ -616,6 +618,38 @@ def test_user_with_the_permissions_that_doctor_names_can_do_everything(doctor: D
             client.execute_command("ACL", "DELUSER", "api")
 
 
+def test_each_permission_that_doctor_names_is_needed(redis: RedisServer):
+    store = RedisStore(redis.url.replace("//", "//api:sg-secret@"), timeout=5)
+
+    def use_everything() -> None:
+        store.put("answer", b"value", seconds=1)
+        store.get("answer")
+        store.append(b"revoked", seconds=1)
+        store.read(None)
+        store.claim(b"proof", "key", holder="me", seconds=1, total=1, per_owner=9, per_holder=9)
+        store.facts()
+
+    def is_refused(commands: set[str]) -> bool:
+        with redis.client() as client:
+            client.flushall()
+            client.zadd("scopeguard:{proofs}:all", {"expired": 1})
+            client.execute_command("ACL", "SETUSER", "api", "reset", "on", ">sg-secret", "~scopeguard:*", *commands)
+        try:
+            use_everything()
+        except AuthorityUnavailable:
+            return True
+        return False
+
+    commands = {word.strip(",") for word in PERMISSIONS.split() if word.startswith("+")}
+    try:
+        assert not is_refused(commands)
+        assert {name for name in commands if is_refused(commands - {name})} == commands
+    finally:
+        with redis.client() as client:
+            client.execute_command("ACL", "DELUSER", "api")
+        store.close()
+
+
 def test_store_that_is_down_is_an_error(doctor: Doctor):
     finding = store_findings(doctor, "redis://127.0.0.1:1/0")["connection"]
     assert (finding.level, finding.text) == (Level.ERROR, "the store cannot be used: ConnectionError")
@@ -624,7 +658,9 @@ def test_store_that_is_down_is_an_error(doctor: Doctor):
 @pytest.mark.parametrize(
     ("url", "level", "words"),
     [
-        ("redis://redis.test:6379/0", Level.WARNING, "cleartext"),
+        ("redis://redis.test:6379/0", Level.WARNING, "redis.test is reached in cleartext"),
+        ("redis+sentinel://127.0.0.1,redis.test/tokens", Level.WARNING, "redis.test are reached in cleartext"),
+        ("rediss+cluster://a.test,b.test", Level.WARNING, "a.test, b.test are reached without a password"),
         ("rediss://redis.test:6379/0", Level.WARNING, "without a password"),
         ("rediss://:password@redis.test:6379/0", Level.OK, "with TLS and a password"),
         ("unix:///run/redis.sock", Level.OK, "on this machine"),
@@ -637,8 +673,8 @@ def test_url_of_the_store_is_checked(doctor: Doctor, url: str, level: Level, wor
 
 
 FACTS: dict[str, Any] = {
-    "product": "Redis", "version": "7.0.15", "role": "master", "is_cluster": False, "policy": "noeviction",
-    "max_memory": 0, "is_append_only": True, "time": 1000.0,
+    "product": "Redis", "version": "7.0.15", "role": "master", "is_cluster": False, "replicas": 0,
+    "policy": "noeviction", "max_memory": 0, "is_append_only": True, "time": 1000.0,
 }  # fmt: skip
 
 
@@ -654,10 +690,34 @@ FACTS: dict[str, Any] = {
     ],
 )
 def test_each_fact_has_its_finding(different: dict[str, Any], check: str, level: Level):
-    good = check_facts(ServerFacts(**FACTS), 1000.0, claims=True)
+    good = check_facts([ServerFacts(**FACTS)], 1000.0, claims=True)
     assert {finding.level for finding in good} == {Level.OK}
-    found = {f.check: f.level for f in check_facts(ServerFacts(**{**FACTS, **different}), 1000.0, claims=True)}
+    servers = [ServerFacts(**FACTS), ServerFacts(**{**FACTS, **different}), ServerFacts(**FACTS)]
+    found = {f.check: f.level for f in check_facts(servers, 1000.0, claims=True)}
     assert found == {**{f.check: Level.OK for f in good}, check: level}
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "replicas", "claims", "level", "words"),
+    [
+        (Kind.CLUSTER, 1, 0, True, Level.WARNING, "node:1 has 1 replica, and none confirms used proofs"),
+        (Kind.CLUSTER, 1, 0, False, Level.OK, "node:1 has 1 replica; 0 must confirm"),
+        (Kind.CLUSTER, 1, 1, True, Level.OK, "node:1 has 1 replica; 1 must confirm"),
+        (Kind.SENTINEL, 2, 1, True, Level.OK, "2 replicas, of which 1 must confirm"),
+        (Kind.SENTINEL, 0, 0, True, Level.WARNING, "0 replicas, and none confirms"),
+        (Kind.SERVER, 0, 1, True, Level.ERROR, "0 replicas, and 1 must confirm"),
+        (Kind.SERVER, 1, 0, True, None, ""),
+    ],
+)
+def test_replicas_must_be_able_to_confirm(
+    kind: Kind, found: int, replicas: int, claims: bool, level: Level | None, words: str
+):
+    facts = ServerFacts(**{**FACTS, "name": "node:1", "is_cluster": kind is Kind.CLUSTER, "replicas": found})
+    findings = {f.check: f for f in check_facts([facts], 1000.0, claims=claims, kind=kind, replicas=replicas)}
+    finding = findings.get("replicas")
+    assert (finding and finding.level) == level
+    assert finding is None or words in finding.text
+    assert findings["role"].level is Level.OK
 
 
 def test_other_store_is_not_checked(tmp_path: Path):

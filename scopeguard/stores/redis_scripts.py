@@ -1,0 +1,54 @@
+"""The scripts of the store in Redis. Each runs as one atomic operation, on keys with one hash tag."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Three sorted sets: the proofs of a key, the proofs of all keys, and those of a holder of tokens. Scores are the times
+# in milliseconds at which proofs expire, by the clock of Redis. A member of the second set is a proof together with the
+# attempt that has claimed it: the script is sent again if the connection breaks before the answer, and then the first
+# execution may have claimed the proof for this very attempt.
+# Each call removes up to a hundred expired members, more than it adds, so that none takes long. Expired members are not
+# counted. The expiry of a set is that of its last member: other APIs may remember proofs for other times.
+CLAIM: Final = """
+local owner, all, holder = KEYS[1], KEYS[2], KEYS[3]
+local proof, attempt, lifetime = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local total, per_owner, per_holder = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local clock = redis.call("TIME")
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function forget_expired(name)
+  local gone = redis.call("ZRANGE", name, "-inf", now, "BYSCORE", "LIMIT", 0, 100)
+  if #gone > 0 then redis.call("ZREM", name, unpack(gone)) end
+end
+local function count(name)
+  return redis.call("ZCOUNT", name, "(" .. now, "+inf")
+end
+local expiry = redis.call("ZSCORE", owner, proof)
+if expiry and tonumber(expiry) > now then
+  return redis.call("ZSCORE", all, proof .. attempt) and 0 or 1
+end
+forget_expired(owner)
+forget_expired(all)
+forget_expired(holder)
+local taken = count(all)
+if taken >= total or count(owner) >= per_owner then return 2 end
+if taken * 2 >= total and count(holder) >= per_holder then return 2 end
+redis.call("ZADD", owner, now + lifetime, proof)
+redis.call("ZADD", all, now + lifetime, proof .. attempt)
+redis.call("ZADD", holder, now + lifetime, proof)
+for _, name in ipairs(KEYS) do
+  if redis.call("PTTL", name) < lifetime then redis.call("PEXPIRE", name, lifetime) end
+end
+return 0
+"""
+
+# Adds an entry to a stream, and drops those that are older than the given seconds by the clock of Redis. The stream
+# expires with its last entry.
+APPEND: Final = """
+local entry, lifetime = ARGV[1], tonumber(ARGV[2])
+local oldest = math.max(0, redis.call("TIME")[1] - lifetime) * 1000
+redis.call("XADD", KEYS[1], "*", "entry", entry)
+redis.call("XTRIM", KEYS[1], "MINID", "~", string.format("%.0f-0", oldest))
+redis.call("EXPIRE", KEYS[1], lifetime)
+return 0
+"""
