@@ -32,6 +32,7 @@ from scopeguard.conditions import (
     DelegatedTo,
     UserAuthentication,
 )
+from scopeguard.config.api_keys import ApiKey, ApiKeys
 from scopeguard.config.authzen import AuthZen
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.client_authentication import ClientAuthentication
@@ -53,12 +54,14 @@ from scopeguard.config.token_sources import StrayQueryToken, TokenSource, TokenS
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import (
     AccessDenied,
+    ApiKeysUnavailable,
     AuthorityUnavailable,
     ConfigurationError,
     Forbidden,
     InsufficientAuthorizationDetails,
     InsufficientScope,
     InsufficientUserAuthentication,
+    InvalidApiKey,
     InvalidProof,
     InvalidRequest,
     InvalidToken,
@@ -71,6 +74,7 @@ from scopeguard.errors import (
 )
 from scopeguard.guard import (
     Adapter,
+    CredentialKind,
     Decision,
     DecisionEvent,
     Denied,
@@ -116,6 +120,9 @@ __all__ = [
     "Actor",
     "Adapter",
     "Anonymous",
+    "ApiKey",
+    "ApiKeys",
+    "ApiKeysUnavailable",
     "AuthZen",
     "AuthorityUnavailable",
     "AuthorizationDetail",
@@ -124,6 +131,7 @@ __all__ = [
     "ClientAuthentication",
     "Condition",
     "ConfigurationError",
+    "CredentialKind",
     "DPoP",
     "DPoPMode",
     "Decision",
@@ -141,6 +149,7 @@ __all__ = [
     "InsufficientScope",
     "InsufficientUserAuthentication",
     "Introspection",
+    "InvalidApiKey",
     "InvalidProof",
     "InvalidRequest",
     "InvalidToken",

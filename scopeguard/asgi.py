@@ -16,7 +16,7 @@ Longer than 400 lines because requests, websockets, lifespan and metadata are pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
@@ -27,7 +27,7 @@ from scopeguard.adapter.cors import ask_asgi_app, expose_headers_in_send
 from scopeguard.adapter.declarations import Layer
 from scopeguard.adapter.preflights import announces_allowed_request
 from scopeguard.adapter.resource_metadata import first_found, metadata_of
-from scopeguard.adapter.token_removal import remove_from_scope, select_subprotocol
+from scopeguard.adapter.token_removal import has_key, remove_field, remove_from_scope, select_subprotocol
 from scopeguard.config import checks
 from scopeguard.config.checks import member, positive
 from scopeguard.config.cors import Preflight
@@ -45,7 +45,7 @@ from scopeguard.request import HeaderList, ProofNotes, RequestView
 from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path, without_prefix
 from scopeguard.scopes import Requirement
-from scopeguard.spec.challenge import Response, add_proof_headers, private_headers
+from scopeguard.spec.challenge import Response, add_proof_headers, private_headers, uncached_headers
 from scopeguard.spec.credentials import has_access_token, without_access_token
 from scopeguard.spec.request_uri import PATH_CHARACTERS
 from scopeguard.spec.resource_metadata import WELL_KNOWN
@@ -214,6 +214,8 @@ class GuardMiddleware(Layer):
                 if admitted is None:
                     return
                 receive, send, token, credential = admitted
+        elif engine.key_field is not None:  # the app must not see a key on an open route either
+            remove_field(scope, engine.key_field)
         # No header can write these keys. The state is copied, because some servers give every request the same dict.
         # The guard is in the state because one more key doubles the size of the scope of uvicorn and Starlette.
         state = scope.get("state")
@@ -335,7 +337,9 @@ class GuardMiddleware(Layer):
         if is_in_query:
             # The scope itself is changed, because the server logs the query string in it.
             scope["query_string"] = without_access_token(scope["query_string"])
-            send = _make_private(send)
+            send = _change_headers(send, private_headers)
+        elif has_key(view.headers, sources):
+            send = _change_headers(send, uncached_headers)
         subprotocol = remove_from_scope(scope, sources)
         if subprotocol is not None:
             send = select_subprotocol(send, subprotocol)
@@ -362,7 +366,9 @@ class GuardMiddleware(Layer):
             send = add_proof_headers_in_send(send, view.proofs)
         replaying = body or detector
         receive = replaying.receive if replaying else receive
-        return receive, _add_vary(send) if optional else send, token, found[0] if found else None
+        if optional:
+            send = _add_vary(send, engine.vary)
+        return receive, send, token, found[0] if found else None
 
     async def _refuse(self, refusal: Denied | Unavailable, scope: Scope, send: Send) -> None:
         response = refusal.response
@@ -472,10 +478,14 @@ def recall(engine: Engine, scope: Scope, requirement: Requirement | None) -> Acc
             if authorization is not None:
                 return None
             authorization = value
-    if authorization is None:
+    if authorization is None or (engine.key_field is not None and _has_field(scope, engine.key_field)):
         return None
     cleartext_peer = None if scope.get("scheme") in _SECURE else scope.get("client")
     return engine.recall(authorization, requirement, scope.get("query_string") or b"", cleartext_peer)
+
+
+def _has_field(scope: Scope, field: bytes) -> bool:
+    return any(len(name) == len(field) and name.lower() == field for name, _ in scope["headers"])
 
 
 def headers_of(scope: Scope) -> HeaderList:
@@ -612,25 +622,24 @@ def check_at_startup(check: _Check, send: Send) -> Send:
     return check_and_send
 
 
-def _make_private(send: Send) -> Send:
-    """Return a send function that keeps a response out of shared caches and its URL out of Referer headers."""
+def _change_headers(send: Send, change: Callable[[list[tuple[str, str]]], list[tuple[str, str]]]) -> Send:
+    """Return a send function that applies *change* to the headers of a response."""
 
-    async def send_private(message: Message) -> None:
+    async def send_changed(message: Message) -> None:
         if message["type"].endswith(("http.response.start", "websocket.accept")):
             headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.get("headers", ())]
-            private = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in private_headers(headers)]
-            message = {**message, "headers": private}
+            message = {**message, "headers": encode_headers(change(headers))}
         await send(message)
 
-    return send_private
+    return send_changed
 
 
-def _add_vary(send: Send) -> Send:
-    """Return a send function that tells caches that the response depends on the Authorization field."""
+def _add_vary(send: Send, fields: str) -> Send:
+    """Return a send function that tells caches that the response depends on *fields*, which hold credentials."""
 
     async def send_with_vary(message: Message) -> None:
         if message["type"].endswith("http.response.start"):
-            message = {**message, "headers": [*message.get("headers", ()), (b"vary", b"Authorization")]}
+            message = {**message, "headers": [*message.get("headers", ()), (b"vary", fields.encode("ascii"))]}
         await send(message)
 
     return send_with_vary

@@ -7,6 +7,7 @@
     |   |   +-- RequestTooLarge     413  invalid_request
     |   |   +-- RequestTimedOut     408  invalid_request
     |   +-- InvalidToken            401  invalid_token
+    |   +-- InvalidApiKey           401, a challenge without an error code
     |   +-- InvalidProof            401  invalid_dpop_proof
     |   |   +-- NonceRequired           401  use_dpop_nonce
     |   +-- InsufficientUserAuthentication    401  insufficient_user_authentication
@@ -16,6 +17,7 @@
     |       +-- PolicyDenied            403, the answer of a function or a policy decision point
     +-- AuthorityUnavailable    the token could not be checked, because the authorization server is unavailable: 503
     |   +-- PolicyUnavailable       the policy decision point is unavailable: 503
+    |   +-- ApiKeysUnavailable      the API keys cannot be read: 503
     +-- ResponseAborted         the token ended while the response was being sent: raised to the ASGI server
     +-- ConfigurationError      a setting is missing or wrong: raised at construction
 
@@ -24,6 +26,8 @@ outage as a denial.
 
 ``str()`` of these exceptions is for the operator's log. It names the reason and what was expected, and never contains a
 token or a secret. Clients see the ``description`` only.
+
+Longer than 400 lines because all exceptions are here, so that one page describes them.
 """
 
 from __future__ import annotations
@@ -36,11 +40,15 @@ from typing import ClassVar, Final
 from scopeguard.reasons import Reason
 from scopeguard.redaction import printable
 from scopeguard.refusal_texts import (
+    API_KEYS_UNAVAILABLE,
     AUTHORITY_UNAVAILABLE,
+    INVALID_API_KEY,
     INVALID_PROOF,
     INVALID_TOKEN,
+    KEY_LACKS_SCOPE,
     POLICY_UNAVAILABLE,
     REFUSAL_TEXTS,
+    SEND_API_KEY,
     is_plain_line,
 )
 
@@ -83,6 +91,9 @@ class AccessDenied(Exception):
         self.reason = reason
         # The scheme of the credentials, which decides the challenge that names the error (RFC 9449 section 7.2).
         self.is_dpop: bool = False
+        self.is_api_key: bool = False  # the credential was an API key
+        # The field for API keys, if the route accepts nothing else.
+        self.api_key_header: str | None = None
         self.hints: Mapping[str, str] = _NO_HINTS
         self._facts: dict[str, object] = detail
         super().__init__(reason)
@@ -128,6 +139,11 @@ class MissingCredentials(AccessDenied):
     """
 
     status: ClassVar[int] = 401
+
+    @property
+    def description(self) -> str:
+        """The text for the client."""
+        return super().description if self.api_key_header is None else SEND_API_KEY
 
 
 class InvalidRequest(AccessDenied):
@@ -177,6 +193,21 @@ class InvalidToken(AccessDenied):
     error: ClassVar[str | None] = "invalid_token"
 
 
+class InvalidApiKey(AccessDenied):
+    """The API key is malformed, unknown, expired or revoked: 401. The client does not learn which.
+
+    The error codes of RFC 6750 are about access tokens, so the challenge has none.
+    """
+
+    status: ClassVar[int] = 401
+
+    @classmethod
+    def text_for(cls, reason: Reason) -> str:
+        """Return the text that clients see, the same for each *reason*."""
+        del reason
+        return INVALID_API_KEY
+
+
 class InvalidProof(AccessDenied):
     """The DPoP proof is missing, malformed, expired or used, or is for another request (RFC 9449 section 7.1)."""
 
@@ -216,6 +247,11 @@ class InsufficientScope(AccessDenied):
     def __init__(self, scopes: tuple[str, ...], /, **detail: object) -> None:
         super().__init__(Reason.INSUFFICIENT_SCOPE, needed=" ".join(scopes), **detail)
         self.scopes = scopes
+
+    @property
+    def description(self) -> str:
+        """The text for the client."""
+        return KEY_LACKS_SCOPE if self.is_api_key else super().description
 
 
 class InsufficientUserAuthentication(AccessDenied):
@@ -359,6 +395,15 @@ class PolicyUnavailable(AuthorityUnavailable):
     ) -> None:
         causes = {} if cause is None else {"cause": cause.value}
         super().__init__(Reason.POLICY_UNAVAILABLE, authority, retry_after=retry_after, **causes, **detail)
+
+
+class ApiKeysUnavailable(AuthorityUnavailable):
+    """The file with the API keys, or the function that looks them up, gave no answer: 503, never 401."""
+
+    description: ClassVar[str] = API_KEYS_UNAVAILABLE
+
+    def __init__(self, authority: str, /, *, retry_after: float | None = None, **detail: object) -> None:
+        super().__init__(Reason.API_KEYS_UNAVAILABLE, authority, retry_after=retry_after, **detail)
 
 
 class ResponseAborted(Exception):

@@ -28,11 +28,13 @@ from scopeguard.core.arguments import (
     Settings,
     apply_profile,
     challenge_style,
+    check_api_keys,
     check_arguments,
     check_call,
     check_requirement,
     check_resource,
     choose_dpop,
+    choose_sources,
     warn_of_dangers,
 )
 from scopeguard.core.decision import Adapter, Decision, DecisionEvent, Denied, Granted, Reporter, Unavailable
@@ -44,13 +46,14 @@ from scopeguard.edge.http import HttpxTransport
 from scopeguard.edge.runtime import SystemClock, Transport
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Clock, Store
-from scopeguard.flow.observation import TokenCheck
+from scopeguard.flow.observation import CredentialKind, TokenCheck
 from scopeguard.request import RequestView
 from scopeguard.rules import Rule, Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle
 
 if TYPE_CHECKING:
+    from scopeguard.config.api_keys import ApiKeys
     from scopeguard.explanation.explainer import Explainer
     from scopeguard.explanation.result import Explanation
     from scopeguard.rules.mcp import McpPolicy
@@ -60,8 +63,8 @@ from scopeguard.state.revocation import Revoked
 from scopeguard.tokens import AccessToken
 
 __all__ = [
-    "Adapter", "AuditMode", "Decision", "DecisionEvent", "Denied", "Granted", "Guard", "IssuerReadiness", "Obstacle",
-    "Readiness", "TokenCheck", "Unavailable",
+    "Adapter", "AuditMode", "CredentialKind", "Decision", "DecisionEvent", "Denied", "Granted", "Guard",
+    "IssuerReadiness", "Obstacle", "Readiness", "TokenCheck", "Unavailable",
 ]  # fmt: skip
 
 
@@ -90,6 +93,8 @@ class Guard:
     * *issuers*: the trusted authorization servers. At least one, unless there is a *resolver*.
     * *resolver*: finds further issuers when a token names them (:class:`IssuerResolver`).
     * *token_sources*: where requests may carry a token: ``["header"]``, or :class:`TokenSources` for details.
+    * *api_keys*: the API keys of this API (:class:`ApiKeys`). A route accepts them if its token sources name
+      ``"api_key"``.
     * *require_https*: deny tokens that come in cleartext from another host (400). Off by default, because a server
       behind a proxy cannot tell. The first such token is then logged.
     * *token_cache*: how many verified tokens to cache: :class:`TokenCachePolicy`, or ``"off"``.
@@ -182,12 +187,13 @@ class Guard:
         forward_token_dangerously: bool = False,
         dpop: DPoP | None = None,
         mutual_tls: MutualTLS | None = None,
+        api_keys: ApiKeys | None = None,
     ) -> None:
         check_arguments(
             issuers, resolver=resolver, catalog=catalog, challenge=challenge, require_https=require_https, store=store,
             revocation=revocation, transport=transport, clock=clock, on_decision=on_decision, realm=realm,
             implies=implies, mcp=mcp, mutual_tls=mutual_tls, keep_token_for_exchange=keep_token_for_exchange,
-            forward_token_dangerously=forward_token_dangerously, fast=fast,
+            forward_token_dangerously=forward_token_dangerously, fast=fast, api_keys=api_keys,
         )  # fmt: skip
         insecure = insecure_hosts(insecure_http_dangerously)
         resource = check_resource(resource, issuers, insecure)
@@ -195,11 +201,10 @@ class Guard:
         policy = choose_dpop(dpop, issuers, resource, rules, store)
         settings = Settings(
             resource=resource, rules=rules, mcp=mcp, require_https=require_https, insecure_hosts=insecure,
-            sources=token_sources if isinstance(token_sources, TokenSources) else TokenSources().only(token_sources),
+            sources=choose_sources(token_sources, check_api_keys(api_keys, issuers, resource)),
             style=challenge_style(challenge, realm, resource, Rules.of(rules), policy),
             catalog=(catalog or ScopeCatalog()) | ScopeCatalog(implies=implies or {}),
-            keep_token_for_exchange=keep_token_for_exchange,
-            forward_token_dangerously=forward_token_dangerously,
+            keep_token_for_exchange=keep_token_for_exchange, forward_token_dangerously=forward_token_dangerously,
             revocation=revocation or RevocationPolicy(),
             token_cache=None if token_cache == "off" else check_policy(token_cache),
             backends=load_backends(signature_backends, fast=fast),

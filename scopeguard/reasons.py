@@ -37,6 +37,16 @@ class Reason(StrEnum):
     TOKEN_TOO_LARGE = "token_too_large"
     QUERY_TOKEN_REFUSED = "query_token_refused"
     HTTPS_REQUIRED = "https_required"
+    # an API key
+    TOKEN_AND_API_KEY = "token_and_api_key"
+    REPEATED_API_KEY = "repeated_api_key"
+    API_KEY_REFUSED = "api_key_refused"
+    API_KEY_AS_TOKEN = "api_key_as_token"
+    API_KEY_MALFORMED = "api_key_malformed"
+    API_KEY_UNKNOWN = "api_key_unknown"
+    API_KEY_MISMATCH = "api_key_mismatch"
+    API_KEY_REVOKED = "api_key_revoked"
+    API_KEY_EXPIRED = "api_key_expired"
     # the message of an MCP client
     ORIGIN_REFUSED = "origin_refused"
     HEADER_MISMATCH = "header_mismatch"
@@ -112,3 +122,4 @@ class Reason(StrEnum):
     STORE_UNAVAILABLE = "store_unavailable"
     SIGNATURE_BACKEND_FAILED = "signature_backend_failed"
     POLICY_UNAVAILABLE = "policy_unavailable"
+    API_KEYS_UNAVAILABLE = "api_keys_unavailable"

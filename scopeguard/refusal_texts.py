@@ -26,6 +26,16 @@ POLICY_UNAVAILABLE: Final = (
     "The request could not be decided because the policy decision point did not answer; try again"
 )
 
+API_KEYS_UNAVAILABLE: Final = "The API key could not be checked because the list of keys is unavailable; try again"
+
+INVALID_API_KEY: Final = "The API key is not valid for this API"
+"""The text for every reason of an invalid API key."""
+
+SEND_API_KEY: Final = "Send an API key in the request header that the challenge names"
+"""The text for a request without credentials, if its route accepts API keys only."""
+
+KEY_LACKS_SCOPE: Final = "The API key lacks a scope that this operation needs"
+
 REFUSAL_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.NO_CREDENTIALS: "Send an access token in the request header: Authorization: Bearer",
     Reason.UNSUPPORTED_SCHEME: "Send an access token in the request header: Authorization: Bearer",
@@ -49,6 +59,10 @@ REFUSAL_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.TOKEN_TOO_LARGE: "The access token is too large",
     Reason.QUERY_TOKEN_REFUSED: "Access tokens are not accepted in the query string; use the Authorization header",
     Reason.HTTPS_REQUIRED: "Access tokens are accepted over https only",
+    Reason.TOKEN_AND_API_KEY: "Send an access token or an API key, not both",
+    Reason.REPEATED_API_KEY: "Send the header with the API key once",
+    Reason.API_KEY_REFUSED: "API keys are not accepted for this operation; send an access token",
+    Reason.API_KEY_AS_TOKEN: "This is an API key and not an access token; send it in the header for API keys",
     Reason.PROOF_NONCE: "The DPoP proof needs the nonce in the DPoP-Nonce header",
     Reason.PROOF_MISSING: "Send a DPoP proof with the access token",
     # The only text that says which check of a token failed: an example in RFC 6750 section 3 has this sentence.

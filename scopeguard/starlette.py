@@ -40,6 +40,7 @@ from scopeguard.asgi import (
 )
 from scopeguard.asgi import renew as renew_by_scope
 from scopeguard.conditions import Condition
+from scopeguard.config.checks import is_async
 from scopeguard.core.decision import Adapter, Denied, Granted, Unavailable
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
@@ -129,7 +130,7 @@ def _guard_function(endpoint: Any, requirement: Requirement) -> Any:
             raise ConfigurationError(f"requires: the argument {name!r} must be a Starlette Request or WebSocket")
         return given
 
-    if _is_async(endpoint):
+    if is_async(endpoint):
 
         @functools.wraps(endpoint)
         async def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -178,12 +179,6 @@ def _connection_parameter(endpoint: Any) -> tuple[int, str]:
         if name in ("request", "websocket"):
             return position, name
     raise ConfigurationError(f"requires: {endpoint!r} needs a parameter named request or websocket")
-
-
-def _is_async(endpoint: Any) -> bool:
-    while isinstance(endpoint, functools.partial):
-        endpoint = endpoint.func
-    return inspect.iscoroutinefunction(endpoint) or inspect.iscoroutinefunction(getattr(endpoint, "__call__", None))  # noqa: B004
 
 
 def _check(scope: Scope, requirement: Requirement) -> Refusal | None:

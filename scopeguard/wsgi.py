@@ -26,7 +26,7 @@ from scopeguard.adapter.cors import Headers, ask_wsgi_app, expose_headers
 from scopeguard.adapter.declarations import Layer
 from scopeguard.adapter.preflights import PREFLIGHT_KEY, announces_allowed_request
 from scopeguard.adapter.resource_metadata import first_found, metadata_of
-from scopeguard.adapter.token_removal import remove_from_environ
+from scopeguard.adapter.token_removal import environ_has, has_key, remove_from_environ, remove_key
 from scopeguard.config import checks
 from scopeguard.config.cors import Preflight
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Unavailable
@@ -40,7 +40,7 @@ from scopeguard.request import ProofNotes, RequestView
 from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path
 from scopeguard.scopes import Requirement
-from scopeguard.spec.challenge import Response, add_proof_headers, private_headers
+from scopeguard.spec.challenge import Response, add_proof_headers, private_headers, uncached_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
 from scopeguard.spec.request_uri import PATH_CHARACTERS
 from scopeguard.spec.resource_metadata import WELL_KNOWN
@@ -183,6 +183,8 @@ class GuardMiddleware(Layer):
         if not is_open and (self._opens_unmatched if rule is None else rule.is_plain):
             recalled = environ[ENVIRON_KEY] = recall(engine, environ, None if rule is None else rule.requirement)
         if is_open or recalled is not None:
+            if is_open:
+                remove_key(environ, engine.key_field)  # the app must not see it on an open route either
             before = begin_serving(to_serve(recalled) if engine.keeps_inbound else recalled)
             try:
                 return self.app(environ, start_response)
@@ -216,6 +218,8 @@ class GuardMiddleware(Layer):
         if sources.in_query and has_access_token(view.query):
             strip_query_token(environ)
             start_response = _change_headers(start_response, private_headers)
+        elif has_key(view.headers, sources):
+            start_response = _change_headers(start_response, uncached_headers)
         requirement = None if rule is None else rule.requirement
         optional = rule is not None and rule.access is OPTIONAL
         decision: Decision = engine.check(
@@ -242,7 +246,7 @@ class GuardMiddleware(Layer):
         if notes is not None and notes.changes_response:
             start_response = _change_headers(start_response, partial(add_proof_headers, notes.nonce, notes.vary))
         if optional:
-            start_response = _change_headers(start_response, _vary)
+            start_response = _change_headers(start_response, lambda headers: [*headers, ("Vary", engine.vary)])
         environ[ENVIRON_KEY] = token
         before = begin_serving(to_serve(token) if engine.keeps_inbound else token)
         try:
@@ -319,7 +323,7 @@ def debug_answer(page: DebugPage, environ: Environ) -> Response | None:
 def recall(engine: Engine, environ: Environ, requirement: Requirement | None) -> AccessToken | None:
     """Return the token of the request if the guard has verified it before and no other check is due, else ``None``."""
     authorization = environ.get("HTTP_AUTHORIZATION")
-    if authorization is None:
+    if authorization is None or environ_has(environ, engine.key_field):
         return None
     peer = None if environ.get("wsgi.url_scheme") == "https" else environ.get("REMOTE_ADDR")
     return engine.recall(
@@ -439,8 +443,3 @@ def _change_headers(start_response: StartResponse, change: Callable[[Headers], H
         return start_response(status, change(headers), *rest)
 
     return start
-
-
-def _vary(headers: Headers) -> Headers:
-    """Return *headers* with one that tells caches that the response depends on the Authorization field."""
-    return [*headers, ("Vary", "Authorization")]

@@ -62,7 +62,7 @@ VOCABULARY = (*LAYERS[0], *LAYERS[1], *LAYERS[3])
 PURE = {
     "__future__", "abc", "base64", "binascii", "collections", "contextlib", "contextvars", "dataclasses", "email.utils",
     "enum", "functools", "hashlib", "heapq", "hmac", "http", "ipaddress", "itertools", "json", "math", "operator", "re",
-    "reprlib", "string", "struct", "types", "typing", "urllib.parse", "weakref", "zlib",
+    "reprlib", "string", "struct", "tomllib", "types", "typing", "urllib.parse", "weakref", "zlib",
 }  # fmt: skip
 PURE_LAYERS = (*VOCABULARY, "config", "spec", "state", "flow")
 

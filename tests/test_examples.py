@@ -160,3 +160,17 @@ def test_the_example_of_introspection_runs(no_leaks: Callable[[str], None]):
     assert first.startswith("an opaque token of ")
     assert calls[:2] == ["200 hello loader; introspection requests so far: 1"] * 2
     assert calls[2].startswith("401 ")
+
+
+def test_the_example_of_api_keys_runs(no_leaks: Callable[[str], None]):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "examples/api_keys.py"],
+        cwd=ROOT,
+        env=plain_environment() | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    no_leaks(done.stdout + done.stderr)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["200", "200", "400", "401", "401"]

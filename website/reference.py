@@ -17,8 +17,8 @@ TOPICS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "guard": (
         "Guard",
         "The object that checks tokens, and the decisions that it makes.",
-        ("Guard", "Decision", "Granted", "Denied", "Unavailable", "TokenCheck", "DecisionEvent", "Adapter",
-         "RequestView", "HeaderList", "Response", "Readiness", "IssuerReadiness", "Obstacle"),
+        ("Guard", "Decision", "Granted", "Denied", "Unavailable", "TokenCheck", "CredentialKind", "DecisionEvent",
+         "Adapter", "RequestView", "HeaderList", "Response", "Readiness", "IssuerReadiness", "Obstacle"),
     ),
     "issuers": (
         "Issuers",
@@ -43,8 +43,8 @@ TOPICS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
         "Further settings",
         "Settings of a guard beside its issuers and rules.",
         ("Profile", "Resource", "TokenSource", "TokenSources", "StrayQueryToken", "TokenCachePolicy",
-         "RevocationPolicy", "DPoP", "DPoPMode", "MutualTLS", "CertificateSource", "ChallengeStyle", "ErrorBody",
-         "Problem", "Preflight", "RefusalLog", "HttpxTransport"),
+         "RevocationPolicy", "ApiKeys", "ApiKey", "DPoP", "DPoPMode", "MutualTLS", "CertificateSource",
+         "ChallengeStyle", "ErrorBody", "Problem", "Preflight", "RefusalLog", "HttpxTransport"),
     ),
     "errors": (
         "Errors",
@@ -52,7 +52,7 @@ TOPICS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
         ("ConfigurationError", "AccessDenied", "MissingCredentials", "InvalidRequest", "RequestTooLarge",
          "RequestTimedOut", "InvalidToken", "InvalidProof", "NonceRequired", "InsufficientUserAuthentication",
          "InsufficientScope", "InsufficientAuthorizationDetails", "Forbidden", "PolicyDenied", "AuthorityUnavailable",
-         "PolicyUnavailable", "Reason"),
+         "PolicyUnavailable", "InvalidApiKey", "ApiKeysUnavailable", "Reason"),
     ),
 }  # fmt: skip
 # The other public modules. Those without ``__all__`` have their names here.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
 from typing import Any
 
 from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, access_of
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.policy import Policy
-from scopeguard.config.token_sources import TokenSource, TokenSources
+from scopeguard.config.token_sources import TokenSource, TokenSources, join_sources
 from scopeguard.core.engine import Engine
 from scopeguard.rules import DENIED, Access, Rule, Rules
 from scopeguard.rules.rule import strictest
@@ -46,8 +47,11 @@ class RouteAccess:
         declared = (*requirements, *(access for access in accesses if access is not None))
         self.access: Requirement | Access | None = strictest(*declared) if declared else None
         self.closed: bool = self.access is DENIED or (self.access is None and rules.closes(rule))
-        self.sources: frozenset[TokenSource] | None = sources[0] if sources else None
+        self.sources: frozenset[TokenSource] | None = reduce(join_sources, sources) if sources else None
+        if self.sources is not None and not self.sources:  # the rule and the view accept different credentials
+            self.sources, self.closed = None, True
         self.token_sources: TokenSources = engine.sources if self.sources is None else engine.sources.only(self.sources)
+        self.token_sources.check_senders()
         self.policies: tuple[Policy, ...] = () if rule is None else rule.policies
         self.dpop: DPoPMode | None = None if rule is None else rule.mode
         has_more = self.sources is not None or self.policies or self.dpop is not None

@@ -28,6 +28,7 @@ import anyio
 import anyio.lowlevel
 
 from scopeguard.config.policy import Policy
+from scopeguard.config.token_sources import TokenSource
 from scopeguard.core.decision import Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.edge.aio import loop_caller
@@ -109,8 +110,11 @@ class Connection:
         return self.token
 
     def inbound_token(self) -> InboundToken | None:
-        """Return the token with its text, for the call to the next API; ``None`` if the guard drops the text."""
-        if not self._engine.keeps_inbound:
+        """Return the token with its text, for the call to the next API; ``None`` if the guard drops the text.
+
+        The text of an API key is always dropped.
+        """
+        if not self._engine.keeps_inbound or self.credential.source is TokenSource.API_KEY:
             return None
         forwardable = self._engine.settings.forward_token_dangerously
         return InboundToken(self.token, self.credential.token, forwardable=forwardable)

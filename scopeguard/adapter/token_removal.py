@@ -1,4 +1,4 @@
-"""Removal of tokens from the parts of a request that apps and logs read."""
+"""Removal of tokens and API keys from the parts of a request that apps and logs read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from scopeguard.adapter.asgi_types import Message, Scope, Send
 from scopeguard.config.token_sources import TokenSources
+from scopeguard.request import Headers
 from scopeguard.spec.subprotocol import parse_subprotocols
 
 _FORWARDED: Final = b"x-forwarded-authorization"
@@ -15,12 +16,14 @@ _SUBPROTOCOLS: Final = b"sec-websocket-protocol"
 def remove_from_scope(scope: Scope, sources: TokenSources) -> str | None:
     """Remove tokens from the forwarded field and the subprotocols in an ASGI *scope*, if these are token sources.
 
-    Returns the subprotocol to select if the app selects none. The list of headers is replaced and not changed, so that
-    a view of the request that was made before still has the token.
+    API keys are removed on every route of a guard that accepts them anywhere. Returns the subprotocol to select if the
+    app selects none. The list of headers is replaced and not changed, so that a view of the request that was made
+    before still has the credentials.
     """
     if sources.in_forwarded:
-        # Remove the spelling with underscores, too, because an app behind a WSGI bridge reads both as one field.
-        scope["headers"] = [pair for pair in scope["headers"] if pair[0].lower().replace(b"_", b"-") != _FORWARDED]
+        remove_field(scope, _FORWARDED)
+    if sources.api_keys is not None:
+        remove_field(scope, sources.api_keys.header_field.encode("ascii"))
     if not sources.in_subprotocol or scope["type"] != "websocket":
         return None
     found = parse_subprotocols([value for name, value in scope["headers"] if name.lower() == _SUBPROTOCOLS])
@@ -30,6 +33,20 @@ def remove_from_scope(scope: Scope, sources: TokenSources) -> str | None:
     scope["headers"] = headers
     scope["subprotocols"] = list(found.others)
     return found.marker
+
+
+def remove_field(scope: Scope, name: bytes) -> None:
+    """Remove the field *name* (lower case) from an ASGI *scope*, by a new list."""
+    # Remove the spelling with underscores, too, because an app behind a WSGI bridge reads both as one field.
+    scope["headers"] = [pair for pair in scope["headers"] if pair[0].lower().replace(b"_", b"-") != name]
+
+
+def has_key(headers: Headers, sources: TokenSources) -> bool:
+    """Return whether *headers* have the field for API keys, so that no shared cache may store the response.
+
+    RFC 9111 section 3.5 keeps shared caches from storing responses to requests with ``Authorization`` only.
+    """
+    return sources.api_keys is not None and bool(headers.get_all(sources.api_keys.header_field))
 
 
 def select_subprotocol(send: Send, subprotocol: str) -> Send:
@@ -44,6 +61,23 @@ def select_subprotocol(send: Send, subprotocol: str) -> Send:
 
 
 def remove_from_environ(environ: dict[str, Any], sources: TokenSources) -> None:
-    """Remove a token from the forwarded field in a WSGI *environ*, if that is a token source."""
+    """Remove a token from the forwarded field in a WSGI *environ*, if that is a token source, and API keys."""
     if sources.in_forwarded:
         environ.pop("HTTP_X_FORWARDED_AUTHORIZATION", None)
+    if sources.api_keys is not None:
+        remove_key(environ, sources.api_keys.header_field.encode("ascii"))
+
+
+def remove_key(environ: dict[str, Any], field: bytes | None) -> None:
+    """Remove *field*, the one for API keys, from a WSGI *environ*. ``None``: there is no such field."""
+    if field is not None:
+        environ.pop(_environ_name(field), None)
+
+
+def environ_has(environ: dict[str, Any], field: bytes | None) -> bool:
+    """Return whether a WSGI *environ* has *field*, the one for API keys. ``None``: there is no such field."""
+    return field is not None and _environ_name(field) in environ
+
+
+def _environ_name(field: bytes) -> str:
+    return f"HTTP_{field.decode('ascii').upper().replace('-', '_')}"

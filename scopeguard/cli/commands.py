@@ -8,6 +8,7 @@ import click
 
 from scopeguard import __version__
 from scopeguard.cli.exit_status import Refused
+from scopeguard.cli.options.api_key import api_key
 from scopeguard.cli.options.audit import audit
 from scopeguard.cli.options.authorize import authorize
 from scopeguard.cli.options.demo import demo
@@ -35,5 +36,5 @@ def cli() -> None:
     """Protect an API with OAuth 2.0 access tokens, and try it out."""
 
 
-for _command in (demo, serve, authorize, audit, doctor, devserver, token, explain):
+for _command in (demo, serve, authorize, audit, doctor, devserver, token, explain, api_key):
     cli.add_command(_command)

@@ -21,15 +21,17 @@ from scopeguard.config.file.place import Place
 from scopeguard.config.file.references import resolve
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
-from scopeguard.config.token_sources import TokenSource
+from scopeguard.config.token_sources import TokenSource, TokenSources
 from scopeguard.core.engine import Engine
 from scopeguard.errors import ConfigurationError, InvalidToken
 from scopeguard.explanation import Check, Explanation, Outcome, Verdict
 from scopeguard.explanation.explainer import Explainer
+from scopeguard.explanation.route import Route
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.issuers import parse
 from scopeguard.guard import Guard, engine_of
 from scopeguard.request import HeaderList, RequestView
+from scopeguard.rules import Rules
 
 STATUS: Final = {Verdict.ACCEPTED: 0, Verdict.REFUSED: 1, Verdict.UNDECIDED: 3}
 """The exit status of each verdict. 2 is a usage error."""
@@ -70,13 +72,9 @@ def run(
     engine = engine_of(guard)
     text = _text_of(token)
     proof = None if proof is None else resolve(proof, _place(), "--proof")
-    explainer = Explainer(
-        engine,
-        _request(engine, text, proof, (method or "GET").upper(), path or "/"),
-        rules=None if path is None else guard.rules,
-        sources=engine.sources.only([TokenSource.HEADER]),
-        offline=offline,
-    )
+    rules, request = None if path is None else guard.rules, _request(engine, text, proof, method or "GET", path or "/")
+    sources = _sources(engine, rules, request, is_key=_is_key(text, engine))
+    explainer = Explainer(engine, request, rules=rules, sources=sources, offline=offline)
     try:
         explanation = explainer.explain()
     finally:
@@ -134,17 +132,34 @@ def _text_of(token: str | None) -> str:
 
 def _request(engine: Engine, token: str, proof: str | None, method: str, path: str) -> RequestView:
     """Return a request with *token* in the field in which its issuer expects it."""
-    path = path.partition("?")[0]
+    path, method = path.partition("?")[0], method.upper()
     field = next((header for header in engine.issuers.headers if _belongs(token, header, engine)), None)
     if field is None and None not in engine.issuers.headers:
         field = engine.issuers.headers[0]
     scheme = "Bearer" if proof is None else "DPoP"
     pairs = [("authorization", f"{scheme} {token}") if field is None else (field.lower(), token)]
+    keys = engine.settings.api_keys
+    if keys is not None and _is_key(token, engine):
+        pairs = [(keys.header_field, token)]
     pairs += [] if proof is None else [("dpop", proof.strip())]
     encoded = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in pairs]
     return RequestView(
         method=method, path=unquote(path), raw_path=path.encode("utf-8", "surrogateescape"), headers=HeaderList(encoded)
     )
+
+
+def _is_key(text: str, engine: Engine) -> bool:
+    """Return whether *text* is an API key and not a token."""
+    keys = engine.settings.api_keys
+    return keys is not None and text.startswith(f"{keys.prefix}_")
+
+
+def _sources(engine: Engine, rules: Rules | None, request: RequestView, *, is_key: bool) -> TokenSources:
+    """Return where the route takes credentials. A token is explained as if it came in a header, wherever it came."""
+    sources = Route.find(rules, None, request).sources(engine.sources)
+    if is_key:
+        return sources if rules is not None else sources.only([TokenSource.API_KEY])
+    return sources if sources.only_api_keys else sources.only([TokenSource.HEADER])
 
 
 def _belongs(token: str, header: str | None, engine: Engine) -> bool:
@@ -191,7 +206,7 @@ def _limit_of(explanation: Explanation) -> str:
 
 
 def _facts(explanation: Explanation) -> list[tuple[str, str]]:
-    kinds = {"jwt": "a JWT", "opaque": "an opaque token"}
+    kinds = {"jwt": "a JWT", "opaque": "an opaque token", "api_key": "an API key"}
     facts = []
     if explanation.fingerprint is not None:
         kind = kinds.get(explanation.kind or "", "not readable")

@@ -6,6 +6,7 @@ kind of the value and the fix.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import re
@@ -219,8 +220,15 @@ def function(value: object, setting: str, wanted: str) -> None:
 def plain_function(value: object, setting: str, wanted: str) -> None:
     """Raise :class:`ConfigurationError` unless *value* can be called without ``await``. *wanted* describes it."""
     function(value, setting, wanted)
-    if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004
+    if is_async(value):
         raise ConfigurationError(f"{setting}: must be {wanted} and is not async; start a task in it if it has to wait")
+
+
+def is_async(value: Any) -> bool:
+    """Return whether *value*, a function or an object with ``__call__``, returns a coroutine."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    return inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", None))  # noqa: B004
 
 
 def app(value: object, wanted: str) -> None:

@@ -77,7 +77,7 @@ DEMANDS: Final[Mapping[Profile, Demands]] = MappingProxyType(
         # https.
         Profile.OAUTH21: Demands(
             standard="OAuth 2.1",
-            token_sources=frozenset(TokenSource) - {TokenSource.QUERY},
+            token_sources=frozenset(TokenSource) - {TokenSource.QUERY, TokenSource.API_KEY},
             require_https=True,
         ),
         # Sections 5.3.4 (tokens), 5.4.1 (algorithms), 5.4.2 (x5u and jku) and 5.3.2.1 (dates up to 10 seconds ahead are

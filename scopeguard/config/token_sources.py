@@ -1,11 +1,11 @@
-"""Settings of the places where a request may carry its access token."""
+"""Settings of the places where a request may carry its access token or its API key."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import field, replace
 from enum import StrEnum
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from scopeguard.config.checks import (
     Converted,
@@ -20,6 +20,9 @@ from scopeguard.config.trusted_proxies import Proxies
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 
+if TYPE_CHECKING:
+    from scopeguard.config.api_keys import ApiKeys
+
 
 class TokenSource(StrEnum):
     """A place in a request where an access token may be."""
@@ -29,6 +32,7 @@ class TokenSource(StrEnum):
     FORM = "form"  # the parameter access_token of a form in the body (RFC 6750 §2.2)
     FORWARDED = "forwarded"  # X-Forwarded-Authorization, for gateways that need Authorization for themselves
     SUBPROTOCOL = "subprotocol"  # Sec-WebSocket-Protocol, the only field that a browser can set for a websocket
+    API_KEY = "api_key"  # an API key instead of a token, in the field that ApiKeys.header names
 
 
 class StrayQueryToken(StrEnum):
@@ -65,8 +69,9 @@ class TokenSources:
         ignored from others. The gateway must remove the field from the requests of its own callers. Otherwise they
         choose the token, and the check of the gateway has no effect.
       * ``"subprotocol"``: the token of a websocket, in either form of :mod:`scopeguard.spec.subprotocol`. ASGI only.
+      * ``"api_key"``: an API key instead of a token. The guard needs ``api_keys``. Alone, it refuses tokens.
 
-      Tokens of the last two are removed from the request before the app runs.
+      Credentials of the last three are removed from the request before the app runs.
 
     * ``stray_query_token``: the treatment of ``?access_token=`` if ``"query"`` is not among ``methods``: a
       :class:`StrayQueryToken` or its value. The attribute is the member.
@@ -94,8 +99,11 @@ class TokenSources:
     in_form: bool = field(init=False, repr=False, compare=False)
     in_forwarded: bool = field(init=False, repr=False, compare=False)
     in_subprotocol: bool = field(init=False, repr=False, compare=False)
+    in_api_key: bool = field(init=False, repr=False, compare=False)
     _proxies: Proxies | None = field(init=False, repr=False, compare=False)  # None trusts every sender
     limit: SourceLimit | None = field(default=None, init=False, repr=False, compare=False)
+    # The API keys of the guard, also on routes that take tokens only: a request with both credentials is refused.
+    api_keys: ApiKeys | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "methods", check_sources(self.methods, "token_sources"))
@@ -121,7 +129,9 @@ class TokenSources:
         object.__setattr__(self, "_proxies", proxies)
 
     def check_senders(self) -> None:
-        """Raise :class:`ConfigurationError` if ``"forwarded"`` is a source and no sender is trusted."""
+        """Raise :class:`ConfigurationError` if a source lacks a setting: trusted senders, or the API keys."""
+        if self.in_api_key and self.api_keys is None:
+            raise ConfigurationError('token_sources: "api_key" needs api_keys, as in Guard(api_keys=ApiKeys(...))')
         if self.in_forwarded and not self.trusted_proxies:
             raise ConfigurationError(
                 'token_sources: "forwarded" needs trusted_proxies, the senders of X-Forwarded-Authorization, as in '
@@ -140,8 +150,20 @@ class TokenSources:
         """
         chosen = check_sources(methods, "token_sources")
         stray = StrayQueryToken.IGNORE if TokenSource.QUERY in chosen else self.stray_query_token
-        changed = replace(self, methods=chosen, stray_query_token=stray)
+        changed = replace(self, methods=chosen, stray_query_token=stray).with_api_keys(self.api_keys)
         return changed if self.limit is None else changed.limited(self.limit)
+
+    def with_api_keys(self, api_keys: ApiKeys | None) -> Self:
+        """Return these settings for a guard with *api_keys*."""
+        changed = replace(self)
+        object.__setattr__(changed, "limit", self.limit)
+        object.__setattr__(changed, "api_keys", api_keys)
+        return changed
+
+    @property
+    def only_api_keys(self) -> bool:
+        """Whether API keys are accepted, and tokens are not."""
+        return self.in_api_key and len(self.methods) == 1
 
     def limited(self, limit: SourceLimit) -> Self:
         """Return these settings with *limit*. Raises :class:`ConfigurationError` for a place that it does not allow."""
@@ -152,7 +174,7 @@ class TokenSources:
                 f"{', '.join(sorted(limit.allowed))}; remove it"
             )
         stray = StrayQueryToken.REFUSE if limit.refuse_query else self.stray_query_token
-        changed = replace(self, stray_query_token=stray)
+        changed = replace(self, stray_query_token=stray).with_api_keys(self.api_keys)
         object.__setattr__(changed, "limit", limit)
         return changed
 
@@ -166,3 +188,18 @@ def check_sources(methods: Iterable[str], setting: str) -> frozenset[TokenSource
     if not chosen:
         raise ConfigurationError(f'{setting}: name at least one place where a token may be sent, as in ["header"]')
     return chosen
+
+
+def join_sources(
+    first: frozenset[TokenSource] | None, other: frozenset[TokenSource] | None
+) -> frozenset[TokenSource] | None:
+    """Return the sources for a request to which two settings apply: *first*, unless they disagree about API keys.
+
+    ``None`` is the setting of the guard. A place is no privilege, but the kind of the credential is one. So if one of
+    them takes keys or refuses tokens, only what both accept is left, which may be nothing.
+    """
+    if first is None:
+        return first if other is None or TokenSource.API_KEY in other else other
+    if other is None:
+        return first - {TokenSource.API_KEY}
+    return first & other if TokenSource.API_KEY in first | other else first

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +39,7 @@ from scopeguard.spec.resource_metadata import metadata_url
 from scopeguard.spec.signatures import Backends
 
 if TYPE_CHECKING:
+    from scopeguard.config.api_keys import ApiKeys
     from scopeguard.rules.mcp import McpPolicy
 
 log: Final = logging.getLogger("scopeguard")
@@ -88,6 +89,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         self.sources.check_senders()
+
+    @property
+    def api_keys(self) -> ApiKeys | None:
+        """The API keys, with the issuer of their access tokens."""
+        return self.sources.api_keys
 
     def apply_profile(self, issuer: Issuer) -> Issuer:
         """Return *issuer* with what the profile demands. Raises :class:`ConfigurationError` for a contradiction."""
@@ -171,6 +177,41 @@ def check_resource(
     return resource
 
 
+def check_api_keys(api_keys: ApiKeys | None, issuers: Sequence[Issuer], resource: Resource | None) -> ApiKeys | None:
+    """Return *api_keys* with the issuer of their access tokens, the identifier of *resource* if they name none.
+
+    Raises :class:`ConfigurationError` if there is neither, if it is the name of one of *issuers*, and if their tokens
+    begin like keys.
+    """
+    if api_keys is None:
+        return None
+    if api_keys.issuer is None and resource is None:
+        raise ConfigurationError(
+            "api_keys.issuer: is missing; give the guard a resource, or set issuer to a name of this API, which the "
+            "access tokens of its keys then have as their issuer"
+        )
+    named = api_keys.issuer if resource is None or api_keys.issuer is not None else resource.url
+    for issuer in issuers:
+        if named in (issuer.url, *issuer.aliases):
+            raise ConfigurationError(
+                f"api_keys.issuer: {named!r} is a trusted issuer; set another name, because a user is identified by "
+                "issuer and subject, and a key must not pass for a token of that issuer"
+            )
+        clash = [prefix for prefix in issuer.opaque_prefixes if f"{api_keys.prefix}_".startswith(prefix)]
+        clash += [prefix for prefix in issuer.opaque_prefixes if prefix.startswith(f"{api_keys.prefix}_")]
+        if clash:
+            raise ConfigurationError(
+                f"api_keys.prefix: tokens of issuer {issuer.url!r} begin with {clash[0]!r} as well; set another prefix"
+            )
+    return replace(api_keys, issuer=named)
+
+
+def choose_sources(token_sources: TokenSources | Iterable[str], api_keys: ApiKeys | None) -> TokenSources:
+    """Return the token sources of a guard with *api_keys*."""
+    chosen = token_sources if isinstance(token_sources, TokenSources) else TokenSources().only(token_sources)
+    return chosen.with_api_keys(api_keys)
+
+
 def choose_dpop(
     dpop: object, issuers: Sequence[Issuer], resource: Resource | None, rules: Rules | None, store: object
 ) -> DPoP | None:
@@ -223,6 +264,10 @@ def check_arguments(issuers: Sequence[object], **arguments: Any) -> None:
             from scopeguard.rules.mcp import McpPolicy  # most guards have none: 4 ms
 
             instance(value, McpPolicy, name, "an McpPolicy, as in McpPolicy(rules=[...])")
+        elif name == "api_keys":
+            from scopeguard.config.api_keys import ApiKeys
+
+            instance(value, ApiKeys, name, 'an ApiKeys, as in ApiKeys(prefix="acme", keys_file="keys.toml")')
         elif name in _KINDS:
             instance(value, _KINDS[name][0], name, _KINDS[name][1])
         elif name in _METHODS:

@@ -16,11 +16,13 @@ from typing import Final
 
 from scopeguard.errors import (
     AccessDenied,
+    ApiKeysUnavailable,
     AuthorityUnavailable,
     Forbidden,
     InsufficientAuthorizationDetails,
     InsufficientScope,
     InsufficientUserAuthentication,
+    InvalidApiKey,
     InvalidProof,
     InvalidRequest,
     InvalidToken,
@@ -564,6 +566,76 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
         ),
     ),
     (
+        "API keys",
+        (
+            _entry(
+                Reason.TOKEN_AND_API_KEY,
+                InvalidRequest,
+                "RFC 6750 section 2",
+                "The request has an access token and an API key.",
+                "Send one of them. A client that moves from keys to tokens removes the key from its requests.",
+            ),
+            _entry(
+                Reason.REPEATED_API_KEY,
+                InvalidRequest,
+                "",
+                "The request has the header for API keys more than once.",
+                "Send one. A proxy or a library may add its own to that of the client.",
+            ),
+            _entry(
+                Reason.API_KEY_REFUSED,
+                MissingCredentials,
+                "",
+                "The request has an API key, and its route accepts tokens only.",
+                'Send a token, or add `"api_key"` to the `token_sources` of the rule.',
+            ),
+            _entry(
+                Reason.API_KEY_AS_TOKEN,
+                InvalidToken,
+                "",
+                "The request has an API key in the place of a token.",
+                "Send the key in the header that `ApiKeys(header=...)` names. No authorization server has seen it.",
+            ),
+            _entry(
+                Reason.API_KEY_MALFORMED,
+                InvalidApiKey,
+                "",
+                "The API key has another prefix or length, or its checksum is wrong.",
+                "Copy the whole key. A key of another API has another prefix.",
+            ),
+            _entry(
+                Reason.API_KEY_UNKNOWN,
+                InvalidApiKey,
+                "",
+                "There is no API key with this id.",
+                "Look for `key_id` in the file of keys, or in the list behind `lookup`. A new key is known after `ttl` "
+                "seconds.",
+            ),
+            _entry(
+                Reason.API_KEY_MISMATCH,
+                InvalidApiKey,
+                "",
+                "There is an API key with this id, and it has another secret.",
+                "The checksum is right, so this is not a typing error: the key was replaced, or it is forged. Compare "
+                "the SHA-256 of the key with `sha256` in the file.",
+            ),
+            _entry(
+                Reason.API_KEY_REVOKED,
+                InvalidApiKey,
+                "",
+                "The API key was revoked, in its list or with `Guard.revoke`.",
+                "Make a new key for the client, if it may still have one.",
+            ),
+            _entry(
+                Reason.API_KEY_EXPIRED,
+                InvalidApiKey,
+                "",
+                "The API key has expired.",
+                "Make a new key with `scopeguard api-key new`.",
+            ),
+        ),
+    ),
+    (
         "Revocation and introspection",
         (
             _entry(
@@ -747,6 +819,14 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 "RFC 9110 section 15.6.4",
                 "The policy decision point gave no usable answer.",
                 "Check its address, its credentials and its log.",
+            ),
+            _entry(
+                Reason.API_KEYS_UNAVAILABLE,
+                ApiKeysUnavailable,
+                "RFC 9110 section 15.6.4",
+                "The file with the API keys, or the function that looks them up, gave no usable answer.",
+                "`problem` says why. A file with a mistake is not used at all, because the mistake may be in the "
+                "revocation of a key.",
             ),
         ),
     ),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.config.refusal_log import RefusalLog
 from scopeguard.errors import AccessDenied, AuthorityUnavailable
-from scopeguard.flow.observation import Observation, TokenCheck
+from scopeguard.flow.observation import CredentialKind, Observation, TokenCheck
 from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
@@ -91,6 +91,8 @@ class DecisionEvent:
     * ``client_id``: the client in a verified token, ``None`` without such a token and if the token names no client.
     * ``duration``: the seconds that the guard took, waiting included, without the time of the app.
     * ``token_check``: how much work the check of the token was, ``None`` if the request has no token.
+    * ``credential``: whether the request has a token or an API key, ``None`` if neither was found. For an API key,
+      ``issuer`` is the one that :class:`~scopeguard.ApiKeys` names.
     """
 
     decision: Decision
@@ -104,6 +106,7 @@ class DecisionEvent:
     client_id: str | None
     duration: float
     token_check: TokenCheck | None
+    credential: CredentialKind | None
 
     def __init__(
         self,
@@ -117,6 +120,7 @@ class DecisionEvent:
         client_id: str | None = None,
         duration: float = 0.0,
         token_check: TokenCheck | None = None,
+        credential: CredentialKind | None = None,
     ) -> None:
         # As in AccessToken, the fields are assigned while the object has a class that is not frozen, which is faster.
         # Each request makes an event.
@@ -136,6 +140,7 @@ class DecisionEvent:
         target.client_id = client_id
         target.duration = duration
         target.token_check = token_check
+        target.credential = credential
         target.__class__ = DecisionEvent
 
 
@@ -232,13 +237,14 @@ class Reporter:
 class _Facts:
     """What is known about the token of a request, from all decisions about it."""
 
-    __slots__ = ("client_id", "duration", "issuer", "token_check")
+    __slots__ = ("client_id", "credential", "duration", "issuer", "token_check")
 
     def __init__(self) -> None:
         self.issuer: str | None = None
         self.client_id: str | None = None
         self.duration: float = 0.0
         self.token_check: TokenCheck | None = None
+        self.credential: CredentialKind | None = None
 
     def add(self, decision: Decision, observation: Observation | None, token: AccessToken | None) -> None:
         if isinstance(decision, Granted):
@@ -249,6 +255,8 @@ class _Facts:
             self.issuer, self.client_id = observation.issuer, None
         if observation is not None and observation.token_check is not None:
             self.token_check = observation.token_check
+        if observation is not None and observation.credential is not None:
+            self.credential = observation.credential
 
     def event(
         self, decision: Decision, method: str | None, path: str | None, route: str | None, adapter: Adapter
@@ -263,6 +271,7 @@ class _Facts:
             client_id=self.client_id,
             duration=self.duration,
             token_check=self.token_check,
+            credential=self.credential,
         )
 
 

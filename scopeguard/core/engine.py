@@ -50,7 +50,7 @@ from scopeguard.flow.effects import Clock, Flow, Store, start
 from scopeguard.flow.immediate import verify_at_once
 from scopeguard.flow.issuers import choose_issuer, resolve_issuer
 from scopeguard.flow.keys import warm
-from scopeguard.flow.observation import Observation, TokenCheck
+from scopeguard.flow.observation import CredentialKind, Observation, TokenCheck
 from scopeguard.flow.policy import decide
 from scopeguard.flow.renewal import renew
 from scopeguard.flow.revocation import stable_part, sync
@@ -58,7 +58,7 @@ from scopeguard.inbound_tokens import InboundToken, hand_over
 from scopeguard.reasons import Reason
 from scopeguard.redaction import printable
 from scopeguard.request import RequestView, describe_request
-from scopeguard.rules import Rules
+from scopeguard.rules import Rule, Rules
 from scopeguard.rules.nearest import describe_nearest
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import write_denial, write_outage
@@ -89,6 +89,10 @@ class Engine:
     metadata: ResourceMetadata | None
     """The metadata of the resource; ``None`` if there is none to serve."""
     store: Store | None
+    vary: str
+    """The request fields with credentials, for ``Vary``."""
+    key_field: bytes | None
+    """The field for API keys, in lower case. A request with it needs :meth:`check`, also if it has a token."""
 
     def __init__(self, settings: Settings, reporter: Reporter) -> None:
         self.settings: Settings = settings
@@ -116,6 +120,9 @@ class Engine:
     ) -> None:
         """Trust *issuers*, with empty caches. Opens no connection yet."""
         self.store = store
+        keys = self.settings.api_keys
+        self.key_field = None if keys is None else keys.header_field.encode("ascii")
+        self.vary = "Authorization" if keys is None else f"Authorization, {keys.header}"
         self.context = build_context(self.settings, issuers, resolver, clock, shared=store is not None)
         # Avoids attribute look-ups in every request.
         self._wall, self._monotonic = clock.wall, clock.monotonic
@@ -130,8 +137,10 @@ class Engine:
                 resource, urls, self.sources.methods, self.settings.rules, dpop,
                 binds_certificates=self.settings.mutual_tls is not None,
             )  # fmt: skip
-        # recall() reads the Authorization field only, so it cannot serve a guard that reads tokens elsewhere.
-        reads_one_field = self.sources.methods == {TokenSource.HEADER} and self.issuers.headers == (None,)
+        # recall() reads the Authorization field only, so it cannot serve a guard that reads tokens elsewhere. Adapters
+        # do not call it for a request with an API key.
+        tokens = self.sources.methods - {TokenSource.API_KEY}
+        reads_one_field = tokens == {TokenSource.HEADER} and self.issuers.headers == (None,)
         # recall() knows bearer tokens only, so it cannot serve a guard that takes none.
         takes_bearer = self.settings.dpop is None or self.settings.dpop.mode is not DPoPMode.REQUIRED
         self._recall_from = self.context.token_cache if reads_one_field and takes_bearer else None
@@ -308,6 +317,7 @@ class Engine:
             return None
         if self.listens:
             observation = Observation(None)
+            observation.credential = CredentialKind.TOKEN
             observation.note(token.issuer, TokenCheck.VERIFIED if found is None else TokenCheck.CACHED)
             self.reporter.report(Granted(token), None, now, observation=observation)
         if self.keeps_inbound:
@@ -385,6 +395,8 @@ class Engine:
             denial.scopes = requirement.challenge_scopes
             denial.note(needed=" ".join(denial.scopes))
         denial.is_dpop = token.sender_constrained and thumbprint_of(token.claims) is not None
+        keys = self.settings.api_keys
+        denial.is_api_key = keys is not None and token.issuer == keys.issuer
         return self.refuse(denial, requirement, request=request, observation=observation, token=token)
 
     def _describe_nearest_rule(self, request: RequestView) -> dict[str, str]:
@@ -532,7 +544,13 @@ class Engine:
         if not request.secure and request.client is not None and not is_loopback(request.client):
             on_credential = self._handle_cleartext(on_credential, request, sources)
         on_access = self._hand_over if self.keeps_inbound else None
-        return authenticate(
+        keys = self.settings.api_keys
+        if keys is None:
+            if sources.in_api_key:
+                sources.check_senders()  # raises: the guard has no keys
+        elif sources.api_keys is None:  # sources that the caller has made
+            sources = sources.with_api_keys(keys)
+        flow = authenticate(
             request,
             sources,
             self.context,
@@ -541,6 +559,11 @@ class Engine:
             dpop=dpop,
             observation=observation,
         )
+        if keys is None or not sources.only_api_keys:
+            return flow
+        from scopeguard.flow.api_key import refuse_with_key_challenge
+
+        return refuse_with_key_challenge(flow, keys.header)
 
     def _hand_over(self, token: AccessToken, text: str) -> None:
         hand_over(InboundToken(token, text, forwardable=self.settings.forward_token_dangerously))
@@ -616,6 +639,9 @@ class Engine:
         decide.
         """
         observation = Observation(self._monotonic()) if self.listens else None
+        if observation is not None:
+            is_key = credential.source is TokenSource.API_KEY
+            observation.credential = CredentialKind.API_KEY if is_key else CredentialKind.TOKEN
         try:
             access = await self.aperform(renew(token, credential, held, self.sources.max_token_bytes, self.context))
         except (AccessDenied, AuthorityUnavailable) as error:
@@ -634,9 +660,19 @@ class Engine:
         proofs of possession and the guard checks none, and, for an adapter that *blocks*, if one of them decides by an
         async function.
         """
+        keys = self.settings.api_keys
+        if blocks and keys is not None and keys.is_async:
+            raise ConfigurationError(
+                "api_keys.lookup: is async, and a WSGI app has no event loop; write a function that blocks"
+            )
         for rule in rules.all:
             if rule.sources is not None:
                 self.sources.only(rule.sources).check_senders()
+            if rule.sources == frozenset((TokenSource.API_KEY,)) and self._needs_proof(rule):
+                raise ConfigurationError(
+                    f"rule {rule.path!r}: token_sources: takes API keys only, and dpop requires a proof of possession, "
+                    'which no key has; set dpop = "off" for this rule'
+                )
             if rule.mode not in (None, DPoPMode.OFF) and self.settings.dpop is None:
                 raise ConfigurationError(
                     f"rule {rule.path!r}: dpop: the guard checks no proofs; create it with dpop=DPoP()"
@@ -654,6 +690,10 @@ class Engine:
             self._rules = (*self._rules, rules)[-_MOST_KNOWN_RULES:]
         return rules
 
+    def _needs_proof(self, rule: Rule) -> bool:
+        policy = self.settings.dpop
+        return policy is not None and (policy.mode if rule.mode is None else rule.mode) is DPoPMode.REQUIRED
+
     def passes_preflights(self, own: Preflight | str | None = None) -> bool:
         """Return whether CORS preflights pass without a token. *own*: the adapter's own setting, if it has one."""
         chosen = self.settings.cors_preflight if own is None else member(Preflight, own, "cors_preflight")
@@ -663,6 +703,12 @@ class Engine:
 
     def revoke(self, kind: Revoked, value: str, issuer: str | None, at: float | None) -> None:
         """See :meth:`Guard.revoke <scopeguard.guard.Guard.revoke>`."""
+        keys = self.settings.api_keys
+        if keys is not None and keys.issuer is not None:
+            is_key = kind is Revoked.TOKEN and value.startswith(f"{keys.prefix}_")
+            if is_key or issuer == keys.issuer:
+                self.record_revocation(kind, keys.issuer, value, at)
+                return
         if kind is Revoked.TOKEN:
             record = self._issuer_of_token(value)
             value = stable_part(Credential(token=value, source=TokenSource.HEADER))
@@ -763,9 +809,9 @@ class Engine:
     def warm(self) -> None:
         """See :meth:`Guard.warm <scopeguard.guard.Guard.warm>`."""
         failures: list[AuthorityUnavailable] = []
-        for record in self.issuers.all:
+        for flow in self._warming():
             try:
-                self.perform(warm(record, self.clock))
+                self.perform(flow)
             except AuthorityUnavailable as error:
                 failures.append(error)
         if failures:
@@ -774,13 +820,25 @@ class Engine:
     async def awarm(self) -> None:
         """:meth:`warm` for asyncio and trio."""
         failures: list[AuthorityUnavailable] = []
-        for record in self.issuers.all:
+        for flow in self._warming():
             try:
-                await self.aperform(warm(record, self.clock))
+                await self.aperform(flow)
             except AuthorityUnavailable as error:
                 failures.append(error)
         if failures:
             raise failures[0]
+
+    def _warming(self) -> list[Flow[None]]:
+        return [*(warm(record, self.clock) for record in self.issuers.all), *self._warming_of_keys()]
+
+    def _warming_of_keys(self) -> list[Flow[None]]:
+        """Return the flow that reads the file of API keys, if there is one."""
+        state = self.context.api_keys
+        if state is None:
+            return []
+        from scopeguard.flow.api_key import warm_keys
+
+        return [warm_keys(state, self.clock)]
 
     def take_over(self, previous: Engine) -> None:
         """Take over the caches of *previous*, which this engine replaces. Servers that reload settings call this.
@@ -794,6 +852,8 @@ class Engine:
             own.memory.take_over(old.memory)
         for record in self.issuers.take_over(previous.issuers):
             self.perform(warm(record, self.clock))
+        for flow in self._warming_of_keys():
+            self.perform(flow)
         if self.store is not None and not self.settings.revocation.fail_open_dangerously:
             self.perform(sync(self.context))
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from scopeguard.adapter.preflights import announces_allowed_request
 from scopeguard.adapter.route_access import RouteAccess
+from scopeguard.adapter.token_removal import environ_has, has_key
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.core.decision import Decision, Granted
 from scopeguard.django.configuration import ProjectLayer
 from scopeguard.django.csrf import exempt_from_csrf
-from scopeguard.django.requests import hide_token, raw_path, read_form, request_view
+from scopeguard.django.requests import hide_key, hide_token, raw_path, read_form, request_view
 from scopeguard.django.responses import to_response, with_headers
 from scopeguard.django.state import RequestState
 from scopeguard.django.users import set_user
@@ -68,10 +69,12 @@ def _prepare(state: RequestState) -> RequestView | None:
     layer, route, request = state.layer, state.route, state.request
     engine = layer.engine
     if route.access is PUBLIC or (layer.passes_preflights and _is_open_preflight(state)):
+        hide_key(request, engine.key_field)  # views must not see it on an open route either
         _accept(state, state.token, is_checked=False)
         return None
     authorization = request.META.get("HTTP_AUTHORIZATION")
-    if route.is_plain and state.token is None and authorization is not None:
+    has_no_key = not environ_has(request.META, engine.key_field)
+    if route.is_plain and state.token is None and authorization is not None and has_no_key:
         peer = None if request.is_secure() else request.META.get("REMOTE_ADDR")
         token = engine.recall(
             authorization.encode("latin-1", "replace"),
@@ -90,6 +93,9 @@ def _arguments(state: RequestState) -> dict[str, Any]:
     route = state.route
 
     def note(credential: Credential) -> None:
+        if credential.source is TokenSource.API_KEY:  # like Authorization, a field that no browser adds by itself
+            state.is_ambient = False
+            return
         state.is_ambient = credential.source is not TokenSource.HEADER or credential.header is not None
 
     return {
@@ -109,6 +115,7 @@ def _conclude(state: RequestState, view: RequestView, decision: Decision) -> Any
     if view.proofs is not None:
         state.proofs = view.proofs
     state.is_in_query = state.is_in_query or (sources.in_query and has_access_token(view.query))
+    state.has_key = state.has_key or has_key(view.headers, sources)
     hide_token(state.request, sources, in_query=state.is_in_query)
     match decision:
         case Granted(access_token=token):

@@ -6,6 +6,7 @@ import io
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from scopeguard.adapter.token_removal import remove_field, remove_key
 from scopeguard.asgi import GUARD_KEY as ASGI_GUARD_KEY
 from scopeguard.asgi import debug_answer as asgi_debug_answer
 from scopeguard.asgi import query_of
@@ -90,7 +91,7 @@ def read_form(request: Any, limit: int) -> bytes:
 
 
 def hide_token(request: Any, sources: TokenSources, *, in_query: bool) -> None:
-    """Remove a token from the URL and from the forwarded field that views and logs read."""
+    """Remove a token from the URL and from the forwarded field that views and logs read, and an API key."""
     scope = getattr(request, "scope", None)
     if in_query:
         strip_query_token(request.META)
@@ -101,5 +102,16 @@ def hide_token(request: Any, sources: TokenSources, *, in_query: bool) -> None:
         request.META.pop("HTTP_X_FORWARDED_AUTHORIZATION", None)
         request.__dict__.pop("headers", None)
         if scope is not None:
-            fields = scope["headers"]
-            scope["headers"] = [field for field in fields if field[0].lower() != b"x-forwarded-authorization"]
+            remove_field(scope, b"x-forwarded-authorization")
+    if sources.api_keys is not None:
+        hide_key(request, sources.api_keys.header_field.encode("ascii"))
+
+
+def hide_key(request: Any, field: bytes | None) -> None:
+    """Remove *field*, the one for API keys, from what views and logs read. ``None``: there is no such field."""
+    if field is not None:
+        remove_key(request.META, field)
+        request.__dict__.pop("headers", None)
+        scope = getattr(request, "scope", None)
+        if scope is not None:
+            remove_field(scope, field)

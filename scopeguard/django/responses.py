@@ -19,7 +19,7 @@ from scopeguard.django.requests import request_view
 from scopeguard.django.state import RequestState
 from scopeguard.errors import MissingCredentials, PolicyDenied
 from scopeguard.reasons import Reason
-from scopeguard.spec.challenge import Response, add_proof_headers, private_headers
+from scopeguard.spec.challenge import Response, add_proof_headers, private_headers, uncached_headers
 
 
 class _GuardResponse(HttpResponse):
@@ -115,11 +115,13 @@ def with_headers(state: RequestState, response: Any) -> Any:
     request, notes = state.request, state.proofs
     if state.is_in_query:
         replace_headers(response, private_headers(list(response.headers.items())))
+    elif state.has_key:
+        replace_headers(response, uncached_headers(list(response.headers.items())))
     if notes is not None and notes.changes_response:
         replace_headers(response, add_proof_headers(notes.nonce, notes.vary, list(response.headers.items())))
     if state.layer.passes_preflights and "HTTP_ORIGIN" in request.META:
         replace_headers(response, expose_headers(response.headers.items()))
     if state.is_checked:
         # Django's cache stores responses to requests with a token, which RFC 9111 section 3.5 forbids to other caches.
-        patch_vary_headers(response, ["Authorization"])
+        patch_vary_headers(response, state.layer.engine.vary.split(", "))
     return response

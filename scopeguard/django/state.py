@@ -24,8 +24,8 @@ class RequestState:
     """
 
     __slots__ = (
-        "is_ambient", "is_checked", "is_in_query", "key", "layer", "own_report", "proofs", "refusal", "report",
-        "request", "route", "token",
+        "has_key", "is_ambient", "is_checked", "is_in_query", "key", "layer", "own_report", "proofs", "refusal",
+        "report", "request", "route", "token",
     )  # fmt: skip
 
     def __init__(self, layer: ProjectLayer, request: Any, key: tuple[str, str, Any], route: RouteAccess) -> None:
@@ -38,6 +38,7 @@ class RequestState:
         self.is_ambient: bool = False
         self.is_in_query: bool = False
         self.refusal: Any = None
+        self.has_key: bool = False
         self.proofs: ProofNotes | None = None
         self.report: Report | None = None  # the report of middleware around the application, if it has begun one
         self.own_report: Report | None = None

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from scopeguard.doctor.api_keys import check_api_keys
 from scopeguard.doctor.decision_points import check_decision_point
 from scopeguard.doctor.environment import check_python, check_versions, installed_versions
 from scopeguard.doctor.files import check_files
@@ -130,6 +131,7 @@ def _check_guard(guard: Guard, request: Request) -> list[Finding]:
         for point in engine.context.points.values():
             findings += check_decision_point(point, engine, watch)
         findings += check_store(engine, time.monotonic)
+    findings += check_api_keys(guard)
     findings += check_resource(engine, offline=request.offline)
     findings.append(check_rules(guard, audited=request.app is not None))
     if request.app is not None:

@@ -2,6 +2,8 @@
 
 The engine stops at the first fault. The explanation goes on, with the same functions, as far as it can: without a
 trusted issuer, for example, no key may be fetched.
+
+Longer than 400 lines because all checks of a request share what the checks before them have found.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from scopeguard.config.introspection import Validation
-from scopeguard.config.token_sources import TokenSources
+from scopeguard.config.token_sources import TokenSource, TokenSources
 from scopeguard.core.decision import Decision, Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.edge import aio
@@ -34,12 +36,12 @@ from scopeguard.redaction import fingerprint
 from scopeguard.request import RequestView
 from scopeguard.rules import PUBLIC, Rules
 from scopeguard.scopes import Requirement
-from scopeguard.spec import introspection, jwt
+from scopeguard.spec import api_key, introspection, jwt
 from scopeguard.spec.sender_constraint import certificate_of, thumbprint_of
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.tokens import AccessToken, Unverified
 
-_FIRST: Final = ("message", "credentials", "encryption", "form", "issuer")
+_FIRST: Final = ("message", "credentials", "encryption", "api_key", "form", "issuer")
 _SIGNATURE: Final = ("keys", "key", "signature")
 _LAST: Final = ("revocation", "proof", "replay", "rule", "scopes", "conditions", "policy", "renewal")
 _ORDER: Final = {
@@ -90,6 +92,9 @@ class Explainer:
 
         Raises :class:`ConfigurationError` if an async function decides about the route: use :meth:`aexplain`.
         """
+        keys = self.engine.settings.api_keys
+        if self.sources.in_api_key and keys is not None and keys.is_async:
+            raise ConfigurationError("explain: an async function looks API keys up; use aexplain")
         if any(policy.is_async for policy in self.route.policies):
             raise ConfigurationError("explain: an async function decides about this route; use aexplain")
         return self._explain(self.engine.check(self.request, **self._arguments()))
@@ -120,8 +125,11 @@ class Explainer:
         self.error = decision.error if isinstance(decision, Denied | Unavailable) else None
         if isinstance(decision, Granted):
             self.access = decision.access_token
-        if self._find_credential() and self._parse() and self._find_issuer():
-            self._check_content()
+        if self._find_credential():
+            if self.credential is not None and self.credential.source is TokenSource.API_KEY:
+                self._check_api_key(self.credential)
+            elif self._parse() and self._find_issuer():
+                self._check_content()
         self._check_possession()
         self._check_route()
         self._add_decisive_check()
@@ -131,11 +139,12 @@ class Explainer:
 
     def _find_credential(self) -> bool:
         credential, error, sources = self.credential, self.error, self.sources
-        wanted = f"one token in: {listed(sorted(sources.methods))}"
+        wanted = f"one {'API key' if sources.only_api_keys else 'token'} in: {listed(sorted(sources.methods))}"
         if credential is None:
             if error is None:  # an anonymous caller, where one is allowed
                 return self.results.skip("credentials", "the route allows requests without a token", wanted=wanted)
-            name = OWNER[error.reason] if error.reason is Reason.HTTPS_REQUIRED else "credentials"
+            name = OWNER[error.reason]
+            name = name if name in ("encryption", "api_key") else "credentials"
             return self.results.add(name, Outcome.FAILED, error, found="no usable token", wanted=wanted)
         scheme = "DPoP" if credential.is_dpop else "Bearer"
         place = f"the field {credential.header}" if credential.header else f"{credential.source.value}, {scheme}"
@@ -145,6 +154,22 @@ class Explainer:
         elif self.engine.settings.require_https:
             self.results.add("encryption", Outcome.PASSED, wanted="https, except from this machine")
         return True
+
+    def _check_api_key(self, credential: Credential) -> None:
+        keys = self.engine.settings.api_keys
+        found = f"key id {api_key.id_of(credential.token)}"
+        wanted = "" if keys is None else f"a key of {keys.title}"
+        error = self.error
+        if error is None or OWNER[error.reason] != "api_key":
+            self.results.add("api_key", Outcome.PASSED, found=found, wanted=wanted)
+            state = self.engine.context.api_keys
+            key = None if state is None else state.known(api_key.id_of(credential.token), self.engine.clock.monotonic())
+            if state is not None and key is not None:
+                self.access = state.grantor.grant(key)
+        elif isinstance(error, AuthorityUnavailable):
+            self.results.add_outage("api_key", error, found=found, wanted=wanted)
+        else:
+            self.results.add("api_key", Outcome.FAILED, error, found=found, wanted=wanted)
 
     def _parse(self) -> bool:
         credential, issuers = self.credential, self.engine.issuers
@@ -381,6 +406,11 @@ class Explainer:
         if self.offline and isinstance(error, AuthorityUnavailable):
             error = None
         is_read = credential is not None and not self.results.has_not_passed(("form",))
+        kind = None if not is_read else "opaque" if self.token is None else "jwt"
+        issuer = self.record.issuer.url if self.record is not None and self.is_trusted else None
+        if credential is not None and credential.source is TokenSource.API_KEY:
+            keys = self.engine.settings.api_keys
+            kind, issuer = "api_key", None if keys is None else keys.issuer
         return Explanation(
             verdict=verdict,
             reason=None if error is None else error.reason,
@@ -390,8 +420,8 @@ class Explainer:
             rule=route.title,
             requires=route.requires,
             fingerprint=None if credential is None else fingerprint(credential.token),
-            kind=None if not is_read else "opaque" if self.token is None else "jwt",
-            issuer=self.record.issuer.url if self.record is not None and self.is_trusted else None,
+            kind=kind,
+            issuer=issuer,
             nearest=self.nearest,
             checks=tuple(self.results.checks[name] for name in self._order() if name in self.results.checks),
         )

@@ -80,7 +80,7 @@ class Explanation:
     * ``rule``: the path template of the rule that decides, ``None`` if there is none. ``requires``: what the route
       requires, as text.
     * ``fingerprint``: 12 hexadecimal digits of the SHA-256 of the token; ``None`` if the request has no token.
-    * ``kind``: ``"jwt"`` or ``"opaque"``; ``None`` if the request has no token or it cannot be read.
+    * ``kind``: ``"jwt"``, ``"opaque"`` or ``"api_key"``; ``None`` if the request has no token or it cannot be read.
     * ``issuer``: the URL of the configured issuer; ``None`` if the token belongs to none.
     * ``nearest``: the configured issuer that is most like the one in the token; ``None`` if ``issuer`` is known.
     * ``checks``: the checks that apply to this token and this configuration.

@@ -99,6 +99,9 @@ def make_schemes(
     if TokenSource.QUERY in sources.methods:
         in_query = {"in": models.APIKeyIn.query, "name": "access_token"}
         found[f"{settings.prefix}QueryToken"] = models.APIKey.model_validate(in_query)
+    if sources.in_api_key and sources.api_keys is not None:
+        in_header = {"in": models.APIKeyIn.header, "name": sources.api_keys.header}
+        found[f"{settings.prefix}ApiKey"] = models.APIKey.model_validate(in_header)
     return found
 
 

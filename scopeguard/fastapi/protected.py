@@ -14,7 +14,6 @@ from fastapi.security import SecurityScopes
 from starlette.requests import HTTPConnection, Request
 
 from scopeguard.adapter.declarations import Declaration, DeclaringDependency
-from scopeguard.adapter.token_removal import remove_from_scope
 from scopeguard.asgi import GUARD_KEY, recall, request_view, require_of_renewals
 from scopeguard.conditions import Condition
 from scopeguard.config.checks import flag, text
@@ -30,7 +29,7 @@ from scopeguard.fastapi.document import (
     make_signature,
 )
 from scopeguard.fastapi.overrides import call_override, find_override
-from scopeguard.fastapi.query_and_form_tokens import make_form_reader, strip_query_token
+from scopeguard.fastapi.query_and_form_tokens import hide_fields, make_form_reader, strip_query_token
 from scopeguard.fastapi.refusals import IN_QUERY_KEY, make_refusal
 from scopeguard.fastapi.reports import REQUEST_STACK, begin_report
 from scopeguard.guard import Guard, engine_of
@@ -246,7 +245,7 @@ class Protected(DeclaringDependency):
         if type(connection) is not Request and (scope.get("state") or {}).get(GUARD_KEY) is self._guard:
             require_of_renewals(scope, requirement)
         if self._optional:
-            response.headers.add_vary_header("Authorization")  # an anonymous caller may see another response
+            response.headers.add_vary_header(engine.vary)  # an anonymous caller may see another response
         # Make it the current token for the rest of the request. FastAPI closes the exit stack in the scope when the
         # request ends. If a later version has no such stack, the token does not become current, because it must not
         # stay current for the next request. The dependency returns it in both cases.
@@ -274,8 +273,7 @@ class Protected(DeclaringDependency):
             if self._sources.in_query and has_access_token(view.query):
                 scope[IN_QUERY_KEY] = True
                 strip_query_token(connection, response)
-            if remove_from_scope(scope, self._sources) is not None or self._sources.in_forwarded:
-                vars(connection).pop("_headers", None)  # the fields that FastAPI has read before
+            hide_fields(connection, response, view, self._sources)
             decision = await engine.acheck(
                 view,
                 requirement,

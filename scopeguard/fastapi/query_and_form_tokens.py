@@ -1,4 +1,4 @@
-"""Tokens in the query and in forms of requests that FastAPI has begun to process."""
+"""Tokens in the query and in forms, and keys in fields, of requests that FastAPI has begun to process."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import anyio
 from fastapi import Response
 from starlette.requests import HTTPConnection, Request
 
+from scopeguard.adapter.token_removal import has_key, remove_from_scope
 from scopeguard.config.token_sources import TokenSources
 from scopeguard.errors import RequestTimedOut, RequestTooLarge
 from scopeguard.reasons import Reason
-from scopeguard.spec.challenge import private_headers
+from scopeguard.request import RequestView
+from scopeguard.spec.challenge import private_headers, uncached_headers
 from scopeguard.spec.credentials import declared_length, without_access_token
 
 
@@ -26,6 +28,17 @@ def strip_query_token(connection: HTTPConnection, response: Response) -> None:
         vars(connection).pop(cached, None)
     for name, value in private_headers([]):
         response.headers[name] = value
+
+
+def hide_fields(connection: HTTPConnection, response: Response, view: RequestView, sources: TokenSources) -> None:
+    """Remove tokens and API keys in fields of their own. Keep the response to an API key out of shared caches."""
+    if has_key(view.headers, sources):
+        for name, value in uncached_headers([]):
+            response.headers[name] = value
+    fields = connection.scope["headers"]
+    remove_from_scope(connection.scope, sources)
+    if connection.scope["headers"] is not fields:
+        vars(connection).pop("_headers", None)  # the fields that FastAPI has read before
 
 
 def make_form_reader(request: Request, sources: TokenSources) -> Callable[[int], Awaitable[bytes]]:

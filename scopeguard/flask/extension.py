@@ -14,7 +14,7 @@ from werkzeug.routing import RequestRedirect
 from scopeguard.adapter.cors import expose_headers
 from scopeguard.adapter.declarations import EXTENSION, Layer
 from scopeguard.adapter.preflights import PREFLIGHT_KEY, announces_allowed_request
-from scopeguard.adapter.token_removal import remove_from_environ
+from scopeguard.adapter.token_removal import has_key, remove_from_environ, remove_key
 from scopeguard.audit.route_requirements import RouteRequirements
 from scopeguard.audit.startup import StartCheck
 from scopeguard.config.checks import instance, member
@@ -35,7 +35,7 @@ from scopeguard.flask.request_state import (
 from scopeguard.guard import Guard, engine_of
 from scopeguard.inbound_tokens import to_serve
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
-from scopeguard.spec.challenge import add_proof_headers, private_headers
+from scopeguard.spec.challenge import add_proof_headers, private_headers, uncached_headers
 from scopeguard.spec.credentials import has_access_token
 from scopeguard.spec.resource_metadata import WELL_KNOWN
 from scopeguard.tokens import AccessToken, Anonymous
@@ -235,6 +235,8 @@ class _Hooks:
                         pass
                     case refusal:
                         return to_flask_response(refusal.response)
+        else:
+            remove_key(environ, engine.key_field)  # views must not see it on an open route either
         state.is_checked = not is_passed
         environ[ENVIRON_KEY] = token
         state.serving = CurrentToken(flask_request, token, to_serve(token) if engine.keeps_inbound else token)
@@ -275,6 +277,7 @@ class _Hooks:
         if route.token_sources.in_query and has_access_token(view.query):
             state.is_in_query = True
             _strip_query_token()
+        state.has_key = has_key(view.headers, route.token_sources)
         decision = engine.check(
             view,
             route.requirement,
@@ -332,13 +335,15 @@ class _Hooks:
             state.report_route()
         if state is not None and state.is_in_query:
             response.headers = Headers(private_headers(list(response.headers)))
+        elif state is not None and state.has_key:
+            response.headers = Headers(uncached_headers(list(response.headers)))
         notes = None if state is None else state.proofs
         if notes is not None and notes.changes_response:
             response.headers = Headers(add_proof_headers(notes.nonce, notes.vary, list(response.headers)))
         if self._passes_preflights and "HTTP_ORIGIN" in get_request().environ:
             response.headers = Headers(expose_headers(response.headers))
         if state is not None and state.is_checked and state.route.access is OPTIONAL:
-            response.vary.add("Authorization")
+            response.vary.update(self._engine.vary.split(", "))
         return response
 
     def end(self, error: BaseException | None) -> None:

@@ -53,13 +53,24 @@ class RouteAccess(AnyRouteAccess):
 class RequestState:
     """The state that the hooks and decorators of one request share."""
 
-    __slots__ = ("context", "is_checked", "is_in_query", "own_report", "proofs", "report", "route", "serving")
+    __slots__ = (
+        "context",
+        "has_key",
+        "is_checked",
+        "is_in_query",
+        "own_report",
+        "proofs",
+        "report",
+        "route",
+        "serving",
+    )
 
     def __init__(self, route: RouteAccess) -> None:
         self.route: RouteAccess = route
         self.context: object = get_context()
         self.is_checked: bool = False
         self.is_in_query: bool = False
+        self.has_key: bool = False
         self.serving: CurrentToken | None = None
         self.proofs: ProofNotes | None = None
         self.report: Report | None = None  # the report of middleware around the app, if it has begun one

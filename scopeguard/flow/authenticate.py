@@ -1,6 +1,6 @@
 """The decision as a whole: from a request to an access token, or to a denial.
 
-A guard imports the flows for introspection, proofs of possession and status lists if its settings need them
+A guard imports the flows for introspection, proofs of possession, API keys and status lists if its settings need them
 (:mod:`scopeguard.core.wiring`), so that the imports here cost nothing.
 """
 
@@ -13,14 +13,14 @@ from math import inf
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
-from scopeguard.config.token_sources import TokenSources
-from scopeguard.errors import AuthorityUnavailable, InvalidProof, InvalidToken
+from scopeguard.config.token_sources import TokenSource, TokenSources
+from scopeguard.errors import AuthorityUnavailable, InvalidApiKey, InvalidProof, InvalidToken
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential, find_credential
 from scopeguard.flow.effects import Flow
 from scopeguard.flow.issuers import find_issuer, parse
 from scopeguard.flow.keys import signing_keys, verify_by_any_set, verify_by_set
-from scopeguard.flow.observation import Observation, TokenCheck
+from scopeguard.flow.observation import CredentialKind, Observation, TokenCheck
 from scopeguard.flow.revocation import check_not_revoked
 from scopeguard.redaction import fingerprint
 from scopeguard.request import RequestView
@@ -32,6 +32,7 @@ from scopeguard.tokens import AccessToken, Unverified
 
 # A module constant: the look-up of an enumeration's member costs as much as the comparison.
 _INTROSPECTION = Validation.INTROSPECTION
+_API_KEY = TokenSource.API_KEY
 
 
 def authenticate(
@@ -44,7 +45,7 @@ def authenticate(
     dpop: DPoPMode | None = None,
     observation: Observation | None = None,
 ) -> Flow[AccessToken]:
-    """Return the access token of *request*, validated by the policy of the issuer that it names.
+    """Return the access token of *request*, validated by the policy of the issuer that it names, or of its API key.
 
     Not checked here: whether the token satisfies the requirement of the route.
 
@@ -67,18 +68,21 @@ def authenticate(
         if observation is None:
             access = yield from validate(credential, context)
         else:
+            is_key = credential.source is _API_KEY
+            observation.credential = CredentialKind.API_KEY if is_key else CredentialKind.TOKEN
             access = yield from observation.follow(validate(credential, context, observation))
         if possession is not None:
             from scopeguard.flow.possession import check_possession
 
             issuer_mode = issuers.dpop_mode(access.issuer, context.clock.monotonic())
             yield from check_possession(access, credential, request, issuer_mode, dpop, possession, context.clock)
-    except (InvalidToken, InvalidProof, AuthorityUnavailable) as error:
+    except (InvalidToken, InvalidApiKey, InvalidProof, AuthorityUnavailable) as error:
         error.note(token=fingerprint(credential.token))
         if not isinstance(error, AuthorityUnavailable):
             error.is_dpop = credential.is_dpop
+            error.is_api_key = credential.source is _API_KEY
         raise
-    if on_access is not None:
+    if on_access is not None and credential.source is not _API_KEY:
         on_access(access, credential.token)
     return access
 
@@ -87,8 +91,12 @@ def validate(credential: Credential, context: Context, observation: Observation 
     """Validate *credential* and return its access token.
 
     A JWT is verified with the keys of its issuer, unless it is in the token cache. An opaque token is introspected at
-    the authorization server. Revoked tokens are denied.
+    the authorization server. An API key is looked up. Revoked tokens and keys are denied.
     """
+    if credential.source is _API_KEY:
+        from scopeguard.flow.api_key import validate_key
+
+        return (yield from validate_key(credential, context, observation))
     issuers, clock, token_cache = context.issuers, context.clock, context.token_cache
     trusted: Issuer | None = None  # the issuer that the token names, once it is found
     # find_credential() already rejected everything outside ASCII.

@@ -15,6 +15,7 @@ from scopeguard.state.token_cache import TokenCache
 
 if TYPE_CHECKING:
     from scopeguard.flow.possession import Possession
+    from scopeguard.state.api_keys import ApiKeyState
     from scopeguard.state.authzen import DecisionPoint
 
 
@@ -25,9 +26,9 @@ class Context:
     ``scopeguard.core.wiring`` builds it once, and all decisions share it. Functions that need the state of one issuer
     and the time take an :class:`IssuerRecord` and a :class:`Clock` instead. ``token_cache`` is ``None`` if verified
     tokens are not cached. ``points`` has the state of each policy decision point, by the ``id`` of its settings.
-    ``possession`` is ``None`` if no proofs are checked. ``parse_claims`` accepts what
-    :func:`~scopeguard.spec.strict_json.parse_object` accepts, with the same result, and ``decode_segment`` what
-    :func:`~scopeguard.spec.jws.decode_segment` accepts.
+    ``possession`` is ``None`` if no proofs are checked, ``api_keys`` if no API keys are accepted. ``parse_claims``
+    accepts what :func:`~scopeguard.spec.strict_json.parse_object` accepts, with the same result, and
+    ``decode_segment`` what :func:`~scopeguard.spec.jws.decode_segment` accepts.
     """
 
     issuers: Issuers
@@ -35,5 +36,6 @@ class Context:
     token_cache: TokenCache | None = None
     points: dict[int, DecisionPoint] = field(default_factory=dict)
     possession: Possession | None = None
+    api_keys: ApiKeyState | None = None
     parse_claims: Callable[[bytes], dict[str, Any]] = parse_object
     decode_segment: Callable[[bytes], bytes] = decode_segment

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.token_sources import StrayQueryToken, TokenSource, TokenSources
-from scopeguard.errors import InvalidRequest, MissingCredentials
+from scopeguard.errors import InvalidRequest, InvalidToken, MissingCredentials
 from scopeguard.flow.effects import Flow, ReadForm, ask
 from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
 from scopeguard.spec import credentials
 from scopeguard.spec.subprotocol import token_from_subprotocols
+
+if TYPE_CHECKING:
+    from scopeguard.config.api_keys import ApiKeys
 
 # Module constants: the look-up of an enumeration's member costs as much as the comparison.
 _HEADER, _REFUSE = TokenSource.HEADER, StrayQueryToken.REFUSE
@@ -23,7 +26,7 @@ _PREFLIGHT: Final = 'browsers send no token; put CORS middleware around the guar
 # Not frozen: a frozen object takes twice as long to construct, and each validated token needs one.
 @dataclass(slots=True, kw_only=True)
 class Credential:
-    """A token as the request presented it, and the place where it was found."""
+    """A token or an API key as the request presented it, and the place where it was found."""
 
     token: str = field(repr=False)
     source: TokenSource
@@ -39,10 +42,11 @@ def find_credential(
     opaque: bool = False,
     dpop: DPoPMode = DPoPMode.OFF,
 ) -> Flow[Credential]:
-    """Return the one token of the request.
+    """Return the one token, or API key, of the request.
 
     A request with tokens in more than one enabled place is denied: "Clients MUST NOT use more than one method to
-    transmit the token in each request" (RFC 6750 section 2). *headers*: the fields that may hold the token, ``None``
+    transmit the token in each request" (RFC 6750 section 2). So is one with a token and an API key, if the guard
+    accepts keys on any route. *headers*: the fields that may hold the token, ``None``
     for ``Authorization``. *opaque*: an issuer introspects opaque tokens, so that more characters are allowed. *dpop*:
     ``OFF`` if the scheme ``DPoP`` is unknown, ``REQUIRED`` if it is the only one.
     """
@@ -90,11 +94,33 @@ def find_credential(
         token = token_from_subprotocols(values, sources.max_token_bytes, form)
         if token is not None:
             found.append(Credential(token=token, source=TokenSource.SUBPROTOCOL))
+    if sources.api_keys is not None:
+        found += _find_key(request, sources, sources.api_keys, found)
     if len(found) > 1:
         raise InvalidRequest(Reason.SEVERAL_METHODS, methods=" ".join(credential.source for credential in found))
     if not found or (dpop is DPoPMode.REQUIRED and not found[0].is_dpop):
         raise absent or _nothing_found(request, sources)
     return found[0]
+
+
+def _find_key(request: RequestView, sources: TokenSources, keys: ApiKeys, tokens: list[Credential]) -> list[Credential]:
+    """Return the API key of the request, if there is one, in a list. *tokens* are those that were found.
+
+    A key in place of a token is refused here, before it could be sent to an authorization server.
+    """
+    if any(token.token.startswith(f"{keys.prefix}_") for token in tokens):
+        raise InvalidToken(Reason.API_KEY_AS_TOKEN, header=keys.header)
+    values = request.headers.get_all(keys.header_field)
+    if not values:
+        return []
+    if tokens or (not sources.in_header and credentials.has_token(request.headers.get_all("authorization"))):
+        raise InvalidRequest(Reason.TOKEN_AND_API_KEY, header=keys.header)
+    if not sources.in_api_key:
+        raise MissingCredentials(Reason.API_KEY_REFUSED, header=keys.header, setting="token_sources")
+    from scopeguard.spec.api_key import key_from_field  # noqa: PLC0415 - imported already, by the guard
+
+    text = key_from_field(values, keys.prefix)
+    return [Credential(token=text, source=TokenSource.API_KEY, header=keys.header_field)]
 
 
 def _nothing_found(request: RequestView, sources: TokenSources) -> MissingCredentials:

@@ -8,6 +8,13 @@ from typing import Any
 from scopeguard.flow.effects import Effect, Flow, ReadForm, SingleFlight, T
 
 
+class CredentialKind(StrEnum):
+    """The kind of a credential."""
+
+    TOKEN = "token"
+    API_KEY = "api_key"
+
+
 class TokenCheck(StrEnum):
     """How much work the check of a token was."""
 
@@ -16,17 +23,19 @@ class TokenCheck(StrEnum):
     VERIFIED = "verified"
     """The token was checked with what the process had: a signature was verified."""
     FETCHED = "fetched"
-    """The request waited for keys, an introspection answer, a status list, an issuer or the shared store."""
+    """The request waited for keys, an introspection answer, a status list, an issuer, the shared store or API keys."""
 
 
 class Observation:
     """Facts about the check of one token, collected while it runs. Only a guard with a listener makes one."""
 
-    __slots__ = ("began", "issuer", "token_check")
+    __slots__ = ("began", "credential", "issuer", "token_check")
 
     def __init__(self, began: float | None) -> None:
         self.began: float | None = began
         """When the check began, in monotonic seconds; ``None`` if it began with the report of its request."""
+        self.credential: CredentialKind | None = None
+        """``None`` if none was found."""
         self.issuer: str | None = None
         """The trusted issuer that the token names. A refused token may be forged."""
         self.token_check: TokenCheck | None = None

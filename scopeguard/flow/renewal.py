@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from scopeguard.errors import AuthorityUnavailable, Forbidden, InvalidRequest, InvalidToken
+from scopeguard.config.token_sources import TokenSource
+from scopeguard.errors import AuthorityUnavailable, Forbidden, InvalidApiKey, InvalidRequest, InvalidToken
 from scopeguard.flow.authenticate import validate
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
@@ -30,11 +31,17 @@ def renew(
     form = credentials.PADDED
     if credential.header is None:
         form = credentials.OPAQUE if context.issuers.takes_opaque else credentials.TOKEN68
-    text = credentials.check_token(token.encode("utf-8", "surrogatepass"), max_bytes, "renewal", form)
+    encoded = token.encode("utf-8", "surrogatepass")
+    if credential.source is TokenSource.API_KEY and context.api_keys is not None:
+        from scopeguard.spec.api_key import key_from_field  # noqa: PLC0415 - imported already, by the guard
+
+        text = key_from_field((encoded,), context.api_keys.settings.prefix)
+    else:
+        text = credentials.check_token(encoded, max_bytes, "renewal", form)
     renewed = Credential(token=text, source=credential.source, header=credential.header)
     try:
         access = yield from validate(renewed, context)
-    except (InvalidToken, AuthorityUnavailable) as error:
+    except (InvalidToken, InvalidApiKey, AuthorityUnavailable) as error:
         error.note(token=fingerprint(text))
         raise
     if holder_of(access) != holder_of(held) or (access.subject is None and access.client_id is None):

@@ -20,6 +20,7 @@ class Kind(StrEnum):
 ATTRIBUTES: Final = {
     "adapter": "scopeguard.adapter",
     "authority": "scopeguard.authority",
+    "credential": "scopeguard.credential",
     "issuer": "scopeguard.issuer",
     "kind": "scopeguard.exchange.kind",
     "outcome": "scopeguard.outcome",
@@ -57,7 +58,7 @@ DECISIONS: Final = Instrument(
     "scopeguard.decisions",
     Kind.COUNTER,
     "{decision}",
-    ("outcome", "reason", "adapter", "issuer", "route"),
+    ("outcome", "reason", "adapter", "issuer", "route", "credential"),
     "Decisions about requests, one for each request to a route that is not public.",
 )
 DECISION_DURATION: Final = Instrument(

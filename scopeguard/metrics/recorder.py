@@ -48,6 +48,9 @@ class Recorder:
     def __init__(self, engine: Engine, exporter: Exporter) -> None:
         self._exporter = exporter
         self._issuers = {record.issuer.url: record.issuer.url for record in engine.issuers.all}
+        keys = engine.settings.api_keys
+        if keys is not None and keys.issuer is not None:
+            self._issuers[keys.issuer] = keys.issuer
         self._engine = ref(engine)  # the engine refers to this object
         self._routes: set[str] = set()
 
@@ -56,7 +59,8 @@ class Recorder:
         outcome = _OUTCOMES[type(event.decision)]
         reason = "" if event.reason is None else event.reason.value
         issuer = "" if event.issuer is None else self._issuers.get(event.issuer, OTHER)
-        self._exporter.count_decision((outcome, reason, event.adapter.value, issuer, self._route(event.route)))
+        kind = "" if event.credential is None else event.credential.value
+        self._exporter.count_decision((outcome, reason, event.adapter.value, issuer, self._route(event.route), kind))
         check = "" if event.token_check is None else event.token_check.value
         self._exporter.observe_decision(event.duration, (outcome, check))
 

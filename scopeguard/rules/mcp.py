@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 from urllib.parse import unquote, urlsplit
 
 from scopeguard.conditions import Condition
-from scopeguard.config.checks import Converted, converted, items, positive, strings, text, whole
+from scopeguard.config.checks import Converted, converted, is_async, items, positive, strings, text, whole
 from scopeguard.errors import ConfigurationError, Forbidden
 from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
@@ -66,7 +66,7 @@ class OperationRule:
         access: Any = self.access
         decide = None
         if callable(access) and not isinstance(access, Requirement | Condition | Access | type):
-            if inspect.iscoroutinefunction(access) or inspect.iscoroutinefunction(getattr(access, "__call__", None)):  # noqa: B004
+            if is_async(access):
                 raise ConfigurationError(f"{where}: access: must not be asynchronous")
             decide = access
         else:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from scopeguard.config.dpop import DPoPMode
+from scopeguard.config.token_sources import join_sources
 from scopeguard.errors import ConfigurationError
 from scopeguard.frozen import dataclass
 from scopeguard.rules import DENIED, Access, Rule, Rules
@@ -191,22 +192,23 @@ class RoutedRules:
 
 
 def _join_rules(rule: Rule, others: Sequence[Rule]) -> Rule | None:
-    access, sources, policies = rule.access, rule.token_sources, rule.policies
+    access, sources, policies = rule.access, rule.sources, rule.policies
     modes = [each.dpop for each in (rule, *others)]
     # None is the mode of the guard, which may require proofs, so that no other mode may replace it.
     dpop = DPoPMode.REQUIRED if DPoPMode.REQUIRED in modes else None if None in modes else modes[0]
     for other in others:
         if other.access is DENIED:
             return other
-        if not isinstance(access, Requirement):
-            sources = other.token_sources
+        sources = join_sources(sources, other.sources) if isinstance(access, Requirement) else other.sources
+        if sources is not None and not sources:  # one takes API keys only, the other tokens only
+            return None
         if not _covers(access, other.access):
             try:
                 access = strictest(access, other.access)
             except ConfigurationError:  # more alternatives than a requirement may have
                 return None
         policies += tuple(policy for policy in other.policies if policy not in policies)
-    if access == rule.access and policies == rule.policies and dpop == rule.dpop:
+    if access == rule.access and policies == rule.policies and dpop == rule.dpop and sources == rule.sources:
         return rule
     source = " and ".join(dict.fromkeys(each.source or each.path for each in (rule, *others)))
     return Rule(rule.path, access, token_sources=sources, source=source, dpop=dpop).with_policies(policies)
@@ -278,7 +280,7 @@ def _may_differ(rules: Iterable[Rule], named: _LiteralRules) -> bool:
     strict = [rule for rule in rules if named.has(rule)]
     hiding = [rule for rule in rules if not rule.template.literal and rule.access is not DENIED]
     needed, given = {rule.access for rule in strict}, {rule.access for rule in hiding}
-    if any(rule.policies for rule in strict) or len({rule.dpop for rule in (*strict, *hiding)}) > 1:
+    if any(rule.policies for rule in strict) or len({(rule.dpop, rule.sources) for rule in (*strict, *hiding)}) > 1:
         return True
     if len(needed) * len(given) <= _MOST_COMPARED and all(_covers(one, other) for one in given for other in needed):
         return False

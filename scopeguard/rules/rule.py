@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import re
 from collections.abc import Iterable
 from copy import copy
 from dataclasses import field
 from enum import Enum
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from scopeguard.conditions import Condition
 from scopeguard.config.authzen import AuthZen
-from scopeguard.config.checks import Converted, converted, member, strings, text
+from scopeguard.config.checks import Converted, converted, is_async, member, strings, text
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.policy import Decide, Policy
 from scopeguard.config.token_sources import TokenSource, check_sources
@@ -174,7 +172,7 @@ class Rule:
             )
         if isinstance(decide, type):
             raise ConfigurationError(f"rule {self.path!r}: decide: must be an object, not the class {decide.__name__}")
-        return Policy(decide=decide, route=self.path, is_async=_is_async(decide))
+        return Policy(decide=decide, route=self.path, is_async=is_async(decide))
 
     def with_policies(self, policies: tuple[Policy, ...]) -> Self:
         """Return a copy of this rule, which requires a token, with *policies* instead of its own."""
@@ -231,9 +229,3 @@ class Rule:
             return False
         found = Tree([(self.template, self.methods)]).terminals(path[1:].split("/"))
         return min((terminal.first(method) for terminal in found), default=NEVER) == 0
-
-
-def _is_async(decide: Any) -> bool:
-    while isinstance(decide, functools.partial):
-        decide = decide.func
-    return inspect.iscoroutinefunction(decide) or inspect.iscoroutinefunction(getattr(decide, "__call__", None))  # noqa: B004

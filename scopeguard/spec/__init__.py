@@ -4,6 +4,7 @@ No function here does I/O, reads a clock, logs or keeps state. Time, keys and re
 
 =========================  ===========================================================================
 ``credentials``            find the token in a request: RFC 6750 section 2, RFC 9110 section 11
+``api_key``                parse and check API keys, and read the file of their digests
 ``subprotocol``            find the token in the subprotocols of a WebSocket handshake: RFC 6455
 ``jws``                    parse the compact serialization and check the header: RFC 7515, RFC 8725
 ``signatures``             verify signatures: RFC 7518, RFC 8037

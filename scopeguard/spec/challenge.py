@@ -19,6 +19,7 @@ from scopeguard.errors import (
     InsufficientAuthorizationDetails,
     InsufficientScope,
     InsufficientUserAuthentication,
+    InvalidApiKey,
     InvalidRequest,
     MissingCredentials,
     NonceRequired,
@@ -146,10 +147,16 @@ class ChallengeStyle:
     def challenges(self, denial: AccessDenied, scopes: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Return the values of ``WWW-Authenticate`` for *denial* on a route that requires *scopes*.
 
-        There is one for each scheme that the API accepts. RFC 9449 section 7.2: if the request used one of them, "the
-        resource server SHOULD [...] include the error parameter only in the challenge for the scheme" that was used. A
-        403 has that challenge alone, because another scheme would not help.
+        A route that accepts API keys only has the scheme ``ApiKey``, which is not registered: HTTP demands a challenge
+        (RFC 9110 section 15.5.2), has no scheme for keys in a field of their own, and ``Bearer`` would make clients get
+        a token that the route refuses. Routes that accept both have ``Bearer`` alone.
+
+        Otherwise there is one for each scheme that the API accepts. RFC 9449 section 7.2: if the request used one of
+        them, "the resource server SHOULD [...] include the error parameter only in the challenge for the scheme" that
+        was used. A 403 has that challenge alone, because another scheme would not help.
         """
+        if denial.api_key_header is not None:
+            return (f"ApiKey {self._fixed}, header={quote(denial.api_key_header)}",)
         found = []
         is_ambiguous = isinstance(denial, InvalidRequest)  # such as credentials of both schemes
         for scheme in self.schemes:
@@ -205,7 +212,7 @@ def write_denial(
     """Return the response to a request that *denial* denies.
 
     It has a challenge, unless *denial* is a :class:`~scopeguard.errors.Forbidden`, which another token would not
-    change. It has ``Cache-Control: no-store``.
+    change, or a 403 for an API key: the challenge is about tokens. It has ``Cache-Control: no-store``.
 
     *scopes* are those of the route. With *head*, the body is empty, and ``Content-Length`` is that of the response to
     GET (RFC 9110 section 8.6).
@@ -218,7 +225,8 @@ def write_denial(
         nothing = _problem(404, "There is nothing here for this request")
         return _response(nothing, (), style, head=head)
     headers: tuple[tuple[str, str], ...] = ()
-    if denial.error is not None or isinstance(denial, MissingCredentials):
+    has_challenge = denial.error is not None or isinstance(denial, MissingCredentials | InvalidApiKey)
+    if has_challenge and not (denial.is_api_key and denial.status == HTTPStatus.FORBIDDEN):
         headers = tuple(("www-authenticate", value) for value in style.challenges(denial, scopes))
     if isinstance(denial, NonceRequired) and denial.nonce is not None:
         headers = (*headers, ("dpop-nonce", denial.nonce))
@@ -271,17 +279,26 @@ def add_proof_headers(nonce: str | None, vary: str | None, headers: list[tuple[s
     return [*kept, ("dpop-nonce", nonce), ("cache-control", "no-store")]
 
 
-def private_headers(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return *headers* of a response to a request whose URL contained a token, with two changes.
+def uncached_headers(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return *headers* of a response that no shared cache may store.
 
-    ``Cache-Control`` gets ``private``, and loses ``public`` and ``s-maxage``. RFC 6750 section 2.3: "Server success
-    (2XX status) responses to these requests SHOULD contain a Cache-Control header with the "private" option."
-    ``Referrer-Policy: no-referrer`` keeps the token out of the ``Referer`` of later requests.
+    ``Cache-Control`` gets ``private``, and loses ``public`` and ``s-maxage``.
     """
-    kept = [(name, value) for name, value in headers if name.lower() not in ("cache-control", "referrer-policy")]
+    kept = [(name, value) for name, value in headers if name.lower() != "cache-control"]
     given = ",".join(value for name, value in headers if name.lower() == "cache-control").split(",")
     wanted = [directive for directive in map(str.strip, given) if directive]
     wanted = [d for d in wanted if d.lower() != "public" and not d.lower().startswith("s-maxage")]
     if not any(directive.lower() in ("private", "no-store") for directive in wanted):
         wanted.append("private")
-    return [*kept, ("cache-control", ", ".join(wanted)), ("referrer-policy", "no-referrer")]
+    return [*kept, ("cache-control", ", ".join(wanted))]
+
+
+def private_headers(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return *headers* of a response to a request whose URL contained a token, with two changes.
+
+    RFC 6750 section 2.3: "Server success (2XX status) responses to these requests SHOULD contain a Cache-Control header
+    with the "private" option." ``Referrer-Policy: no-referrer`` keeps the token out of the ``Referer`` of later
+    requests.
+    """
+    kept = [(name, value) for name, value in headers if name.lower() != "referrer-policy"]
+    return [*uncached_headers(kept), ("referrer-policy", "no-referrer")]

@@ -81,6 +81,11 @@ def token_from_authorization(values: Sequence[bytes], max_bytes: int, form: re.P
     return check_token(token, max_bytes, "header", form)
 
 
+def has_token(values: Sequence[bytes]) -> bool:
+    """Return whether one of *values*, lines of ``Authorization``, has the scheme ``Bearer`` or ``DPoP``."""
+    return any(value.strip(b" \t").partition(b" ")[0].lower() in (b"bearer", b"dpop") for value in values)
+
+
 def has_dpop_scheme(values: Sequence[bytes]) -> bool:
     """Return whether *values* are one field line ``Authorization`` with the scheme ``DPoP`` (RFC 9449 section 7.1)."""
     if len(values) != 1:

@@ -194,7 +194,7 @@ class Resolution:
 
 
 class ResolvedIssuers(Locked):
-    """The issuers that *resolver* finds; *new_record* builds the state of one.
+    """The issuers that *resolver* finds; *new_record* builds the state of one. *reserved* is the name of none of them.
 
     At most ``max_issuers`` with an accepted token are held, and the least recently used one is evicted first. Issuers
     without an accepted token (newcomers) get the remaining places, and at least one. A name in an unverified token
@@ -202,9 +202,16 @@ class ResolvedIssuers(Locked):
     same bound.
     """
 
-    def __init__(self, resolver: IssuerResolver, new_record: Callable[[Issuer], IssuerRecord]) -> None:
+    def __init__(
+        self,
+        resolver: IssuerResolver,
+        new_record: Callable[[Issuer], IssuerRecord],
+        *,
+        reserved: str | None = None,
+    ) -> None:
         super().__init__()
         self.resolver: IssuerResolver = resolver
+        self._reserved = reserved
         self._new_record = new_record
         self._found: BoundedMap[str, Resolution] = BoundedMap(resolver.max_issuers)
         self._newcomers: BoundedMap[str, Resolution] = BoundedMap(resolver.max_issuers)
@@ -227,7 +234,7 @@ class ResolvedIssuers(Locked):
         Raises :class:`ConfigurationError` unless the resolver returns a bool: a coroutine that was not awaited would be
         true for every name.
         """
-        if not name or len(name) > _MOST_CHARACTERS:
+        if not name or len(name) > _MOST_CHARACTERS or name == self._reserved:
             return False
         answer: object = self.resolver.accepts(name)
         if not isinstance(answer, bool):

@@ -356,6 +356,9 @@ def test_examples_in_error_messages_are_valid(table: str, key: str, tmp_path: Pa
         rest = '\ntrusted_proxies = ["10.0.0.0/8"]' if key != "trusted_proxies" else ""
         rest += '\nsource = "nginx"' if key != "source" else ""
         text = f"{ISSUERS}{text}{rest if key != 'source' else ''}"
+    elif table == "[api_keys]":
+        lines = {"prefix": 'prefix = "acme"', "keys_file": 'keys_file = "keys.toml"', key: line}
+        text = "\n".join([ISSUERS, "[api_keys]", *lines.values()])
     elif table == "[dpop]":
         text = f'resource = "https://api.test"\n{ISSUERS}{text}'
         if key == "trust_nonce_time":
@@ -426,6 +429,7 @@ def test_setting_of_another_type_is_refused(table: str, key: str):
         "[issuers.introspection]": {"issuers": [{**issuers[0], "introspection": wrong}]},
         "[issuers.experimental_status_list]": {"issuers": [{**issuers[0], "experimental_status_list": wrong}]},
         "[mutual_tls]": {"issuers": issuers, "mutual_tls": wrong},
+        "[api_keys]": {"issuers": issuers, "api_keys": wrong},
         "[dpop]": {"issuers": issuers, "dpop": wrong},
         "[resource]": {"issuers": issuers, "resource": {"url": "https://api.test", **wrong}},
         "[store]": {"issuers": issuers, "store": wrong},
@@ -752,7 +756,7 @@ REFUSED = [
     (f"{ISSUERS}algoritms = []", "[[issuers]] 1: algoritms: unknown key; did you mean algorithms?"),
     (f"error_body = 'html'\n{ISSUERS}", "top level: error_body: must be one of 'problem', 'google', not 'html'"),
     (f"error_body = 1\n{ISSUERS}", "top level: error_body: "),
-    (f"zzz = 1\n{ISSUERS}", "top level: zzz: unknown key; use one of audit, authzen, challenge, contract, "),
+    (f"zzz = 1\n{ISSUERS}", "top level: zzz: unknown key; use one of api_keys, audit, authzen, challenge, contract, "),
     (f"{ISSUERS}[issuers.key_set]\ntll = 1", "[issuers.key_set] of [[issuers]] 1: tll: unknown key; did you mean ttl?"),
     (f"{ISSUERS}[scopes]\nimplis = 1", "[scopes]: implis: unknown key; did you mean implies?"),
     (f"{ISSUERS}[token_sources]\nmethod = []", "[token_sources]: method: unknown key; did you mean methods?"),

@@ -13,11 +13,13 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
+import anyio
 import httpx
 import prometheus_client
 import pytest
@@ -46,6 +48,7 @@ from scopeguard.doctor.store import IN_A_CLUSTER, PERMISSIONS, WITH_REPLICAS
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.guard import engine_of
 from scopeguard.mcp import Tool
+from scopeguard.spec.api_key import read_keys
 from scopeguard.spec.mcp import Message
 from scopeguard.stores.redis import RedisStore
 from scopeguard.testing import FakeAuthority, FakeDecisionPoint, Network, ProofKey, bad_proofs
@@ -530,6 +533,41 @@ def _check_policy_test(_: FakeAuthority) -> None:
         assert client.get("/reports/1", headers=authority.bearer(subject="alice")).status_code == 503
 
 
+def _check_api_keys(authority: FakeAuthority) -> None:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.chdir(folder)
+        options = ["--prefix", "acme", "--keys-file", "keys.toml", "--client-id", "reports", "--scope", "rows.read"]
+        key = {"X-API-Key": CliRunner().invoke(cli, ["api-key", "new", *options]).stdout.strip()}
+        client = TestClient(run("api_keys", app=asgi_app())["app"])
+        token = authority.bearer("rows.read rows.write")
+        paths = ("/rows", "/import", "/account")
+        assert [client.get(path, headers=token).status_code for path in paths] == [200, 401, 200]
+        assert [client.get(path, headers=key).status_code for path in paths] == [200, 403, 401]
+
+
+def _check_api_keys_file(_: FakeAuthority) -> None:
+    document = tomllib.loads(NAMED["api_keys_file"].source)
+    arguments = settings_from(document, ROOT, file="api.toml", environment={})[1]
+    assert arguments["api_keys"].keys_file == str(ROOT / "keys.toml")
+    assert arguments["rules"].all[0].sources == {"header", "api_key"}
+
+
+def _check_api_key_entry(_: FakeAuthority) -> None:
+    (key,) = read_keys(NAMED["api_key_entry"].source.encode()).values()
+    assert (key.client_id, key.claims) == ("reports", {"tenant": "acme"})
+
+
+def _check_api_keys_lookup(_: FakeAuthority) -> None:
+    class Database:
+        async def fetch_one(self, query: str, key_id: str) -> dict[str, Any] | None:
+            row = {"sha256": "0" * 64, "user_id": "alice", "scopes": "a b", "revoked": False}
+            return {**row, "expires_at": datetime(2030, 1, 1, tzinfo=UTC)} if key_id == "k" * 16 else None
+
+    find = run("api_keys_lookup", database=Database())["find"]
+    assert anyio.run(find, "k" * 16).scopes == ("a", "b")
+    assert anyio.run(find, "x" * 16) is None
+
+
 def _check_mutual_tls(authority: FakeAuthority) -> None:
     pem = (ROOT / "tests" / "data" / "rfc8705-appendix-a.pem").read_text("ascii")
     bound = {"cnf": {"x5t#S256": "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0"}}
@@ -690,6 +728,10 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "rules": _check_rules,
     "dpop": _check_dpop,
     "post_quantum": _check_post_quantum,
+    "api_keys": _check_api_keys,
+    "api_keys_file": _check_api_keys_file,
+    "api_key_entry": _check_api_key_entry,
+    "api_keys_lookup": _check_api_keys_lookup,
     "mutual_tls": _check_mutual_tls,
     "resource_metadata": _check_resource_metadata,
     "profiles": _check_profiles,

@@ -12,6 +12,8 @@ import pytest
 import scopeguard
 from documentation import PAGES
 from scopeguard import (
+    ApiKey,
+    ApiKeys,
     AuthZen,
     DPoP,
     Guard,
@@ -47,6 +49,8 @@ def _rows() -> dict[tuple[str, str], str]:
 
 ROWS = _rows()
 CLASSES = (
+    ApiKey,
+    ApiKeys,
     MutualTLS,
     DPoP,
     Issuer,

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from loopback import Certificates, Loopback, answering, json_response, response
 from redis_server import RedisServer
-from scopeguard import Guard
+from scopeguard import ApiKeys, Guard
 from scopeguard.cli.commands import cli
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
 from scopeguard.doctor.examination import Request, examine
@@ -59,10 +59,10 @@ class Doctor:
         self.authority = FakeAuthority()
         self.file = folder / "scopeguard.toml"
 
-    def examine(self, settings: str = SETTINGS, **request: Any) -> Diagnosis:
+    def examine(self, settings: str = SETTINGS, *, arguments: Any = None, **request: Any) -> Diagnosis:
         self.file.write_text(settings, "utf-8")
         self.file.chmod(0o600)
-        overrides = {"transport": self.authority.transport, "clock": self.authority.clock}
+        overrides = {"transport": self.authority.transport, "clock": self.authority.clock, **(arguments or {})}
         return examine(Request(file=str(self.file), overrides=overrides, **request))
 
     def find(self, check: str, settings: str = SETTINGS, **request: Any) -> list[Finding]:
@@ -725,3 +725,61 @@ def test_other_store_is_not_checked(tmp_path: Path):
     guard = Guard(authority.issuer, store=MemoryStore(authority.clock), transport=authority.transport)
     [finding] = check_store(engine_of(guard), authority.clock.monotonic)
     assert finding.level is Level.SKIPPED
+
+
+# -- API keys
+
+KEYS = SETTINGS.replace('public = ["/healthz"]', '[api_keys]\nprefix = "acme"\nkeys_file = "keys.toml"')
+KEY_RULE = '\n[[rules]]\npath = "/rows"\nauthenticated = true\ntoken_sources = ["api_key"]\n'
+
+
+def key_entry(letter: str, expires_at: str, more: str = "") -> str:
+    table = f'[[keys]]\nid = "{letter * 16}"\nsha256 = "{"0" * 64}"\nsubject = "alice"\nexpires_at = {expires_at}\n'
+    return table + more
+
+
+def of_keys(diagnosis: Diagnosis) -> list[tuple[Level, str]]:
+    return [(finding.level, finding.text) for finding in diagnosis.findings if finding.subject == "API keys"]
+
+
+def test_file_of_api_keys_is_read(doctor: Doctor, tmp_path: Path):
+    soon = datetime.fromtimestamp(doctor.authority.clock.wall() + 86400, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    past = "1990-01-01T00:00:00Z"
+    file = tmp_path / "keys.toml"
+    file.write_text(
+        key_entry("a", '"never"')
+        + key_entry("b", soon)
+        + key_entry("c", past)
+        + key_entry("d", soon, "revoked = true\n")
+    )
+    file.chmod(0o644)
+    diagnosis = doctor.examine(KEYS + KEY_RULE)
+    assert of_keys(diagnosis) == [
+        (Level.OK, "4 in the file, 2 of them valid"),
+        (Level.WARNING, f"never expire: {'a' * 16}"),
+        (Level.WARNING, f"expire within 14 days: {'b' * 16}"),
+    ]
+    (permissions,) = [finding for finding in diagnosis.findings if "keys.toml" in finding.subject]
+    assert "every user of this machine can read the secret of api_keys.keys_file" in permissions.text
+
+
+def test_long_list_of_endless_keys_is_cut(doctor: Doctor, tmp_path: Path):
+    (tmp_path / "keys.toml").write_text("".join(key_entry(letter, '"never"') for letter in "abcdefg"))
+    assert of_keys(doctor.examine(KEYS + KEY_RULE))[1][1].endswith(f"{'e' * 16} and 2 more")
+
+
+def test_file_of_api_keys_with_a_mistake_is_an_error(doctor: Doctor, tmp_path: Path):
+    (tmp_path / "keys.toml").write_text("[[keys]]\n")
+    ((level, text),) = of_keys(doctor.examine(KEYS + KEY_RULE))
+    assert (level, text) == (Level.ERROR, "[[keys]] 1: expires_at is missing")
+
+
+def test_keys_that_no_rule_accepts_are_a_warning(doctor: Doctor, tmp_path: Path):
+    (tmp_path / "keys.toml").write_text("")
+    assert of_keys(doctor.examine(KEYS))[0] == (Level.WARNING, "no rule accepts API keys")
+
+
+def test_keys_behind_a_function_are_not_looked_up(doctor: Doctor):
+    keys = ApiKeys(prefix="acme", lookup=lambda _: None)
+    diagnosis = doctor.examine(SETTINGS, arguments={"api_keys": keys, "token_sources": ["header", "api_key"]})
+    assert of_keys(diagnosis) == [(Level.SKIPPED, "not checked: a function looks them up")]

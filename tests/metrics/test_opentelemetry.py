@@ -63,6 +63,7 @@ def test_decisions_have_attributes_of_the_conventions():
     unit, points = found["scopeguard.decisions"]
     granted = (
         ("scopeguard.adapter", "guard"),
+        ("scopeguard.credential", "token"),
         ("scopeguard.issuer", URL),
         ("scopeguard.outcome", "granted"),
     )
@@ -86,7 +87,7 @@ def test_exchange_has_an_error_type_only_if_it_failed():
 
 
 def test_attribute_without_a_value_is_left_out():
-    labels = ("granted", "", "asgi", "", "/rows/{row}")
+    labels = ("granted", "", "asgi", "", "/rows/{row}", "")
     assert attributes_of(DECISIONS, labels) == {
         "scopeguard.outcome": "granted",
         "scopeguard.adapter": "asgi",

@@ -24,6 +24,8 @@ from starlette.testclient import TestClient
 
 from environment import ROOT
 from scopeguard import (
+    ApiKey,
+    ApiKeys,
     AuthorityUnavailable,
     AuthZen,
     ConfigurationError,
@@ -42,6 +44,7 @@ from scopeguard.asgi import GuardMiddleware
 from scopeguard.guard import engine_of
 from scopeguard.metrics.instruments import GAUGES, INSTRUMENTS, Kind
 from scopeguard.metrics.recorder import MOST_ROUTES
+from scopeguard.spec.api_key import make_key
 from scopeguard.starlette import requires
 from scopeguard.stores.memory import MemoryStore
 from scopeguard.testing import FakeAuthority, FakeDecisionPoint, Network
@@ -101,9 +104,9 @@ def test_decisions_are_counted_by_outcome_reason_adapter_issuer_and_route():
     client.get("/x/9")
     url = scene.authority.url
     assert scene.series("decisions_total") == {
-        ("starlette", url, "granted", "", "/x/{name}"): 3.0,
-        ("starlette", url, "denied", "insufficient_scope", "/x/{name}"): 1.0,
-        ("asgi", "", "denied", "no_credentials", "/x/{name}"): 1.0,
+        ("starlette", "token", url, "granted", "", "/x/{name}"): 3.0,
+        ("starlette", "token", url, "denied", "insufficient_scope", "/x/{name}"): 1.0,
+        ("asgi", "", "", "denied", "no_credentials", "/x/{name}"): 1.0,
     }
     assert scene.series("decision_duration_seconds_count") == {
         ("granted", "fetched"): 1.0,
@@ -141,8 +144,22 @@ def test_anonymous_caller_and_outage_are_counted():
     with scene.authority.outage():
         scene.check(scene.authority.mint())
     assert scene.series("decisions_total") == {
-        ("guard", "", "anonymous", "", ""): 1.0,
-        ("guard", scene.authority.url, "unavailable", "authority_unreachable", ""): 1.0,
+        ("guard", "", "", "anonymous", "", ""): 1.0,
+        ("guard", "token", scene.authority.url, "unavailable", "authority_unreachable", ""): 1.0,
+    }
+
+
+def test_api_keys_are_counted_by_their_own_kind_and_issuer():
+    identifier, text, digest = make_key("acme", lambda size: b"x" * size)
+    key = ApiKey(id=identifier, sha256=digest, subject="a", expires_at=None)
+    keys = ApiKeys(prefix="acme", lookup=lambda _: key, issuer="https://api.test/keys")
+    scene = Scene(api_keys=keys, token_sources=["api_key"])
+    for value in (text, "bad"):
+        fields = HeaderList([(b"x-api-key", value.encode())])
+        scene.guard.check(RequestView(method="GET", path="/", headers=fields))
+    assert scene.series("decisions_total") == {
+        ("guard", "api_key", "https://api.test/keys", "granted", "", ""): 1.0,
+        ("guard", "", "", "denied", "api_key_malformed", ""): 1.0,
     }
 
 
@@ -157,7 +174,7 @@ def test_labels_hold_nothing_that_a_client_chooses():
     text = generate_latest(scene.registry).decode()
     assert "-7" not in text
     assert "secret" not in text
-    assert {issuer for _, issuer, *_ in scene.series("decisions_total")} == {authority.url, "other", ""}
+    assert {issuer for _, _, issuer, *_ in scene.series("decisions_total")} == {authority.url, "other", ""}
     assert {authority for authority, *_ in scene.series("exchange_duration_seconds_count")} == {authority.url, "other"}
 
 

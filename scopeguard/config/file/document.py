@@ -54,6 +54,7 @@ _ARGUMENTS: Final = (
     "forward_token_dangerously",
     "dpop",
     "mutual_tls",
+    "api_keys",
     "store",
     "revocation",
     "token_cache",

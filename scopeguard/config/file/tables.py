@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any, Final, Literal
 
 from scopeguard.conditions import AuthorizationDetail
+from scopeguard.config.api_keys import ApiKeys
 from scopeguard.config.checks import member
 from scopeguard.config.dpop import DPoP
 from scopeguard.config.file import value_kinds
@@ -139,6 +140,15 @@ def _mutual_tls(place: Place, key: str, value: Any) -> MutualTLS:
     inner = place.inner("[mutual_tls]")
     given = inner.read(value_kinds.table(place, key, value), MUTUAL_TLS)
     return inner.construct("", lambda: MutualTLS(**given))
+
+
+def _api_keys(place: Place, key: str, value: Any) -> ApiKeys:
+    inner = place.inner("[api_keys]")
+    given = inner.read(value_kinds.table(place, key, value), API_KEYS)
+    for name in ("prefix", "keys_file"):
+        if name not in given:
+            raise inner.error(name, f"is missing; as in: {name} = {API_KEYS[name].example}")
+    return inner.construct("", lambda: ApiKeys(**given))
 
 
 def _dpop(place: Place, key: str, value: Any) -> DPoP:
@@ -362,6 +372,13 @@ MUTUAL_TLS: Final = {
     "header": Key(value_kinds.string, '"Client-Cert"'),
     "trusted_proxies": Key(value_kinds.strings, '["10.0.0.0/8"]'),
 }
+API_KEYS: Final = {
+    "prefix": Key(value_kinds.string, '"acme"'),
+    "keys_file": Key(value_kinds.path, '"keys.toml"'),
+    "header": Key(value_kinds.string, '"X-API-Key"'),
+    "issuer": Key(value_kinds.reference, '"https://api.example.com/keys"'),
+    "ttl": Key(value_kinds.number, "10"),
+}
 DPOP: Final = {
     "mode": Key(value_kinds.string, '"required"'),
     "base_url": Key(value_kinds.reference, '"https://api.example.com"'),
@@ -462,6 +479,7 @@ CONTRACT: Final = {
 TOP_LEVEL: Final = {
     "profile": Key(_profile, '"oauth21"'),
     "dpop": Key(_dpop, '"required"'),
+    "api_keys": Key(_api_keys, '{ prefix = "acme", keys_file = "keys.toml" }'),
     "mutual_tls": Key(_mutual_tls, '{ source = "connection" }'),
     "resource": Key(_resource, '"https://api.example.com"'),
     "realm": Key(value_kinds.reference, '"example"'),
@@ -596,6 +614,7 @@ MCP_RESOURCE: Final = {"uri": Key(value_kinds.string, '"file:///reports/**"')} |
 TABLES: Final[Mapping[str, Mapping[str, Key]]] = {
     "the top level": TOP_LEVEL,
     "[resource]": RESOURCE,
+    "[api_keys]": API_KEYS,
     "[dpop]": DPOP,
     "[mutual_tls]": MUTUAL_TLS,
     "[token_sources]": TOKEN_SOURCES,

@@ -1,0 +1,149 @@
+"""The check of an API key: find it by its id, in the file or with the function of the operator, then compare it.
+
+Start with :func:`validate_key`, which takes the place of the checks of a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from hashlib import sha256
+from types import CoroutineType
+from typing import Any, Final
+
+from scopeguard.config.api_keys import ApiKey, LookUp
+from scopeguard.errors import (
+    AccessDenied,
+    ApiKeysUnavailable,
+    AuthorityUnavailable,
+    InvalidApiKey,
+    InvalidToken,
+)
+from scopeguard.flow.context import Context
+from scopeguard.flow.credential import Credential
+from scopeguard.flow.effects import CallApp, Clock, Flow, Lane, ReadFile, SingleFlight, T, ask
+from scopeguard.flow.observation import Observation, TokenCheck
+from scopeguard.flow.revocation import check_not_revoked
+from scopeguard.reasons import Reason
+from scopeguard.spec import api_key
+from scopeguard.state.api_keys import ApiKeyState
+from scopeguard.tokens import AccessToken
+
+_LARGEST_FILE: Final = 16 * 1024 * 1024
+_READ_TIMEOUT: Final = 5.0
+
+
+def validate_key(credential: Credential, context: Context, observation: Observation | None) -> Flow[AccessToken]:
+    """Return the access token of *credential*, an API key.
+
+    Raises :class:`InvalidApiKey`, and :class:`AuthorityUnavailable` if the keys or the revocations cannot be read.
+    """
+    state, issuers = context.api_keys, context.issuers
+    if state is None:  # unreachable: no other guard finds keys
+        raise InvalidApiKey(Reason.API_KEY_UNKNOWN)
+    if observation is not None:
+        observation.note(state.grantor.issuer, TokenCheck.VERIFIED)
+    access = yield from verify_key(credential.token, state, context.clock)
+    if issuers.shared or issuers.revocations.changes:
+        try:
+            yield from check_not_revoked(access, credential, context)
+        except InvalidToken:
+            raise InvalidApiKey(Reason.API_KEY_REVOKED, by="Guard.revoke") from None
+    return access
+
+
+def refuse_with_key_challenge(flow: Flow[T], header: str) -> Flow[T]:
+    """Run *flow* for a route that accepts API keys only: its denials name the field *header* in their challenge."""
+    try:
+        return (yield from flow)
+    except AccessDenied as error:
+        error.api_key_header = header
+        raise
+
+
+def verify_key(text: str, state: ApiKeyState, clock: Clock) -> Flow[AccessToken]:
+    """Return the access token of the API key *text*, which has the form of a key.
+
+    Checked: that the key exists, that *text* is the whole key, and that it is neither revoked nor expired. Raises
+    :class:`InvalidApiKey`, and :class:`ApiKeysUnavailable` if the keys cannot be read or looked up.
+    """
+    identifier = api_key.id_of(text)
+    try:
+        if state.settings.lookup is None:
+            key = (yield from read_keys(state, clock)).get(identifier)
+        else:
+            key = yield from look_up(identifier, state.settings.lookup, state, clock)
+        return state.grantor.grant(api_key.check_key(key, text, clock.wall()))
+    except (InvalidApiKey, AuthorityUnavailable) as error:
+        error.note(key_id=identifier)
+        raise
+
+
+def warm_keys(state: ApiKeyState, clock: Clock) -> Flow[None]:
+    """Read the file with the keys, if there is one. A function is called for requests only."""
+    if state.settings.lookup is None:
+        yield from read_keys(state, clock)
+
+
+def read_keys(state: ApiKeyState, clock: Clock) -> Flow[Mapping[str, ApiKey]]:
+    """Return the keys in the file, by id. It is read once for all waiting requests, if the last read is too old."""
+    file, settings = state.file, state.settings
+    keys = file.current(clock.monotonic())
+    if keys is not None:
+        return keys
+    pause, seen = file.pause(clock.monotonic()), file.generation
+    if pause > 0:
+        raise ApiKeysUnavailable(settings.title, retry_after=pause, problem=file.problem)
+
+    def read() -> Flow[tuple[str, ...]]:
+        try:
+            content = yield from ask(
+                ReadFile(path=str(settings.keys_file), authority=settings.title, limit=_LARGEST_FILE)
+            )
+            digest = sha256(content).digest()
+            if not file.keep(digest, clock.monotonic()):
+                file.absorb(api_key.read_keys(content), digest, clock.monotonic())
+        except (AuthorityUnavailable, api_key.MalformedKeyFile) as error:
+            problem = error.detail.get("problem", "") if isinstance(error, AuthorityUnavailable) else str(error)
+            file.fail(problem, clock.monotonic())
+            raise ApiKeysUnavailable(settings.title, retry_after=1.0, problem=problem) from None
+        return ()
+
+    yield from ask(
+        SingleFlight(
+            key=settings.title,
+            authority=settings.title,
+            needed=lambda: file.generation == seen,
+            flow=read,
+            lane=Lane.KEYS,
+            priority=True,  # strangers cannot cause more than one read in ``ttl`` seconds
+            deadline=_READ_TIMEOUT,
+        )
+    )
+    held = file.held
+    if held is None:
+        raise ApiKeysUnavailable(settings.title, retry_after=1.0, problem=file.problem)
+    return held
+
+
+def look_up(identifier: str, function: LookUp, state: ApiKeyState, clock: Clock) -> Flow[ApiKey | None]:
+    """Return the key with *identifier*, or ``None`` if there is none. The function is called if no answer is cached."""
+    answers, title = state.answers, state.settings.title
+    known = answers.find(identifier, clock.monotonic())
+    if known is not None or answers.is_absent(identifier, clock.monotonic()):
+        return known
+    pause = answers.pause(identifier, clock.monotonic())
+    if pause > 0:
+        raise ApiKeysUnavailable(title, retry_after=pause, problem="too many calls found nothing; see unknown_burst")
+    found: Any
+    try:
+        found = yield from ask(CallApp(function=partial(function, identifier), is_async=state.settings.is_async))
+    except Exception as error:  # noqa: BLE001 - the function of the operator may raise anything
+        raise ApiKeysUnavailable(title, problem=f"raised {type(error).__name__}") from None
+    if isinstance(found, CoroutineType):
+        found.close()  # it is never awaited
+    if found is not None and not (isinstance(found, ApiKey) and found.id == identifier):
+        what = "another key" if isinstance(found, ApiKey) else type(found).__name__
+        raise ApiKeysUnavailable(title, problem=f"returned {what}; it must return an ApiKey with this id, or None")
+    answers.absorb(identifier, found, clock.monotonic())
+    return found if isinstance(found, ApiKey) else None

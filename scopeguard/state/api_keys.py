@@ -1,0 +1,139 @@
+"""The API keys that a process knows: the content of the file, or cached answers of the function of the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from scopeguard.config.api_keys import ApiKey, ApiKeys
+from scopeguard.spec.api_key import Grantor
+from scopeguard.state.bounded import BoundedMap
+from scopeguard.state.budget import Budget
+from scopeguard.state.fork import Locked
+
+PAUSE: Final = 1.0
+"""Seconds after a failed read of the file until the next one."""
+
+
+class KeyFile(Locked):
+    """The keys in the file. Seconds are monotonic.
+
+    A failed read makes the keys unusable at once, because the new content may revoke one of them.
+    """
+
+    def __init__(self, ttl: float) -> None:
+        super().__init__()
+        self._ttl = ttl
+        self._keys: Mapping[str, ApiKey] | None = None
+        self._problem = "it was not read yet"
+        self._due_at = float("-inf")
+        self._generation = 0
+        self._content: bytes | None = None
+
+    @property
+    def generation(self) -> int:
+        """The number of reads that have ended."""
+        return self._generation
+
+    @property
+    def held(self) -> Mapping[str, ApiKey] | None:
+        """The keys of the last read; ``None`` if it failed."""
+        return self._keys
+
+    @property
+    def problem(self) -> str:
+        """Why there are no keys."""
+        return self._problem
+
+    def current(self, now: float) -> Mapping[str, ApiKey] | None:
+        """Return the keys, or ``None`` if the file has to be read, or could not be."""
+        with self._lock:
+            return self._keys if now < self._due_at else None
+
+    def pause(self, now: float) -> float:
+        """Return the seconds until the next read, after one that failed."""
+        with self._lock:
+            return max(0.0, self._due_at - now) if self._keys is None else 0.0
+
+    def keep(self, digest: bytes, now: float) -> bool:
+        """Keep the keys for another ``ttl`` seconds if *digest* is that of their file. Return false if not."""
+        with self._lock:
+            if self._keys is None or digest != self._content:
+                return False
+            self._due_at = now + self._ttl
+            self._generation += 1
+            return True
+
+    def absorb(self, keys: Mapping[str, ApiKey], digest: bytes, now: float) -> None:
+        """Replace all keys by *keys*. *digest*: that of the content of the file."""
+        with self._lock:
+            self._keys, self._content, self._due_at = keys, digest, now + self._ttl
+            self._generation += 1
+
+    def fail(self, problem: str, now: float) -> None:
+        """Record that the file cannot be used."""
+        with self._lock:
+            self._keys, self._problem, self._due_at = None, problem, now + PAUSE
+            self._generation += 1
+
+
+class LookedUp(Locked):
+    """Answers of the function by key id, bounded by entries and by age. Seconds are monotonic.
+
+    Strangers choose unknown ids. So these have a map of their own, which cannot evict a key, and a budget.
+    """
+
+    def __init__(self, settings: ApiKeys) -> None:
+        super().__init__()
+        self._settings = settings
+        self._found: BoundedMap[str, tuple[float, ApiKey]] = BoundedMap(settings.max_entries)
+        self._absent: BoundedMap[str, float] = BoundedMap(settings.max_entries)
+        self._budget = Budget(settings.unknown_burst, settings.unknown_interval)
+
+    def find(self, identifier: str, now: float) -> ApiKey | None:
+        """Return the cached key, if it may still be used."""
+        with self._lock:
+            entry = self._found.get(identifier)
+            return None if entry is None or now >= entry[0] else entry[1]
+
+    def is_absent(self, identifier: str, now: float) -> bool:
+        """Return whether the function said a moment ago that there is no such key."""
+        with self._lock:
+            until = self._absent.peek(identifier)
+            return until is not None and now < until
+
+    def pause(self, identifier: str, now: float) -> float:
+        """Return the seconds until the function may be called for *identifier*; 0 for a key that it found before."""
+        with self._lock:
+            return 0.0 if identifier in self._found else self._budget.shortfall(now)
+
+    def absorb(self, identifier: str, key: ApiKey | None, now: float) -> None:
+        """Cache the answer of the function."""
+        settings = self._settings
+        with self._lock:
+            if key is None:
+                known = self._found.pop(identifier)
+                self._absent.put(identifier, now + settings.negative_ttl)
+                if known is None:
+                    self._budget.spend(now)
+            else:
+                self._absent.pop(identifier)
+                self._found.put(identifier, (now + settings.ttl, key))
+
+
+class ApiKeyState:
+    """The settings of API keys with their state. Either ``file`` or ``answers`` is in use."""
+
+    __slots__ = ("answers", "file", "grantor", "settings")
+
+    def __init__(self, settings: ApiKeys, grantor: Grantor) -> None:
+        self.settings: ApiKeys = settings
+        self.grantor: Grantor = grantor
+        self.file: KeyFile = KeyFile(settings.ttl)
+        self.answers: LookedUp = LookedUp(settings)
+
+    def known(self, identifier: str, now: float) -> ApiKey | None:
+        """Return the key with *identifier*, if it needs neither a read nor a call."""
+        if self.settings.lookup is not None:
+            return self.answers.find(identifier, now)
+        return (self.file.held or {}).get(identifier)

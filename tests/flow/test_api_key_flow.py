@@ -1,0 +1,292 @@
+"""The check of an API key, driven step by step: the file, the function of the operator, and every failure of both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from flow_player import play
+from scopeguard import ApiKey, ApiKeys, ApiKeysUnavailable, InvalidApiKey, PolicyDenied, Reason
+from scopeguard.config.implied_scopes import ScopeVocabulary
+from scopeguard.config.token_sources import TokenSource
+from scopeguard.errors import AuthorityUnavailable
+from scopeguard.flow.api_key import warm_keys
+from scopeguard.flow.authenticate import validate
+from scopeguard.flow.context import Context
+from scopeguard.flow.credential import Credential
+from scopeguard.flow.effects import CallApp, Lane, ReadFile, SingleFlight
+from scopeguard.flow.observation import Observation, TokenCheck
+from scopeguard.spec.api_key import Grantor, make_key
+from scopeguard.state.api_keys import ApiKeyState
+from scopeguard.state.issuers import Issuers
+from scopeguard.state.revocation import Revocation, Revocations, Revoked, digest_of
+from scopeguard.testing import FakeClock
+
+ISSUER = "https://api.test/keys"
+ID, TEXT, DIGEST = make_key("acme", lambda size: b"x" * size)
+OTHER = make_key("acme", lambda size: b"y" * size)[1]
+KEY = ApiKey(id=ID, sha256=DIGEST, subject="alice", scopes=["rows.read"], expires_at=None)
+FILE = f'[[keys]]\nid = "{ID}"\nsha256 = "{DIGEST}"\nsubject = "alice"\nexpires_at = "never"\n'
+FOUND = {"ttl": 10, "negative_ttl": 5}
+
+
+class Keys:
+    """Keys of an API, the effects that were performed, and what they return: a value or an exception."""
+
+    def __init__(self, **settings: Any) -> None:
+        given: dict[str, Any] = {"keys_file": "keys.toml"} if "lookup" not in settings else {}
+        self.clock = FakeClock()
+        self.state = ApiKeyState(
+            ApiKeys(prefix="acme", issuer=ISSUER, **given, **settings),
+            Grantor(issuer=ISSUER, audience=ISSUER, vocabulary=ScopeVocabulary()),
+        )
+        self.revocations = Revocations()
+        self.context = Context(issuers=Issuers((), revocations=self.revocations), clock=self.clock, api_keys=self.state)
+        self.effects: list[Any] = []
+        self.answer: Any = FILE.encode()
+
+    def perform(self, effect: Any) -> Any:
+        if isinstance(effect, SingleFlight):
+            assert (effect.lane, effect.priority) == (Lane.KEYS, True)
+            if effect.needed():
+                assert play(effect.flow(), self.perform) == ()
+            return None
+        self.effects.append(effect)
+        if isinstance(effect, CallApp) and self.state.settings.lookup is not None and not callable(self.answer):
+            effect.function()
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def check(self, text: str = TEXT, observation: Observation | None = None) -> Any:
+        credential = Credential(token=text, source=TokenSource.API_KEY, header="x-api-key")
+        return play(validate(credential, self.context, observation), self.perform)
+
+
+def unavailable(keys: Keys, text: str = TEXT) -> ApiKeysUnavailable:
+    with pytest.raises(ApiKeysUnavailable) as caught:
+        keys.check(text)
+    assert caught.value.reason is Reason.API_KEYS_UNAVAILABLE
+    assert caught.value.detail["key_id"] in (ID, OTHER[5:21])
+    assert text not in str(caught.value)
+    return caught.value
+
+
+def refused(keys: Keys, text: str = TEXT) -> Reason:
+    with pytest.raises(InvalidApiKey) as caught:
+        keys.check(text)
+    assert caught.value.detail["key_id"] in (ID, OTHER[5:21])
+    return caught.value.reason
+
+
+# -- the file
+
+
+def test_file_is_read_once_and_again_after_its_time():
+    keys = Keys()
+    assert keys.check().subject == "alice"
+    assert keys.check().identity == (ISSUER, "alice")
+    (read,) = keys.effects
+    assert isinstance(read, ReadFile)
+    assert read.path == "keys.toml"
+    keys.answer = (FILE + "revoked = true").encode()
+    keys.clock.advance(9.9)
+    keys.check()
+    keys.clock.advance(0.1)
+    assert refused(keys) is Reason.API_KEY_REVOKED
+    assert len(keys.effects) == 2
+
+
+def test_unchanged_file_is_read_and_not_parsed_again():
+    keys = Keys()
+    keys.check()
+    held = keys.state.file.held
+    keys.clock.advance(10)
+    keys.check()
+    assert keys.state.file.held is held
+    assert len(keys.effects) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, "x", problem="keys.toml: No such file"), "No such file"),
+        (AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, "x"), ""),
+        (b"[[keys]", "it is not TOML"),
+        ((FILE + "revokd = true").encode(), "'revokd' is not a key"),
+    ],
+)
+def test_file_that_cannot_be_used_is_an_outage_until_it_can(answer: Any, problem: str):
+    keys = Keys()
+    keys.check()
+    keys.clock.advance(10)
+    keys.answer = answer
+    assert problem in unavailable(keys).detail["problem"]
+    during = unavailable(keys)  # the pause
+    assert (during.retry_after, problem in during.detail["problem"], len(keys.effects)) == (1.0, True, 2)
+    keys.answer = FILE.encode()
+    keys.clock.advance(1)
+    assert keys.check().subject == "alice"
+
+
+def test_request_that_waited_for_a_failed_read_of_another_gets_the_outage():
+    keys = Keys()
+    credential = Credential(token=TEXT, source=TokenSource.API_KEY)
+    waiting = validate(credential, keys.context)
+    flight = next(waiting)
+    assert isinstance(flight, SingleFlight)
+    keys.answer = b"\xff"
+    unavailable(keys)
+    assert not flight.needed()
+    with pytest.raises(ApiKeysUnavailable, match="not UTF-8"):
+        waiting.send(None)
+
+
+def test_request_that_waited_for_the_read_of_another_uses_its_keys():
+    keys = Keys()
+    waiting = validate(Credential(token=TEXT, source=TokenSource.API_KEY), keys.context)
+    next(waiting)
+    keys.check()
+    with pytest.raises(StopIteration) as end:
+        waiting.send(None)
+    assert end.value.value.subject == "alice"
+
+
+def test_warming_reads_the_file_and_calls_no_function():
+    keys = Keys()
+    play(warm_keys(keys.state, keys.clock), keys.perform)
+    assert len(keys.effects) == 1
+    by_function = Keys(lookup=lambda _: None)
+    play(warm_keys(by_function.state, by_function.clock), by_function.perform)
+    assert by_function.effects == []
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [(OTHER, Reason.API_KEY_UNKNOWN), (TEXT[:-49] + OTHER[-49:], Reason.API_KEY_MISMATCH)]
+)
+def test_other_keys_are_refused(text: str, reason: Reason):
+    assert refused(Keys(), text) is reason
+
+
+# -- the function
+
+
+def test_function_is_called_with_the_id_and_its_answer_is_used_for_its_time():
+    called: list[str] = []
+    keys = Keys(lookup=called.append, **FOUND)
+    keys.answer = KEY
+    assert keys.check().subject == "alice"
+    keys.check()
+    keys.clock.advance(10)
+    keys.check()
+    assert called == [ID, ID]
+    assert [effect.is_async for effect in keys.effects] == [False, False]
+
+
+def test_async_function_runs_in_the_event_loop_of_the_request():
+    async def find(identifier: str) -> None: ...
+
+    keys = Keys(lookup=find)
+    keys.answer = KEY
+    credential = Credential(token=TEXT, source=TokenSource.API_KEY)
+    call = next(validate(credential, keys.context))
+    assert isinstance(call, CallApp)
+    assert call.is_async
+
+
+def test_unknown_id_is_refused_without_another_call_for_a_while():
+    keys = Keys(lookup=lambda _: None, **FOUND)
+    keys.answer = None
+    assert refused(keys) is Reason.API_KEY_UNKNOWN
+    assert refused(keys) is Reason.API_KEY_UNKNOWN
+    assert len(keys.effects) == 1
+    keys.clock.advance(5)
+    keys.answer = KEY
+    assert keys.check().subject == "alice"
+
+
+def test_strangers_cannot_flood_the_function():
+    keys = Keys(lookup=lambda _: None, unknown_burst=1, unknown_interval=7)
+    keys.answer = None
+    refused(keys)
+    assert unavailable(keys, OTHER).retry_after == 7
+    assert len(keys.effects) == 1
+    keys.clock.advance(7)
+    refused(keys, OTHER)
+
+
+class Odd:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (OSError("secret of the database"), "raised OSError"),
+        (PolicyDenied("you"), "raised PolicyDenied"),  # the function decides nothing
+        (InvalidApiKey(Reason.API_KEY_UNKNOWN), "raised InvalidApiKey"),
+        (AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "x"), "raised AuthorityUnavailable"),
+        (replace(KEY, id="b" * 16), "returned another key"),
+        (True, "returned bool"),
+        ({"id": ID}, "returned dict"),
+        (Odd(), "returned Odd"),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_failure_of_the_function_is_an_outage_and_is_not_cached(answer: Any, problem: str):
+    keys = Keys(lookup=lambda _: None)
+    keys.answer = answer
+    error = unavailable(keys)
+    assert problem in error.detail["problem"]
+    assert "secret of" not in str(error)
+    keys.answer = KEY
+    assert keys.check().subject == "alice"
+
+
+def test_coroutine_that_nothing_awaits_is_an_outage():
+    async def find() -> None: ...
+
+    keys = Keys(lookup=lambda _: None)
+    keys.answer = find()  # closed, or the interpreter would warn
+    assert "returned coroutine" in unavailable(keys).detail["problem"]
+
+
+# -- revocation and observation
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [(Revoked.TOKEN, TEXT), (Revoked.SUBJECT, "alice"), (Revoked.JTI, ID)], ids=str
+)
+def test_revoked_key_is_refused_as_a_key(kind: Revoked, value: str):
+    keys = Keys()
+    entry = Revocation(kind=kind, digest=digest_of(kind, ISSUER, value), at=2e9, until=3e9)
+    keys.revocations.add(entry, keys.clock.wall())
+    assert refused_without_id(keys) is Reason.API_KEY_REVOKED
+
+
+def refused_without_id(keys: Keys) -> Reason:
+    with pytest.raises(InvalidApiKey) as caught:
+        keys.check()
+    return caught.value.reason
+
+
+def test_revocation_of_others_does_not_matter():
+    keys = Keys()
+    digest = digest_of(Revoked.SUBJECT, ISSUER, "bob")
+    keys.revocations.add(Revocation(kind=Revoked.SUBJECT, digest=digest, at=2e9, until=3e9), keys.clock.wall())
+    assert keys.check().subject == "alice"
+
+
+def test_listener_learns_the_issuer_and_the_work():
+    keys = Keys()
+    observation = Observation(None)
+    keys.check(observation=observation)
+    assert (observation.issuer, observation.token_check) == (ISSUER, TokenCheck.VERIFIED)
+
+
+def test_guard_without_keys_accepts_none():
+    keys = Keys()
+    keys.context = replace(keys.context, api_keys=None)
+    assert refused_without_id(keys) is Reason.API_KEY_UNKNOWN

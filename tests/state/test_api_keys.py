@@ -1,0 +1,101 @@
+"""The API keys that a process knows. Seconds are monotonic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scopeguard import ApiKey, ApiKeys
+from scopeguard.config.implied_scopes import ScopeVocabulary
+from scopeguard.spec.api_key import Grantor
+from scopeguard.state.api_keys import PAUSE, ApiKeyState, KeyFile, LookedUp
+
+KEY = ApiKey(id="a" * 16, sha256="0" * 64, subject="alice", expires_at=None)
+
+
+def looked_up(**settings: float) -> LookedUp:
+    given: dict[str, Any] = {
+        "ttl": 10, "negative_ttl": 5, "max_entries": 2, "unknown_burst": 2, "unknown_interval": 1, **settings,
+    }  # fmt: skip
+    return LookedUp(ApiKeys(prefix="acme", lookup=lambda _: None, **given))
+
+
+def test_content_of_the_file_is_used_for_its_time():
+    file = KeyFile(10.0)
+    assert (file.current(0.0), file.held, file.problem) == (None, None, "it was not read yet")
+    file.absorb({KEY.id: KEY}, b"1", 100.0)
+    assert file.current(109.9) == {KEY.id: KEY} == file.held
+    assert file.current(110.0) is None
+    assert file.generation == 1
+
+
+def test_equal_content_is_not_parsed_again():
+    file = KeyFile(10.0)
+    assert not file.keep(b"1", 0.0)
+    file.absorb({KEY.id: KEY}, b"1", 0.0)
+    assert not file.keep(b"2", 10.0)
+    assert file.keep(b"1", 10.0)
+    assert (file.current(19.9), file.generation) == ({KEY.id: KEY}, 2)
+
+
+def test_failed_read_makes_the_keys_unusable_at_once_and_pauses_the_next_one():
+    file = KeyFile(10.0)
+    file.absorb({KEY.id: KEY}, b"1", 0.0)
+    assert file.pause(0.0) == 0.0
+    file.fail("it is not TOML", 5.0)
+    assert (file.held, file.current(5.0), file.problem) == (None, None, "it is not TOML")
+    assert file.pause(5.0) == PAUSE
+    assert file.pause(5.0 + PAUSE) == 0.0
+    assert not file.keep(b"1", 6.0)  # what was read before is read again
+
+
+def test_answer_is_used_for_its_time():
+    answers = looked_up()
+    assert answers.find(KEY.id, 0.0) is None
+    answers.absorb(KEY.id, KEY, 0.0)
+    assert answers.find(KEY.id, 9.9) is KEY
+    assert answers.find(KEY.id, 10.0) is None
+    answers.absorb(KEY.id, None, 10.0)  # deleted
+    assert answers.find(KEY.id, 10.0) is None
+    assert answers.is_absent(KEY.id, 14.9)
+    assert not answers.is_absent(KEY.id, 15.0)
+    answers.absorb(KEY.id, KEY, 15.0)
+    assert not answers.is_absent(KEY.id, 15.0)
+
+
+def test_unknown_ids_have_a_budget_and_found_ones_do_not_need_it():
+    answers = looked_up()
+    answers.absorb(KEY.id, KEY, 0.0)
+    for identifier in ("b" * 16, "c" * 16):
+        assert answers.pause(identifier, 0.0) == 0.0
+        answers.absorb(identifier, None, 0.0)
+    assert answers.pause("d" * 16, 0.0) == 1.0
+    assert answers.pause("d" * 16, 1.0) == 0.0
+    assert answers.pause(KEY.id, 0.0) == 0.0
+
+
+def test_key_that_disappears_does_not_cost_the_budget():
+    answers = looked_up(unknown_burst=1)
+    answers.absorb(KEY.id, KEY, 0.0)
+    answers.absorb(KEY.id, None, 0.0)
+    assert answers.pause("d" * 16, 0.0) == 0.0
+
+
+def test_unknown_ids_evict_no_key():
+    answers = looked_up(unknown_burst=100)
+    answers.absorb(KEY.id, KEY, 0.0)
+    for number in range(50):
+        answers.absorb(f"{number:016}", None, 0.0)
+    assert answers.find(KEY.id, 0.0) is KEY
+    assert not answers.is_absent(f"{0:016}", 0.0)
+    assert answers.is_absent(f"{49:016}", 0.0)
+
+
+def test_known_keys_are_those_of_the_place_in_use():
+    grantor = Grantor(issuer="x", audience="x", vocabulary=ScopeVocabulary())
+    by_file = ApiKeyState(ApiKeys(prefix="acme", keys_file="keys.toml"), grantor)
+    assert by_file.known(KEY.id, 0.0) is None
+    by_file.file.absorb({KEY.id: KEY}, b"", 0.0)
+    assert by_file.known(KEY.id, 1e9) is KEY
+    by_function = ApiKeyState(ApiKeys(prefix="acme", lookup=lambda _: None), grantor)
+    by_function.answers.absorb(KEY.id, KEY, 0.0)
+    assert by_function.known(KEY.id, 0.0) is KEY
