@@ -49,15 +49,32 @@ class Work:
             raise TooMuchWork(f"more than {self.limit:.0f} units of work")
 
 
+class _Characters(dict[Any, bool]):
+    """Whether a part of a pattern that matches one character matches this one."""
+
+    def __init__(self, pattern: re.Pattern[Any]) -> None:
+        self._pattern = pattern
+
+    def __missing__(self, character: Any) -> bool:
+        text = bytes((character,)) if isinstance(character, int) else character
+        found = self[character] = self._pattern.fullmatch(text) is not None
+        return found
+
+
+# A parsed pattern, as lists of an operation and its argument: _ONE with the characters, and the other operations of re
+# with nodes in place of what re parsed.
+_Nodes = list[tuple[Any, Any]]
+_ONE: Final = "one character"
+_SINGLE: Final = (ops.LITERAL, ops.NOT_LITERAL, ops.ANY, ops.IN)
+
+
 class Stepper:
     """One compiled pattern, matched step by step. It replaces the pattern and returns the same results."""
 
     def __init__(self, pattern: re.Pattern[Any], work: Work) -> None:
         self._pattern = pattern
         self._work = work
-        tree = parser.parse(pattern.pattern, pattern.flags & ~re.DEBUG)
-        self._nodes: list[tuple[Any, Any]] = list(tree)
-        self._known: dict[tuple[Any, ...], bool] = {}
+        self._nodes = self._prepare(parser.parse(pattern.pattern, pattern.flags & ~re.DEBUG))
         self.used = False
 
     def __getattr__(self, name: str) -> Any:
@@ -80,11 +97,32 @@ class Stepper:
 
         return matched
 
+    def _prepare(self, tree: Any) -> _Nodes:
+        return [self._node(op, argument) for op, argument in tree]
+
+    def _node(self, op: Any, argument: Any) -> tuple[Any, Any]:
+        if op in _SINGLE:
+            return _ONE, _Characters(self._compiled(op, argument))
+        if op is ops.SUBPATTERN:
+            return op, self._prepare(argument[3])
+        if op is ops.BRANCH:
+            return op, [self._prepare(way) for way in argument[1]]
+        if op in (ops.ASSERT, ops.ASSERT_NOT):
+            direction, inner = argument
+            return op, (0 if direction > 0 else inner.getwidth()[0], self._prepare(inner))
+        if op is ops.ATOMIC_GROUP:
+            return op, self._prepare(argument)
+        if op in (ops.MAX_REPEAT, ops.POSSESSIVE_REPEAT):
+            least, most, inner = argument
+            return op, (least, None if most is ops.MAXREPEAT else most, self._prepare(inner))
+        return op, argument
+
     def _search(self, text: Any, *, every: bool) -> None:
         at = 0
         while at <= len(text):
             self._work.add()
-            end = self._match_at(text, at, whole=False)
+            failed = self._fails_at_once(self._nodes, text, at)
+            end = None if failed else self._first(self._nodes, 0, text, at)
             if end is None:
                 at += 1
             elif every:
@@ -93,78 +131,130 @@ class Stepper:
                 return
 
     def _match_at(self, text: Any, at: int, *, whole: bool) -> int | None:
-        for end in self._ends(self._nodes, 0, text, at):
-            if not whole or end == len(text):
-                return end
-        return None
+        if not whole:
+            return self._first(self._nodes, 0, text, at)
+        return next((end for end in self._ends(self._nodes, 0, text, at) if end == len(text)), None)
 
-    def _ends(self, nodes: Sequence[tuple[Any, Any]], index: int, text: Any, at: int) -> Iterator[int]:
+    def _fails_at_once(self, nodes: _Nodes, text: Any, at: int) -> bool:
+        """Whether *nodes* begin with one character, and another one is there. Such an attempt costs one unit."""
+        if not nodes or nodes[0][0] is not _ONE or (at < len(text) and nodes[0][1][text[at]]):
+            return False
+        self._work.add()
+        return True
+
+    def _first(self, nodes: _Nodes, index: int, text: Any, at: int) -> int | None:
+        """The first of :meth:`_ends`, for the same work, without a generator where there is nothing to choose."""
+        for place in range(index, len(nodes)):
+            op, argument = nodes[place]
+            if op is _ONE:
+                self._work.add()
+                if at >= len(text) or not argument[text[at]]:
+                    return None
+                at += 1
+            elif op is ops.AT:
+                if not self._holds(argument, text, at):
+                    return None
+            elif op in (ops.ASSERT, ops.ASSERT_NOT):
+                if not self._looks(op, argument, text, at):
+                    return None
+            elif place + 1 == len(nodes):
+                return self._first_choice(op, argument, text, at)
+            else:
+                for end in self._choices(op, argument, text, at):
+                    found = self._first(nodes, place + 1, text, end)
+                    if found is not None:
+                        return found
+                return None
+        return at
+
+    def _first_choice(self, op: Any, argument: Any, text: Any, at: int) -> int | None:
+        if op is ops.SUBPATTERN:
+            return self._first(argument, 0, text, at)
+        if op is ops.BRANCH:
+            for way in argument:
+                found = self._first(way, 0, text, at)
+                if found is not None:
+                    return found
+            return None
+        return next(self._choices(op, argument, text, at), None)
+
+    def _ends(self, nodes: _Nodes, index: int, text: Any, at: int) -> Iterator[int]:
         """Every place where *nodes* from *index* on can end, the preferred one first."""
         while index < len(nodes):
             op, argument = nodes[index]
             index += 1
-            if op in _SINGLE:
-                if not self._is_one(op, argument, text, at):
+            if op is _ONE:
+                self._work.add()
+                if at >= len(text) or not argument[text[at]]:
                     return
                 at += 1
             elif op is ops.AT:
                 if not self._holds(argument, text, at):
                     return
+            elif op in (ops.ASSERT, ops.ASSERT_NOT):
+                if not self._looks(op, argument, text, at):
+                    return
             else:
-                for end in self._branching(op, argument, text, at):
+                for end in self._choices(op, argument, text, at):
                     yield from self._ends(nodes, index, text, end)
                 return
         yield at
 
-    def _branching(self, op: Any, argument: Any, text: Any, at: int) -> Iterator[int]:
+    def _choices(self, op: Any, argument: Any, text: Any, at: int) -> Iterator[int]:
+        """Every place where one node that leaves a choice can end."""
         if op is ops.SUBPATTERN:
-            yield from self._ends(argument[3], 0, text, at)
+            yield from self._ends(argument, 0, text, at)
         elif op is ops.BRANCH:
-            for way in argument[1]:
-                yield from self._ends(way, 0, text, at)
-        elif op in (ops.ASSERT, ops.ASSERT_NOT):
-            direction, inner = argument
-            start = at if direction > 0 else at - inner.getwidth()[0]
-            found = start >= 0 and next(self._ends(inner, 0, text, start), None) is not None
-            if found == (op is ops.ASSERT):
-                yield at
+            for way in argument:
+                if not self._fails_at_once(way, text, at):
+                    yield from self._ends(way, 0, text, at)
         elif op is ops.ATOMIC_GROUP:
-            end = next(self._ends(argument, 0, text, at), None)
+            end = self._first(argument, 0, text, at)
             if end is not None:
                 yield end
         elif op in (ops.MAX_REPEAT, ops.POSSESSIVE_REPEAT):
-            least, most, inner = argument
-            yield from self._repeated(op, least, most, inner, text, at)
+            yield from self._repeated(op, argument, text, at)
         else:
             raise AssertionError(f"the reference matcher cannot count {op} in {self._pattern.pattern!r}; teach it")
 
-    def _repeated(self, op: Any, least: int, most: Any, inner: Any, text: Any, at: int) -> Iterator[int]:
+    def _looks(self, op: Any, argument: Any, text: Any, at: int) -> bool:
+        back, inner = argument
+        found = at >= back and self._first(inner, 0, text, at - back) is not None
+        return found == (op is ops.ASSERT)
+
+    def _repeated(self, op: Any, argument: Any, text: Any, at: int) -> Iterator[int]:
         """The ends of a greedy repetition, the longest first; of a possessive one that one only.
 
         One character, or one way each time, is enough for the patterns in use: a repetition whose inner part could
         match in several ways, and be followed by backtracking into it, is not followed there.
         """
-        ends = [at]
-        while most is ops.MAXREPEAT or len(ends) <= most:
-            end = next(self._ends(inner, 0, text, ends[-1]), None)
-            if end is None or end == ends[-1]:
-                break
-            ends.append(end)
+        least, most, inner = argument
+        if len(inner) == 1 and inner[0][0] is _ONE:
+            ends: Sequence[int] = range(at, self._run(inner[0][1], most, text, at) + 1)
+        else:
+            ends = self._chain(inner, most, text, at)
         possible = ends[least:]
         for end in possible[-1:] if op is ops.POSSESSIVE_REPEAT else reversed(possible):
             self._work.add()
             yield end
 
-    def _is_one(self, op: Any, argument: Any, text: Any, at: int) -> bool:
-        self._work.add()
-        if at >= len(text):
-            return False
-        character = text[at]
-        key = (id(argument), character) if op is ops.IN else (op, argument, character)
-        found = self._known.get(key)
-        if found is None:
-            found = self._known[key] = self._compiled(op, argument).fullmatch(text[at : at + 1]) is not None
-        return found
+    def _run(self, characters: _Characters, most: int | None, text: Any, at: int) -> int:
+        """The end of the longest run of *characters*."""
+        stop = len(text) if most is None else min(len(text), at + most)
+        end = at
+        while end < stop and characters[text[end]]:
+            end += 1
+        self._work.add(end - at + (most is None or end < at + most))  # the one after the run is looked at too
+        return end
+
+    def _chain(self, inner: _Nodes, most: int | None, text: Any, at: int) -> list[int]:
+        ends = [at]
+        while most is None or len(ends) <= most:
+            end = self._first(inner, 0, text, ends[-1])
+            if end is None or end == ends[-1]:
+                break
+            ends.append(end)
+        return ends
 
     def _compiled(self, op: Any, argument: Any) -> re.Pattern[Any]:
         items = argument if op is ops.IN else [(op, argument)]
@@ -186,9 +276,6 @@ class Stepper:
         if place in (ops.AT_END, ops.AT_END_STRING):
             return at == len(text)
         raise AssertionError(f"the reference matcher cannot count {place} in {self._pattern.pattern!r}; teach it")
-
-
-_SINGLE: Final = (ops.LITERAL, ops.NOT_LITERAL, ops.ANY, ops.IN)
 
 
 def _escaped(code: int) -> str:
