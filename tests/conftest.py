@@ -26,7 +26,10 @@ hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # until the tests are collected: nothing dies meanwhile, and each traversal is longer than the last
+    if coverage.Coverage.current() is not None:
+        config.pluginmanager.register(_Measured())
     hypothesis.settings.load_profile("ci" if in_ci() else "default")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell makes its background processes ignore Ctrl-C, and the commands whose end by Ctrl-C is under test
@@ -47,8 +50,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Exempt the thousands of collected tests from garbage collection: traversing them takes a sixth of the run."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="module")
@@ -87,22 +90,25 @@ def axe() -> None:
         missing("no axe-core: make peers installs it")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Measure no coverage in tests with random examples or races: the branches that they take differ from run to run.
-    This also saves the time to trace them, a fifth of the total.
+class _Measured:
+    """The plugin of runs that measure coverage."""
 
-    Coverage stops for good in a thread that is alive meanwhile; no thread outlives a test.
-    """
-    chance = item.get_closest_marker("hypothesis") is not None or ROOT / "tests" / "attacks" in item.path.parents
-    measuring = coverage.Coverage.current() if chance else None
-    if measuring is None:
-        return (yield)
-    measuring.stop()
-    try:
-        return (yield)
-    finally:
-        measuring.start()
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        """Measure no coverage in tests with random examples or races: the branches that they take differ from run to
+        run. This also saves the time to trace them, a fifth of the total.
+
+        Coverage stops for good in a thread that is alive meanwhile; no thread outlives a test.
+        """
+        chance = item.get_closest_marker("hypothesis") is not None or ROOT / "tests" / "attacks" in item.path.parents
+        measuring = coverage.Coverage.current() if chance else None
+        if measuring is None:
+            return (yield)
+        measuring.stop()
+        try:
+            return (yield)
+        finally:
+            measuring.start()
 
 
 @pytest.fixture(scope="session")
