@@ -15,6 +15,7 @@ from threading import Thread
 import pytest
 
 from environment import ROOT
+from warm_start import Program, WarmInterpreter, is_possible
 
 PATIENCE = 30.0  # seconds of real time until a process counts as stuck
 
@@ -22,23 +23,36 @@ PATIENCE = 30.0  # seconds of real time until a process counts as stuck
 class Command:
     """A running command: what it prints, line by line, both streams together."""
 
-    def __init__(self, *arguments: str, cwd: Path = ROOT, env: dict[str, str] | None = None) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "scopeguard", *arguments],
-            cwd=cwd,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(env or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-        )
+    def __init__(
+        self,
+        *arguments: str,
+        interpreter: WarmInterpreter,
+        cwd: Path = ROOT,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        reader, writer = os.pipe()
+        self.process: Program | subprocess.Popen[bytes]
+        if is_possible(env or {}):
+            environment = {**os.environ, **(env or {})}
+            self.process = interpreter.start("scopeguard", *arguments, cwd=cwd, environment=environment, output=writer)
+        else:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "scopeguard", *arguments],
+                cwd=cwd,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(env or {})},
+                stdout=writer,
+                stderr=writer,
+                stdin=subprocess.DEVNULL,
+            )
+        os.close(writer)
+        self._stream = os.fdopen(reader, encoding="utf-8")
         self.lines: list[str] = []
         self._queue: Queue[str | None] = Queue()
         self._thread = Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
-        for line in self.process.stdout or ():
+        for line in self._stream:
             self._queue.put(line.rstrip("\n"))
         self._queue.put(None)
 
@@ -63,31 +77,43 @@ class Command:
         self._thread.join(PATIENCE)
         while (line := self._queue.get(timeout=PATIENCE)) is not None:
             self.lines.append(line)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        self._stream.close()
         return status
+
+    def abandon(self) -> None:
+        """Kill it, if it still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(PATIENCE)
+        self._thread.join(PATIENCE)
+        self._stream.close()
 
     @property
     def output(self) -> str:
         return "\n".join(self.lines)
 
 
+@pytest.fixture(scope="session")
+def interpreter() -> Iterator[WarmInterpreter]:
+    """It has imported what most commands import. The tests of imports start new interpreters themselves."""
+    ours = ("asgi", "cli.commands", "config.file", "devserver", "edge.http", "presets", "server.serve", "wsgi")
+    others = ("httpcore", "httpx", "starlette.applications", "uvicorn.protocols.http.auto", "waitress", "wsproto")
+    with WarmInterpreter(*(f"scopeguard.{name}" for name in ours), *others, environment=os.environ) as interpreter:
+        yield interpreter
+
+
 @pytest.fixture
-def start() -> Iterator[Callable[..., Command]]:
+def start(interpreter: WarmInterpreter) -> Iterator[Callable[..., Command]]:
     """``start("serve", ...)`` runs a command; what is still running at the end is killed."""
     running: list[Command] = []
 
     def begin(*arguments: str, cwd: Path = ROOT, env: dict[str, str] | None = None) -> Command:
-        running.append(Command(*arguments, cwd=cwd, env=env))
+        running.append(Command(*arguments, interpreter=interpreter, cwd=cwd, env=env))
         return running[-1]
 
     yield begin
     for command in running:
-        if command.process.poll() is None:
-            command.process.kill()
-            command.process.wait(PATIENCE)
-        if command.process.stdout is not None:
-            command.process.stdout.close()
+        command.abandon()
 
 
 # Not every machine has curl. This replacement supports the options of our lines, which are those of real curl.
