@@ -15,7 +15,7 @@ from threading import Thread
 import pytest
 
 from environment import ROOT
-from warm_start import Program, WarmInterpreter, is_possible
+from warm_start import WarmInterpreter
 
 PATIENCE = 30.0  # seconds of real time until a process counts as stuck
 
@@ -31,19 +31,7 @@ class Command:
         env: dict[str, str] | None = None,
     ) -> None:
         reader, writer = os.pipe()
-        self.process: Program | subprocess.Popen[bytes]
-        if is_possible(env or {}):
-            environment = {**os.environ, **(env or {})}
-            self.process = interpreter.start("scopeguard", *arguments, cwd=cwd, environment=environment, output=writer)
-        else:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "scopeguard", *arguments],
-                cwd=cwd,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(env or {})},
-                stdout=writer,
-                stderr=writer,
-                stdin=subprocess.DEVNULL,
-            )
+        self.process = interpreter.start("scopeguard", *arguments, cwd=cwd, environment=env or {}, output=writer)
         os.close(writer)
         self._stream = os.fdopen(reader, encoding="utf-8")
         self.lines: list[str] = []
@@ -98,7 +86,8 @@ def interpreter() -> Iterator[WarmInterpreter]:
     """It has imported what most commands import. The tests of imports start new interpreters themselves."""
     ours = ("asgi", "cli.commands", "config.file", "devserver", "edge.http", "presets", "server.serve", "wsgi")
     others = ("httpcore", "httpx", "starlette.applications", "uvicorn.protocols.http.auto", "waitress", "wsproto")
-    with WarmInterpreter(*(f"scopeguard.{name}" for name in ours), *others, environment=os.environ) as interpreter:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with WarmInterpreter(*(f"scopeguard.{name}" for name in ours), *others, environment=environment) as interpreter:
         yield interpreter
 
 

@@ -7,10 +7,9 @@ with the scope ``files:read``. Deleting needs ``files:write``, which leads the c
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +17,8 @@ import pytest
 
 from environment import ROOT, missing, plain_environment
 from peers import NODE, Peer, node_command, running
-from server_process import ServerProcess, server_process
+from server_process import ServerProcess, server_environment, server_process
+from warm_start import WarmInterpreter
 
 METADATA: Final = "/.well-known/oauth-protected-resource/mcp"
 PATIENCE: Final = 40.0
@@ -81,13 +81,25 @@ def python() -> str:
     return str(ROOT / ".venv-apps" / "bin" / "python")
 
 
+@pytest.fixture(scope="module")
+def interpreter(python: str) -> Iterator[WarmInterpreter]:
+    """It has imported what the Python servers and clients import."""
+    modules = ("fastmcp", "mcp.server.mcpserver", "scopeguard.mcp", "uvicorn")
+    with WarmInterpreter(*modules, environment=server_environment(), python=python) as interpreter:
+        yield interpreter
+
+
 @pytest.fixture(scope="module", params=["sdk", "fastmcp"])
 def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, provider: Peer, python: str
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    provider: Peer,
+    interpreter: WarmInterpreter,
 ) -> Iterator[Server]:
     kind: str = request.param
     command = ("mcp_apps", "{port}", kind, provider.url)
-    with server_process(command, tmp_path_factory.mktemp(kind), app="", environment={}, python=python) as process:
+    folder = tmp_path_factory.mktemp(kind)
+    with server_process(command, folder, app="", environment={}, interpreter=interpreter) as process:
         yield Server(kind, f"http://127.0.0.1:{process.port}/mcp", process)
 
 
@@ -105,21 +117,37 @@ def run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) ->
     return done.stdout
 
 
-def run_python(python: str, folder: Path, module: str, *arguments: str) -> str:
-    """Run *module* in the environment of the third-party apps, with a browser and a home of its own."""
+RunPython = Callable[..., str]
+
+
+@pytest.fixture
+def run_python(python: str, interpreter: WarmInterpreter, tmp_path: Path) -> RunPython:
+    """``run_python(module, ...)`` runs a client with a browser and a home of its own, and returns what it prints."""
     environment = {
         "BROWSER": f"{python} -m headless_browser %s &",
-        "HOME": str(folder),
-        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support"))),
-        "XDG_CONFIG_HOME": str(folder),
+        "HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path),
     }
-    return run([python, "-m", module, *arguments], folder, environment)
+
+    def run(module: str, *arguments: str) -> str:
+        printed, errors = tmp_path / "output.txt", tmp_path / "errors.txt"
+        with printed.open("wb") as out, errors.open("wb") as err:
+            streams = {"output": out.fileno(), "errors": err.fileno()}
+            process = interpreter.start(module, *arguments, cwd=tmp_path, environment=environment, **streams)
+            try:
+                status = process.wait(PATIENCE)
+            finally:
+                process.kill()
+        assert status == 0, printed.read_text() + errors.read_text()
+        return printed.read_text()
+
+    return run
 
 
 @pytest.mark.parametrize("name", CLIENTS)
 @pytest.mark.rule("MC-01", "MC-02", "MC-03", "MC-16")
 def test_clients_find_the_authorization_server_and_step_up(
-    provider: Peer, server: Server, python: str, tmp_path: Path, name: str
+    provider: Peer, server: Server, run_python: RunPython, name: str
 ):
     client = CLIENTS[name]
     since = len(server.process.output)
@@ -128,7 +156,7 @@ def test_clients_find_the_authorization_server_and_step_up(
         package = f"@modelcontextprotocol/{client.mode.partition('-')[0]}"
         output = run([*node_command(client.program, package=package), client.mode, server.url, *STEPS], NODE, {})
     else:
-        output = run_python(python, tmp_path, client.program, client.mode, server.url, *STEPS)
+        output = run_python(client.program, client.mode, server.url, *STEPS)
     assert json.loads(output) == RESULTS
 
     requests = server.requests(since)
@@ -165,12 +193,10 @@ EXPLAINED: Final = {
 
 
 @pytest.mark.rule("MC-12", "MC-13", "MC-14")
-def test_mcp_authlab_finds_no_fault(server: Server, python: str, tmp_path: Path):
+def test_mcp_authlab_finds_no_fault(server: Server, run_python: RunPython):
     """All 33 checks run: the scanner signs in, gets a token for another resource as well, and attacks the server."""
-    run_python(python, tmp_path, "mcp_authlab", "login", server.url, "--scope", READ, "--thorough", "--timeout", "20")
-    output = run_python(
-        python, tmp_path, "mcp_authlab", "scan", server.url, "--tool", "delete_file", "--format", "json"
-    )
+    run_python("mcp_authlab", "login", server.url, "--scope", READ, "--thorough", "--timeout", "20")
+    output = run_python("mcp_authlab", "scan", server.url, "--tool", "delete_file", "--format", "json")
     report: Any = json.loads(output)
     results = {result["id"]: (result["status"], result["message"]) for result in report["results"]}
     assert len(results) == 33

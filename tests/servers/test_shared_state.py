@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import select
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -21,10 +18,11 @@ from typing import Any, Self
 import httpx
 import pytest
 
-from environment import ROOT, plain_environment
 from redis_server import RedisServer
 from scopeguard.devserver import Authority, Client, DevServer
 from scopeguard.testing import ProofKey
+from server_process import server_environment
+from warm_start import WarmInterpreter
 
 # Each test starts two servers of its own, and waits for several seconds on a busy machine.
 pytestmark = pytest.mark.timeout(180)
@@ -99,6 +97,7 @@ class Place:
     server: DevServer
     stack: ExitStack
     client: httpx.Client
+    interpreter: WarmInterpreter
     kind: str = "asgi"
     workers: int = 0
     tokens: list[str] = field(default_factory=list)
@@ -131,20 +130,16 @@ class Place:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        environment = plain_environment() | {
-            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support"))),
-            "PYTHONUNBUFFERED": "1",
+        environment = {
             "SHARING_CONFIG": str(config),
             "API_SECRET": API,
             "REDIS_URL": self.redis.url,
             "STORE_SECRET": "sg-secret-of-the-store",
         }
-        command = [sys.executable, "-m", *(part.format(port=port) for part in COMMANDS[kind])]
+        command = [part.format(port=port) for part in COMMANDS[kind]]
         log = config.with_suffix(".log")
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=self.folder
-            )
+            process = self.interpreter.start(*command, cwd=self.folder, environment=environment, output=output.fileno())
         worker = Worker(f"http://127.0.0.1:{port}", log)
         try:
             eventually(lambda: worker.is_up() or process.poll() is not None)
@@ -187,7 +182,7 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def _place(folder: Path, *, append_only: bool = False) -> Iterator[Place]:
+def _place(folder: Path, interpreter: WarmInterpreter, *, append_only: bool = False) -> Iterator[Place]:
     authority = Authority(
         audience=AUDIENCE,
         clients=[
@@ -199,12 +194,27 @@ def _place(folder: Path, *, append_only: bool = False) -> Iterator[Place]:
     with ExitStack() as stack:
         server = stack.enter_context(DevServer(authority))
         redis = stack.enter_context(RedisServer(folder, append_only=append_only))
-        yield Place(folder, redis, server, stack, stack.enter_context(httpx.Client()))
+        yield Place(folder, redis, server, stack, stack.enter_context(httpx.Client()), interpreter)
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> Iterator[WarmInterpreter]:
+    """It has imported what the workers import."""
+    ours = (
+        "scopeguard.asgi",
+        "scopeguard.config.file",
+        "scopeguard.edge.http",
+        "scopeguard.stores.redis",
+        "scopeguard.wsgi",
+    )
+    others = ("gunicorn.app.wsgiapp", "httpcore", "httpx", "redis.asyncio", "uvicorn.protocols.http.auto", "waitress")
+    with WarmInterpreter(*ours, *others, environment=server_environment()) as interpreter:
+        yield interpreter
 
 
 @pytest.fixture
-def place(tmp_path: Path, no_leaks: Callable[[str], None]) -> Iterator[Place]:
-    with _place(tmp_path) as here:
+def place(tmp_path: Path, interpreter: WarmInterpreter, no_leaks: Callable[[str], None]) -> Iterator[Place]:
+    with _place(tmp_path, interpreter) as here:
         yield here
         stored = here.redis.everything() if here.redis.is_up else {}
     for number in range(1, here.workers + 1):
@@ -306,11 +316,11 @@ class Load:
 
 
 @pytest.mark.parametrize("kind", SERVERS)
-def test_redis_restart_under_load_admits_no_revoked_token(tmp_path: Path, kind: str):
+def test_redis_restart_under_load_admits_no_revoked_token(tmp_path: Path, interpreter: WarmInterpreter, kind: str):
     """Redis keeps the revocations on disk. Revocations fail closed: 503 until Redis is back, and never 200. What a
     process knows to be revoked stays refused.
     """
-    with _place(tmp_path, append_only=True) as place:
+    with _place(tmp_path, interpreter, append_only=True) as place:
         place.kind = kind
         one, two = place.worker(), place.worker()
         good, revoked = place.token(), place.token()

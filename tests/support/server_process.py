@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from environment import ROOT, plain_environment
+from warm_start import Process, WarmInterpreter
 
 HOST: Final = "127.0.0.1"
 PATIENCE: Final = 40.0
@@ -62,6 +63,11 @@ class ServerProcess:
         return answer
 
 
+def server_environment() -> dict[str, str]:
+    """The environment of servers, and of interpreters that start them: the modules of ``tests/support`` are found."""
+    return {**plain_environment(), "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support")))}
+
+
 @contextmanager
 def server_process(
     command: Sequence[str],
@@ -70,20 +76,28 @@ def server_process(
     app: str,
     environment: Mapping[str, str],
     python: str = sys.executable,
+    interpreter: WarmInterpreter | None = None,
 ) -> Iterator[ServerProcess]:
-    """*command*, a module and its arguments, for the length of a block: it serves *app* of ``tests/support``."""
+    """*command*, a module and its arguments, for the length of a block: it serves *app* of ``tests/support``.
+
+    It is forked from *interpreter*, if there is one.
+    """
     port = _free_port()
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "output.txt"
-    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support")))
+    line = [part.format(port=port, app=app) for part in command]
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [python, "-m", *(part.format(port=port, app=app) for part in command)],
-            env={**plain_environment(), "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", **environment},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-        )
+        process: Process
+        if interpreter is not None:
+            process = interpreter.start(*line, cwd=folder, environment=environment, output=output.fileno())
+        else:
+            process = subprocess.Popen(
+                [python, "-m", *line],
+                env={**server_environment(), "PYTHONUNBUFFERED": "1", **environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+            )
         server = ServerProcess(port, log)
         try:
             _wait_until_it_listens(process, server)
@@ -104,7 +118,7 @@ def _free_port() -> int:
         return port
 
 
-def _wait_until_it_listens(process: subprocess.Popen[bytes], server: ServerProcess) -> None:
+def _wait_until_it_listens(process: Process, server: ServerProcess) -> None:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         try:

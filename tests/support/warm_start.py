@@ -3,7 +3,7 @@
 A new interpreter spends half a second on the imports of ``scopeguard serve``, which is longer than most tests of it. A
 program that is started here has a working directory, an environment, arguments and an output of its own, and runs as
 ``__main__``. Two things differ from a new interpreter: modules were imported before the program began, and variables
-that the interpreter reads when it starts have no effect. :func:`is_possible` is false where that matters.
+that the interpreter reads when it starts have no effect. Where that matters, a new interpreter starts.
 """
 
 from __future__ import annotations
@@ -18,28 +18,20 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any, Self
-
-
-def is_possible(environment: Mapping[str, str]) -> bool:
-    """Whether a program with *environment* may be forked.
-
-    Not with another ``PYTHONPATH``, which may hide or replace modules, and not where coverage is measured: it begins
-    in a new interpreter.
-    """
-    return "PYTHONPATH" not in environment and not any(name.startswith("COVERAGE_") for name in os.environ)
+from typing import Any, Self
 
 
 class Program:
     """A running program: the part of :class:`subprocess.Popen` that tests use."""
 
-    def __init__(self, connection: socket.socket, order: Mapping[str, Any], output: int) -> None:
+    def __init__(self, connection: socket.socket, order: Mapping[str, Any], streams: Sequence[int]) -> None:
         self._connection = connection
         self._answers = connection.makefile("rb")
-        socket.send_fds(connection, [json.dumps(order).encode() + b"\n"], [output])
+        socket.send_fds(connection, [json.dumps(order).encode() + b"\n"], streams)
         self.pid = int(self._answers.readline())
         self.returncode: int | None = None
 
@@ -74,53 +66,80 @@ class Program:
         self.send_signal(signal.SIGTERM)
 
 
+Process = Program | subprocess.Popen[bytes]
+
+
 class WarmInterpreter:
-    """An interpreter that has imported *modules*, for the length of a block."""
+    """An interpreter that imports *modules* when it is first needed, for the length of a block.
+
+    Programs run with *python*, and with *environment* beside their own variables.
+    """
 
     def __init__(self, *modules: str, environment: Mapping[str, str], python: str | Path = sys.executable) -> None:
-        self._command = [str(python), __file__, *modules]
-        self._environment = dict(environment)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._modules = modules
+        self._python = str(python)
+        self._environment = {**environment, "PYTHONUNBUFFERED": "1"}
+        # Coverage begins in a new interpreter.
+        self._forks = not any(name.startswith("COVERAGE_") for name in environment)
+        self._stack = ExitStack()
         self._path = ""
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory()  # short, as the path of a socket has to be
-        self._path = os.path.join(self._folder.name, "s")
-        self._process = subprocess.Popen(
-            [*self._command[:2], self._path, *self._command[2:]],
-            env={**self._environment, "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert _stream(self._process.stdout).readline() == b"ready\n", "the interpreter did not start"
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process is not None
-        assert self._folder is not None
-        _stream(self._process.stdin).close()
-        self._process.wait()
-        _stream(self._process.stdout).close()
-        self._folder.cleanup()
+        self._stack.close()
 
     def start(
-        self, module: str, *arguments: str, cwd: str | Path, environment: Mapping[str, str], output: int
-    ) -> Program:
-        """Start ``python -m module arguments``. Both of its streams go to the descriptor *output*."""
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(self._path)
-        order = {"argv": [module, *arguments], "cwd": str(cwd), "environment": dict(environment)}
-        return Program(connection, order, output)
+        self,
+        module: str,
+        *arguments: str,
+        cwd: str | Path,
+        environment: Mapping[str, str],
+        output: int,
+        errors: int | None = None,
+    ) -> Process:
+        """Start ``python -m module arguments``. Its output goes to the descriptor *output*, its errors to *errors* or
+        to *output* as well.
+
+        With another ``PYTHONPATH``, which may hide or replace modules, it runs in a new interpreter.
+        """
+        variables = {**self._environment, **environment}
+        streams = (output, output if errors is None else errors)
+        if self._forks and "PYTHONPATH" not in environment:
+            if not self._path:
+                self._begin()
+            connection = socket.socket(socket.AF_UNIX)
+            connection.connect(self._path)
+            order = {"argv": [module, *arguments], "cwd": str(cwd), "environment": variables}
+            return Program(connection, order, streams)
+        return subprocess.Popen(
+            [self._python, "-m", module, *arguments],
+            cwd=cwd,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=streams[0],
+            stderr=streams[1],
+        )
+
+    def _begin(self) -> None:
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory())
+        path = os.path.join(folder, "s")  # short, as the path of a socket has to be
+        process = self._stack.enter_context(
+            subprocess.Popen(
+                [self._python, __file__, path, *self._modules],
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n", "the interpreter did not start"
+        self._path = path
 
 
-def _stream(stream: IO[bytes] | None) -> IO[bytes]:
-    assert stream is not None
-    return stream
-
-
-def _accept(path: str) -> tuple[dict[str, Any], int]:
-    """Accept orders until standard input ends. Returns in the process of a program, with its order and its output."""
+def _accept(path: str) -> tuple[dict[str, Any], list[int]]:
+    """Accept orders until standard input ends. Returns in the process of a program, with its order and its streams."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # The system removes attendants that have ended.
     with socket.socket(socket.AF_UNIX) as listener:
@@ -136,16 +155,17 @@ def _accept(path: str) -> tuple[dict[str, Any], int]:
                     return _attend(connection)
 
 
-def _attend(connection: socket.socket) -> tuple[dict[str, Any], int]:
+def _attend(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Fork the program. Report its pid, wait for it, report its status and exit. Returns in the program."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    order, (output, *_), *_ = socket.recv_fds(connection, 65536, 1)
+    order, streams, *_ = socket.recv_fds(connection, 65536, 2)
     while not order.endswith(b"\n"):
         order += connection.recv(65536)
     pid = os.fork()
     if pid == 0:
-        return json.loads(order), output
-    os.close(output)
+        return json.loads(order), streams
+    for stream in streams:
+        os.close(stream)
     connection.sendall(b"%d\n" % pid)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     try:
@@ -155,15 +175,15 @@ def _attend(connection: socket.socket) -> tuple[dict[str, Any], int]:
     os._exit(0)
 
 
-def _run(order: dict[str, Any], output: int, paths: list[str]) -> None:
+def _run(order: dict[str, Any], streams: list[int], paths: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["environment"])
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+    for target, source in enumerate((nothing, *streams)):
         os.dup2(source, target)
-    os.closerange(3, max(nothing, output) + 1)
+    os.closerange(3, max(nothing, *streams) + 1)
     sys.argv = order["argv"]
     sys.path[:] = [order["cwd"], *paths]
     runpy.run_module(order["argv"][0], run_name="__main__", alter_sys=True)

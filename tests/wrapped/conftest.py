@@ -12,11 +12,23 @@ import pytest
 
 from environment import ROOT, missing
 from scopeguard.testing import FakeAuthority, FakeClock
-from server_process import ASGI_SERVERS, WSGI_SERVERS, server_process
+from server_process import ASGI_SERVERS, WSGI_SERVERS, server_environment, server_process
+from warm_start import WarmInterpreter
 from wrapped_apps import APPS, AUDIENCE, AUTHORITY
 from wrapped_table import Pair
 
 _PYTHON = ROOT / ".venv-apps" / "bin" / "python"
+# What both processes of an app need, and takes longest to import.
+_IMPORTED = {
+    "datasette": ("datasette.app",),
+    "django-asgi": ("django.core.management", "django.db.models", "django.core.asgi"),
+    "django-wsgi": ("django.core.management", "django.db.models", "django.core.wsgi"),
+    "fastmcp": ("fastmcp",),
+    "httpbin": ("httpbin",),
+    "pypiserver": ("pypiserver",),
+    "radicale": ("radicale",),
+    "strawberry": ("strawberry.asgi",),
+}
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +43,26 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     usual = "uvicorn-httptools" if APPS[name][0] == "asgi" else "waitress"
     command = {**ASGI_SERVERS, **WSGI_SERVERS}[usual if server == "serve" else server]
     with ExitStack() as stack:
+        interpreter = WarmInterpreter(
+            *_IMPORTED[name],
+            command[0],
+            "scopeguard.asgi",
+            "scopeguard.wsgi",
+            environment=server_environment() | {"PYTHONHASHSEED": "0"},
+            python=_PYTHON,
+        )
+        stack.enter_context(interpreter)
         running = []
         for kind in ("bare", "guarded"):
             here = folder / kind
             here.mkdir()
-            environment = {"WRAPPED_APP": name, "WRAPPED_FOLDER": str(here), "PYTHONHASHSEED": "0"}
+            environment = {"WRAPPED_APP": name, "WRAPPED_FOLDER": str(here)}
             if kind == "guarded" and server == "serve":
                 command = _serve(folder, jwks, wsgi=APPS[name][0] == "wsgi")
             elif kind == "guarded":
                 environment["WRAPPED_JWKS"] = str(jwks)
             process = server_process(
-                command, here, app="wrapped_apps:app", environment=environment, python=str(_PYTHON)
+                command, here, app="wrapped_apps:app", environment=environment, interpreter=interpreter
             )
             running.append(stack.enter_context(process))
         token, weak = authority.mint("use", expires_in=36_000), authority.mint("other", expires_in=36_000)
