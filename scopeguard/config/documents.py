@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -58,6 +59,8 @@ class Document:
                 raise self.error(f"{place}: {printable(name)} is not a member of this object; did you mean {near}?")
 
 
+# The same few members are in thousands of objects of a document.
+@lru_cache(maxsize=512, typed=True)
 def _nearest(name: Any, names: tuple[str, ...]) -> str | None:
     from difflib import get_close_matches  # noqa: PLC0415 - 5 ms that only documents need
 
