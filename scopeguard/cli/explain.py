@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote
 
 import click
@@ -16,6 +16,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from scopeguard.adapter.declarations import Layer, ServeLayer
+from scopeguard.audit.route import Surroundings
+from scopeguard.audit.route_requirements import RouteRequirements
+from scopeguard.audit.walk import find_routes
 from scopeguard.config.file import read_settings
 from scopeguard.config.file.place import Place
 from scopeguard.config.file.references import resolve
@@ -32,6 +36,8 @@ from scopeguard.flow.issuers import parse
 from scopeguard.guard import Guard, engine_of
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import Rules
+from scopeguard.scopes import all_of
+from scopeguard.server.serve import load
 
 STATUS: Final = {Verdict.ACCEPTED: 0, Verdict.REFUSED: 1, Verdict.UNDECIDED: 3}
 """The exit status of each verdict. 2 is a usage error."""
@@ -54,7 +60,9 @@ _VERDICTS: Final = {
 def run(
     token: str | None,
     *,
-    config: str,
+    config: str | None,
+    app: str | None,
+    factory: bool,
     method: str | None,
     path: str | None,
     proof: str | None,
@@ -68,11 +76,22 @@ def run(
         raise ConfigurationError(f"{name}: needs --path, the path of the request, as in --path /rows/7")
     if path is not None and not path.startswith("/"):
         raise ConfigurationError(f"--path: must begin with a slash, as in /rows/7, not {path!r}")
-    guard = _guard(config, jwks)
+    if app is None and config is None:
+        raise ConfigurationError("--config: name the TOML file, or with --app the app that has the guard")
+    if app is not None and jwks is not None:
+        raise ConfigurationError("--jwks: works with --config alone; the guard of an app has its keys")
+    method = (method or "GET").upper()
+    if app is None:
+        guard = _guard(str(config), jwks)
+        rules = guard.rules
+    else:
+        layer = _layer_of(app, config, factory=factory)
+        guard, rules = layer.guard, _rules_for(layer, method, unquote((path or "/").partition("?")[0]))
     engine = engine_of(guard)
     text = _text_of(token)
     proof = None if proof is None else resolve(proof, _place(), "--proof")
-    rules, request = None if path is None else guard.rules, _request(engine, text, proof, method or "GET", path or "/")
+    request = _request(engine, text, proof, method, path or "/")
+    rules = None if path is None else rules
     sources = _sources(engine, rules, request, is_key=_is_key(text, engine))
     explainer = Explainer(engine, request, rules=rules, sources=sources, offline=offline)
     try:
@@ -84,7 +103,8 @@ def run(
     if as_json:
         click.echo(json.dumps(explanation.as_json(), indent=2))
     else:
-        _print(explanation, offline=offline, has_proof=proof is not None)
+        limit = _limit_of(explanation, has_app=app is not None)
+        _print(explanation, limit, offline=offline, has_proof=proof is not None)
     return STATUS[explanation.verdict]
 
 
@@ -98,6 +118,56 @@ def _guard(config: str, jwks: str | None) -> Guard:
     if jwks is not None:
         issuers = tuple(_with_keys(issuer, jwks) for issuer in issuers)
     return Guard(*issuers, **{**arguments, "audit": "off"})
+
+
+def _layer_of(target: str, config: str | None, *, factory: bool) -> Layer:
+    """Return what guards the app *target*: its middleware or extension, or with the file *config* what serve would add.
+
+    Raises :class:`ConfigurationError` if the app has no guard, or several.
+    """
+    app = load(target, factory=factory)
+    if config is not None:
+        return ServeLayer(app, Guard.from_file(config))
+    routes = find_routes(app, Surroundings())
+    layers = {id(layer.guard): (layer, at) for route in reversed(routes) for layer, at in reversed(route.around.layers)}
+    guards = {id(item.guard): item.guard for route in routes for item in route.declared if item.guard is not None}
+    if len(layers.keys() | guards.keys()) != 1:
+        found = "several guards" if layers or guards else "no guard"
+        raise ConfigurationError(
+            f"--app: {target} has {found}; write a file with the settings of one, and use --config"
+        )
+    if not layers:
+        (guard,) = guards.values()
+        return _DependencyLayer(app, guard)
+    ((layer, at),) = layers.values()
+    if at:
+        raise ConfigurationError(f"--app: the guard in {target} is mounted at {at}; name the app that is mounted there")
+    return layer
+
+
+class _DependencyLayer(Layer):
+    """Stands for the middleware of *app*, of which only dependencies check tokens, with *guard*."""
+
+    views_decide = True
+
+    def __init__(self, app: Any, guard: Guard) -> None:
+        self.app = app
+        self.guard = guard
+        self.rules: Rules = Rules()
+
+
+def _rules_for(layer: Layer, method: str, path: str) -> Rules:
+    """Return rules that require of a request what *layer* and the route of its app require together."""
+    rule = layer.rules.find(method, path)
+    declared = Rules(RouteRequirements(layer.app, layer.rules).declared_rules()).find(method, path)
+    if declared is None or declared.requirement is None:
+        return layer.rules
+    if rule is None:
+        is_denied = layer.rules.deny_unmatched and not layer.views_decide
+        return layer.rules if is_denied else Rules([declared])
+    if rule.requirement is None:  # public, optional, or denied
+        return layer.rules
+    return Rules([replace(rule, access=all_of(rule.requirement, declared.requirement))])
 
 
 def _with_keys(issuer: Issuer, jwks: str) -> Issuer:
@@ -171,7 +241,7 @@ def _belongs(token: str, header: str | None, engine: Engine) -> bool:
     return record is not None
 
 
-def _print(explanation: Explanation, *, offline: bool, has_proof: bool) -> None:
+def _print(explanation: Explanation, limit: str, *, offline: bool, has_proof: bool) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH
@@ -185,7 +255,7 @@ def _print(explanation: Explanation, *, offline: bool, has_proof: bool) -> None:
         console.print("No fault was found. Checks that need the network were left out (--offline).", style="dim")
     for name, value in _facts(explanation):
         console.print(Text(f"  {name:9}", style="dim") + Text(value))
-    if explanation.verdict is Verdict.ACCEPTED and (limit := _limit_of(explanation)):
+    if explanation.verdict is Verdict.ACCEPTED and limit:
         console.print(Text(f"  {limit}", style="yellow"))
     console.print()
     console.print(_table(explanation, has_references=console.width >= _WIDTH))
@@ -196,12 +266,12 @@ def _print(explanation: Explanation, *, offline: bool, has_proof: bool) -> None:
             console.print("  The token needs a proof of possession: pass it with --proof.")
 
 
-def _limit_of(explanation: Explanation) -> str:
-    """Return a sentence about requirements that the verdict does not include, ``""`` if a rule of the file decides."""
+def _limit_of(explanation: Explanation, *, has_app: bool) -> str:
+    """Return a sentence about requirements that the verdict does not include, ``""`` if a rule or an app decides."""
     if explanation.path is None:
         return "Not checked: what the route requires. Name it: --path, --method."
-    if explanation.rule is None:
-        return "Not checked: what decorators and dependencies of the app require; scopeguard audit module:app shows it."
+    if explanation.rule is None and not has_app:
+        return "Not checked: what decorators and dependencies of the app require. Name it: --app module:app."
     return ""
 
 

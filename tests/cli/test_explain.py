@@ -69,10 +69,15 @@ def files(tmp_path: Path) -> Path:
 def explain(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
     """``explain(token, "--path", "/rows/7")`` runs the command offline, with the keys of the authority."""
 
-    def run(stdin: str | io.StringIO, *options: str, config: Path | None = None, keys: bool = True) -> Done:
+    def run(
+        stdin: str | io.StringIO, *options: str, config: Path | None = None, keys: bool = True, app: str | None = None
+    ) -> Done:
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin) if isinstance(stdin, str) else stdin)
         local = ["--offline", "--jwks", str(files / "keys.json")] if keys else []
-        arguments = ["explain", "--config", str(config or files / "settings.toml"), *local, *options]
+        named = ["--config", str(config or files / "settings.toml"), *local]
+        if app is not None:
+            named = ["--app", app, *([] if config is None else ["--config", str(config)])]
+        arguments = ["explain", *named, *options]
         with pytest.raises(SystemExit) as ended:
             cli.main(arguments, prog_name="scopeguard")
         return Done(ended.value.code, *capsys.readouterr())
@@ -111,6 +116,92 @@ def test_accepted_token_says_which_requirements_were_not_checked(explain: Callab
     bare = files / "bare.toml"
     bare.write_text(SETTINGS.format(url=AUTHORITY.url).partition("[[rules]]")[0], "utf-8")
     assert "what decorators and dependencies of the app require" in explain(token, "--path", "/x", config=bare).stdout
+
+
+APPS = """
+import flask
+from fastapi import FastAPI, Security
+from scopeguard import PUBLIC, Guard, Issuer, Rule, all_of
+from scopeguard.asgi import GuardMiddleware
+from scopeguard.fastapi import Protected
+from scopeguard.flask import ScopeGuard, requires
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+guard = Guard(Issuer("{url}", audience="https://api.test", jwks_file="{folder}/keys.json"), audit="off")
+extension = flask.Flask("extension")
+
+@extension.get("/rows/<row>")
+@requires("read")
+def rows(row): return ""
+
+@extension.get("/any")
+def any_token(): return ""
+
+ScopeGuard(extension, guard)
+dependencies = FastAPI()
+
+@dependencies.get("/rows/{{row}}")
+def read(row: str, token=Security(Protected(guard), scopes=["read"])): return ""
+
+middleware = GuardMiddleware(
+    dependencies, guard=guard, rules=[Rule("/rows/{{row}}", all_of("row")), Rule("/open", PUBLIC)]
+)
+bare = flask.Flask("bare")
+mounted = Starlette(routes=[Mount("/v1", middleware)])
+other = Guard(Issuer("https://other.test", audience="b"), audit="off")
+two = GuardMiddleware(middleware, guard=other)
+
+def make(): return middleware
+"""
+
+
+@pytest.fixture
+def apps(files: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module with apps."""
+    (files / "explained_apps.py").write_text(APPS.format(url=AUTHORITY.url, folder=files), "utf-8")
+    monkeypatch.chdir(files)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "explained_apps", raising=False)
+    return "explained_apps"
+
+
+@pytest.mark.parametrize(
+    ("app", "path", "scopes", "requires"),
+    [
+        ("extension", "/rows/7", "read", "read"),
+        ("extension", "/any", "", None),
+        ("dependencies", "/rows/7", "read", "read"),
+        ("dependencies", "/elsewhere", "", None),
+        ("middleware", "/rows/7", "read row", "read and row"),
+    ],
+)
+def test_app_has_its_guard_and_what_its_routes_require(
+    explain: Callable[..., Done], apps: str, app: str, path: str, scopes: str, requires: str | None
+):
+    found = explain(AUTHORITY.mint(scopes), "--path", path, "--json", app=f"{apps}:{app}").json
+    assert (found["verdict"], found["requires"] or None) == ("accepted", requires)
+    if requires is not None:
+        refused = explain(AUTHORITY.mint("other"), "--path", path, "--json", app=f"{apps}:{app}").json
+        assert (refused["reason"], refused["rule"]) == ("insufficient_scope", "/rows/{row}")
+
+
+def test_route_of_an_app_that_no_rule_names_is_refused(explain: Callable[..., Done], apps: str):
+    found = explain(AUTHORITY.mint("read row"), "--path", "/x", "--json", "--factory", app=f"{apps}:make").json
+    assert (found["verdict"], found["reason"]) == ("refused", "no_rule")
+
+
+def test_app_with_a_file_has_the_guard_of_the_file(explain: Callable[..., Done], apps: str, files: Path):
+    config = files / "settings.toml"
+    token = AUTHORITY.mint("read write")
+    found = explain(token, "--path", "/rows/7", "--method", "POST", "--json", app=f"{apps}:bare", config=config)
+    assert found.json["rule"] == "/rows/{id}"
+
+
+@pytest.mark.parametrize(("app", "message"), [("bare", "no guard"), ("two", "several guards"), ("mounted", "at /v1")])
+def test_app_without_one_guard_is_a_usage_error(explain: Callable[..., Done], apps: str, app: str, message: str):
+    done = explain(AUTHORITY.mint(), app=f"{apps}:{app}")
+    assert (done.exit_code, done.stderr.startswith("Error: --app: "), message in done.stderr) == (2, True, True)
 
 
 def test_json_without_a_path_has_no_route(explain: Callable[..., Done]):

@@ -9,12 +9,14 @@ import click
 
 @click.command()
 @click.argument("token", required=False, metavar="[TOKEN|-]")
+@click.option("--config", metavar="FILE", help="The TOML file with issuers and rules; docs/settings.md lists its keys.")
 @click.option(
-    "--config",
-    required=True,
-    metavar="FILE",
-    help="The TOML file with issuers and rules; docs/settings.md lists its keys.",
+    "--app",
+    metavar="MODULE:APP",
+    help="The app whose guard decides, and whose decorators and dependencies count with --path. With --config, the "
+    "guard is that of the file.",
 )
+@click.option("--factory", is_flag=True, help="APP is a function without arguments that returns the app.")
 @click.option("--method", metavar="METHOD", help="The method of the request (with --path). Default: GET.")
 @click.option("--path", metavar="PATH", help="The path of the request: which rule decides, and do the scopes suffice?")
 @click.option(
