@@ -1,8 +1,12 @@
 """Bad proofs of possession (DPoP, RFC 9449), by name, that an app must refuse.
 
+@pytest.fixture(scope="module")
+def proofs(authority):
+    return bad_proofs(authority, uri="https://api.test/rows")
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_bad_proof_is_refused(name, client, authority):
-    bad = bad_proofs(authority, uri="https://api.test/rows")[name]
+def test_a_bad_proof_is_refused(name, client, proofs):
+    bad = proofs[name]
     assert client.get("/rows", headers=bad.headers).status_code == bad.status, bad.why
 
 Longer than 400 lines because each bad proof stands beside those of its kind, with its reason.
@@ -10,6 +14,7 @@ Longer than 400 lines because each bad proof stands beside those of its kind, wi
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import json
@@ -216,6 +221,13 @@ def _headers(forge: _Forge) -> None:
         head(f"header-{name}", f"{name} changes what the JWT means", "D-05", **{name.partition("-")[0]: value})
 
 
+@functools.cache
+def _weak_key() -> SigningKey:
+    """Return an RSA key that is too short. It is cached, because generating RSA keys is slow."""
+    private = rsa.generate_private_key(public_exponent=65537, key_size=_WEAK_BITS)
+    return SigningKey(kid="weak", algorithm="PS256", private_key=private)
+
+
 def _keys(forge: _Forge) -> None:
     head, jwk = forge.head, forge.key.jwk
     head("jwk-missing", "there is no key", "D-13", jwk=None)
@@ -249,9 +261,7 @@ def _keys(forge: _Forge) -> None:
     head("jwk-for-encryption", "the key is for encryption", "D-16", jwk={**jwk, "use": "enc"})
     head("jwk-for-signing", "the key does not allow verification", "D-16", jwk={**jwk, "key_ops": ["sign"]})
     head("jwk-for-another-alg", "the key is for another algorithm", "D-16", jwk={**jwk, "alg": "ES384"})
-    # An RSA key that is too short is generated quickly.
-    private = rsa.generate_private_key(public_exponent=65537, key_size=_WEAK_BITS)
-    weak = SigningKey(kid="weak", algorithm="PS256", private_key=private)
+    weak = _weak_key()
     public = {name: value for name, value in weak.public_jwk().items() if name in ("kty", "n", "e")}
     forge.add(
         "jwk-weak", forge.sign(forge.header(alg="PS256", jwk=public), key=weak), "an RSA key of 1024 bits", "D-16"

@@ -1,8 +1,12 @@
 """Hostile tokens, by name, that an app must refuse.
 
+@pytest.fixture(scope="module")
+def tokens(authority):
+    return bad_tokens(authority)
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_bad_token_is_refused(name, client, authority):
-    bad = bad_tokens(authority)[name]
+def test_a_bad_token_is_refused(name, client, tokens):
+    bad = tokens[name]
     assert client.get("/", headers=bad.headers).status_code == bad.status, bad.why
 """
 
