@@ -32,4 +32,4 @@ def test_server_answers_the_same_behind_the_middleware(kind: str):
     assert found["compared"] == 17
     assert set(found["statuses"]) >= {200, 404, 405}
     assert found["streamed"] == [True, True]
-    assert found["concurrent"] == {"200 right": 1000}
+    assert found["concurrent"] == {"200 right": 250}

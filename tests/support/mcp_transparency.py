@@ -18,7 +18,7 @@ from scopeguard.testing import FakeAuthority
 
 URL: Final = "https://mcp.test/mcp"
 META: Final = "io.modelcontextprotocol"
-CALLS: Final = 1000
+CALLS: Final = 250
 RULES: Final = [
     Tool("*", all_of("files:read")),
     Prompt("*", AUTHENTICATED),
