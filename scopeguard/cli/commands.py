@@ -15,6 +15,7 @@ from scopeguard.cli.options.demo import demo
 from scopeguard.cli.options.devserver import devserver
 from scopeguard.cli.options.doctor import doctor
 from scopeguard.cli.options.explain import explain
+from scopeguard.cli.options.pack_keys import pack_keys
 from scopeguard.cli.options.serve import serve
 from scopeguard.cli.options.token import token
 from scopeguard.errors import ConfigurationError
@@ -36,5 +37,5 @@ def cli() -> None:
     """Protect an API with OAuth 2.0 access tokens, and try it out."""
 
 
-for _command in (demo, serve, authorize, audit, doctor, devserver, token, explain, api_key):
+for _command in (demo, serve, authorize, audit, doctor, devserver, token, explain, api_key, pack_keys):
     cli.add_command(_command)

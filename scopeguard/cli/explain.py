@@ -174,8 +174,8 @@ def _with_keys(issuer: Issuer, jwks: str) -> Issuer:
     if issuer.validate is Validation.INTROSPECTION:
         return issuer
     return replace(
-        issuer, jwks_file=jwks, keys=None, jwks_uri=None, key_url_template=None, metadata_url=None, jwks_ca_file=None,
-        jwks_bearer_file=None,
+        issuer, jwks_file=jwks, jwks_seed=None, keys=None, jwks_uri=None, key_url_template=None, metadata_url=None,
+        jwks_ca_file=None, jwks_bearer_file=None,
     )  # fmt: skip
 
 

@@ -128,6 +128,10 @@ class Issuer:
       key may be in the missing set gets 503.
     * ``jwks_file``: the path of a JWK Set. It need not exist yet. It is read again when a URL would be fetched again.
     * ``keys``: a JWK Set as a mapping. It is never refreshed.
+    * ``jwks_seed``: a key set that was packed at build (``scopeguard pack-keys``), as a mapping or as the path of a
+      file: an object with ``issuer``, ``fetched_at`` and ``keys``. The first request uses it and starts a fetch, and
+      does not wait. A token whose key it lacks waits for the fetch. A set that cannot be used is logged and ignored;
+      ``key_set.max_seed_age`` says when it is too old.
     * ``key_url_template``: a URL that ends in ``/{kid}`` and returns one key as PEM. A ``kid`` must be a lower-case
       UUID. Nothing else of a token becomes part of a URL.
     * ``jwks_ca_file``: the path of a PEM file with the certificate authorities for the server of ``jwks_uri``. They
@@ -224,6 +228,7 @@ class Issuer:
     jwks_uri: str | Iterable[str] | None = None
     jwks_file: str | None = None
     keys: Mapping[str, Any] | None = field(default=None, repr=False)
+    jwks_seed: Mapping[str, Any] | str | None = field(default=None, repr=False)
     metadata_url: str | None = None
     key_url_template: str | None = None
     internal_hosts: Converted[Iterable[str], tuple[str, ...]] = converted(())
@@ -413,6 +418,7 @@ class Issuer:
                 text(path, name)
             if path is not None and name != "jwks_file" and self.jwks_uri is None:
                 raise ConfigurationError(f"{name}: has no effect without jwks_uri; set jwks_uri, or remove {name}")
+        self._check_seed()
         if self.keys is not None and not (isinstance(self.keys, Mapping) and isinstance(self.keys.get("keys"), list)):
             given_kind = (
                 "a table without a list of keys" if isinstance(self.keys, Mapping) else type(self.keys).__name__
@@ -420,6 +426,23 @@ class Issuer:
             raise ConfigurationError(
                 f'keys: must be a JWK Set, as in {{"keys": [{{"kty": "RSA", ...}}]}}, not {given_kind}'
             )
+
+    def _check_seed(self) -> None:
+        if self.jwks_seed is None:
+            return
+        other = next((name for name in ("keys", "jwks_file", "key_url_template") if getattr(self, name)), None)
+        if other is not None or len(self.jwks_uris) > 1:
+            other = other or "several jwks_uri"
+            raise ConfigurationError(f"jwks_seed: has no effect with {other}; it is for keys that one URL provides")
+        if not isinstance(self.jwks_seed, Mapping):
+            checks.path(self.jwks_seed, "jwks_seed", "a packed key set, or the path of a file that holds one")
+            text(self.jwks_seed, "jwks_seed")
+        elif not {"issuer", "fetched_at", "keys"} <= self.jwks_seed.keys():
+            raise ConfigurationError(
+                "jwks_seed: must have issuer, fetched_at and keys; write it with scopeguard pack-keys"
+            )
+        elif self.jwks_seed["issuer"] != self.url:
+            raise ConfigurationError(f"jwks_seed: holds the keys of another issuer; pack those of {self.url!r}")
 
     def _check_audience(self) -> frozenset[str] | AudienceOptOut | None:
         if self.audience is None:

@@ -24,6 +24,8 @@ class KeySetPolicy:
       The fetch runs in the background, and requests use the cached keys meanwhile.
     * ``max_stale``: the time after the last successful fetch for which keys are used while fetching fails. Afterwards
       requests get 503.
+    * ``max_seed_age``: the time after it was fetched for which a packed set (``Issuer.jwks_seed``) is used, while no
+      fetch has succeeded. Until then, a key that was withdrawn meanwhile is accepted.
     * ``refetch_burst``: the number of fetches that unknown key ids may cause at once. A bad signature under a known key
       id counts as one, because the key may have been replaced. Failed fetches count too.
     * ``refetch_interval``: the time after which one more such fetch is allowed. Until then a token with an unknown key
@@ -49,6 +51,7 @@ class KeySetPolicy:
     max_ttl: float = 3600.0
     refresh_ahead: float = 0.8
     max_stale: float = 86400.0
+    max_seed_age: float = 604800.0
     refetch_burst: int = 3
     refetch_interval: float = 10.0
     negative_kids: int = 128

@@ -24,6 +24,7 @@ _URLS: Final = frozenset(("redis", "proxy"))
 _SECRET_PATHS: Final = frozenset(("jwks_bearer_file", "cert_file", "keys_file"))
 PATH_KEYS: Final = _SECRET_PATHS | {
     "jwks_file",
+    "jwks_seed",
     "jwks_ca_file",
     "ca_file",
     "openapi",

@@ -22,7 +22,8 @@ from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Answer
 from scopeguard.flow.introspection import ask_authority
 from scopeguard.flow.issuers import discover, has_keys
-from scopeguard.flow.keys import fetch_key, fetch_keys
+from scopeguard.flow.key_by_id import fetch_key
+from scopeguard.flow.keys import fetch_keys
 from scopeguard.frozen import dataclass
 from scopeguard.spec.discovery import Metadata
 from scopeguard.spec.introspection import STATUS_HINTS, has_endpoint

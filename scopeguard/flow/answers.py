@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Answer, Clock
 from scopeguard.reasons import Reason
 from scopeguard.spec.http_caching import content_type, is_json, retry_after
+from scopeguard.spec.jwks import IgnoredKey
 
 
 def json_body(
@@ -42,3 +43,8 @@ def check_status(answer: Answer, url: str, authority: str, clock: Clock) -> None
             url=url,
             status=answer.status,
         )
+
+
+def describe_unused_keys(ignored: Iterable[IgnoredKey], authority: str) -> tuple[str, ...]:
+    """Return lines for the log about keys of *authority* that are not used and that it should replace."""
+    return tuple(f"a key of {authority} is not used (kid={key.kid!r}): {key.reason}" for key in ignored if key.alarming)

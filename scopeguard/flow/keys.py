@@ -7,17 +7,17 @@ from typing import Final
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, InvalidToken
-from scopeguard.flow.answers import check_status, json_body
+from scopeguard.flow.answers import describe_unused_keys, json_body
 from scopeguard.flow.effects import QUEUE_TIMEOUT, Clock, Flow, ReadFile, Send, SingleFlight, ask
 from scopeguard.flow.issuers import discover, has_keys, longest_search
+from scopeguard.flow.key_by_id import key_by_id
+from scopeguard.flow.packed_keys import plant_packed_keys
 from scopeguard.reasons import Reason
 from scopeguard.spec import credentials, jwt
 from scopeguard.spec.http_caching import lifetime
 from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse_key_set
-from scopeguard.spec.key_by_id import key_url, parse_public_key
 from scopeguard.spec.signatures import SignatureBackendError
 from scopeguard.state.issuers import IssuerRecord
-from scopeguard.state.key_by_id import KeysById
 from scopeguard.state.keyring import Absent, Due, Found
 from scopeguard.tokens import Unverified
 
@@ -103,6 +103,8 @@ def verify_by_set(token: Unverified, record: IssuerRecord, clock: Clock) -> Flow
     key = find_signer(token, _untried_keys(token, tried, record, clock), record)
     if key is not None:
         return key
+    if ring.is_packed:  # the id may name a newer key, and the published set could not be fetched
+        raise unknown_key_error(record, ring.look_beyond(algorithm, token.fingerprint, clock.monotonic()))
     raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid, alg=algorithm, key_set=record.describe_keys)
 
 
@@ -206,6 +208,13 @@ def warm(record: IssuerRecord, clock: Clock) -> Flow[None]:
         return
     for each in (record, *record.others):
         ring = each.ring
+        if each.issuer.jwks_seed is not None and ring.may_plant:
+            yield from refresh_keys(each, clock, ring.generation)
+        if ring.is_packed:
+            try:
+                yield from refresh_keys(each, clock, ring.generation)
+            except AuthorityUnavailable:
+                pass  # the packed set is usable
         if not ring.is_usable(clock.monotonic()):
             yield from refresh_keys(each, clock, ring.generation)
             if not ring.is_usable(clock.monotonic()):  # the fetch of another caller failed
@@ -217,10 +226,14 @@ def refresh_keys(
 ) -> Flow[None]:
     """Fetch the key set again, unless another request has done so since generation *seen*.
 
+    The first time, a packed set is planted instead, if the issuer has one.
+
     *provoked*: a token with an unknown key is the reason, so that the fetch counts against the budget.
     """
 
     def refresh() -> Flow[tuple[str, ...]]:
+        if record.issuer.jwks_seed is not None and ring.may_plant:
+            return (yield from plant_packed_keys(record, clock))
         number = ring.begin(clock.monotonic(), provoked=provoked)
         if number is None:
             return ()
@@ -235,11 +248,7 @@ def refresh_keys(
             raise
         reported = () if ring.key_set is None else ring.key_set.ignored
         ring.absorb(keys, clock.monotonic(), number=number, lifetime=seconds)
-        return tuple(
-            f"a key of {record.issuer.url} is not used (kid={ignored.kid!r}): {ignored.reason}"
-            for ignored in keys.ignored
-            if ignored.alarming and ignored not in reported
-        )
+        return describe_unused_keys((key for key in keys.ignored if key not in reported), record.issuer.url)
 
     ring, which = record.ring, record.jwks_uri if record.others else None
     yield from ask(
@@ -255,81 +264,6 @@ def refresh_keys(
             deadline=longest_fetch(record.issuer),
         )
     )
-
-
-def key_by_id(kid: object, record: IssuerRecord, keys: KeysById, clock: Clock) -> Flow[VerificationKey]:
-    """Return the key *kid* of an issuer that publishes each key under a URL of its own.
-
-    Only a UUID becomes part of a URL. Raises :class:`InvalidToken` if the authorization server has no such key, and
-    :class:`AuthorityUnavailable` with the seconds until the next fetch while the key may not be fetched. This request
-    may fetch a different key that more requests wait for.
-    """
-    template = record.issuer.key_url_template or ""
-    found = key_url(template, kid)
-    if found is None:
-        raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid, expected="a UUID", url=template)
-    name, _ = found
-    sought = keys.ask(name, clock.monotonic())
-    wanted = sought.fetch
-
-    def fetch() -> Flow[tuple[str, ...]]:
-        if wanted is not None and keys.begin(wanted, clock.monotonic()):
-            url = template.removesuffix("{kid}") + wanted
-            try:
-                keys.absorb(wanted, (yield from fetch_key(wanted, url, record, clock)), clock.monotonic())
-            except Exception as error:  # also for a bug in a custom transport, which every request would repeat
-                asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
-                keys.fail(wanted, clock.monotonic(), retry_after=asked)
-                raise
-        return ()
-
-    if wanted is not None:
-        yield from ask(
-            SingleFlight(
-                key=f"key {wanted} of {record.issuer.url}",
-                authority=record.issuer.url,
-                needed=lambda: keys.lookup(wanted, clock.monotonic()).fetch is not None,
-                flow=fetch,
-                wait=wanted == name and sought.key is None,
-                priority=sought.key is not None and not record.newcomer,
-                account=record.account,
-                deadline=QUEUE_TIMEOUT + record.issuer.key_set.timeout,
-            )
-        )
-        sought = keys.lookup(name, clock.monotonic())
-    if sought.key is not None:
-        return sought.key
-    if sought.absent:
-        raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid, url=template.removesuffix("{kid}") + name)
-    raise AuthorityUnavailable(
-        Reason.AUTHORITY_BACKING_OFF,
-        record.issuer.url,
-        retry_after=sought.pause,
-        problem="the key of the token is unknown, and no key may be fetched yet (key_set.refetch_interval)",
-    )
-
-
-def fetch_key(kid: str, url: str, record: IssuerRecord, clock: Clock) -> Flow[VerificationKey | None]:
-    """Fetch the key at *url*. Return ``None`` for 404 and 403: an unlisted bucket sends 403 for a missing key."""
-    authority, policy = record.issuer.url, record.issuer.key_set
-    answer = yield from ask(
-        Send(
-            url=url,
-            authority=authority,
-            accept="*/*",
-            insecure=record.issuer.insecure_http_dangerously,
-            limit=policy.max_bytes,
-            timeout=policy.timeout,
-        )
-    )
-    if answer.status in (403, 404):
-        return None
-    check_status(answer, url, authority, clock)
-    try:
-        return parse_public_key(answer.body, kid, record.issuer.algorithms, record.backends)
-    except MalformedKeySet as error:
-        problem = str(error)
-    raise AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, authority, url=url, problem=problem)
 
 
 def longest_fetch(issuer: Issuer) -> float:

@@ -122,6 +122,7 @@ class KeyRing(Locked):
         self._failures = 0
         self.begun: int = 0
         self._landed = 0  # the number of the last fetch that succeeded
+        self._may_plant = not self._static
         self._in_flight = 0  # the number of the fetch under way, 0 for none
         self._budget = Budget(policy.refetch_burst, policy.refetch_interval)
         self._unsearched: dict[_Name, int] = {}  # the number of fetches that had begun at the first look-up of the key
@@ -144,6 +145,16 @@ class KeyRing(Locked):
         """Return whether a set is cached that is not too old."""
         held = self.current
         return held is not None and now < held.stale_at
+
+    @property
+    def may_plant(self) -> bool:
+        """Whether a packed set may be used: no set is cached, and no packed one was tried."""
+        return self._may_plant and self.current is None
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the current set is a packed one, because no fetch has succeeded yet. Its keys may be outdated."""
+        return self.current is not None and not self._static and self._landed == 0
 
     @property
     def is_failing(self) -> bool:
@@ -206,7 +217,7 @@ class KeyRing(Locked):
         if held is None:
             undecided, may_fetch = True, self._in_flight > 0 or pause == 0.0
             self._ask(_name(kid, algorithm, mark))
-        elif not self._static and (kid is None or not held.keys.has_key_id(kid)):
+        elif not self._static and (kid is None or self.is_packed or not held.keys.has_key_id(kid)):
             # Otherwise the keys are configured, or the key has another algorithm: the token is at fault.
             name = _name(kid, algorithm, mark)
             missing = self._missing.get(name)
@@ -319,6 +330,20 @@ class KeyRing(Locked):
             self._next_attempt = float("-inf")
             self._failures = 0
             self._settle(keys, number, now, changed=changed)
+
+    def plant(self, packed: KeySet | None, now: float, age: float) -> None:
+        """Use a *packed* set, fetched *age* seconds ago, until a fetch succeeds. ``None``: it cannot be used.
+
+        It is due for a refresh, for which requests wait once its lifetime has passed.
+        """
+        with self._lock:
+            if not self.may_plant:
+                return
+            self._may_plant = False
+            self.generation += 1
+            if packed is not None:
+                lifetime, left = self._policy.ttl, self._policy.max_seed_age - age
+                self.current = Held(packed, now - age, refresh_at=now, overdue_at=now + lifetime, stale_at=now + left)
 
     def fail(self, now: float, *, number: int, retry_after: float | None) -> None:
         """Record that fetch *number* failed. The keys stay; the pause before the next fetch grows with each failure."""

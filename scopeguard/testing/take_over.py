@@ -114,6 +114,7 @@ def _issuer_of(authority: _Authority, issuer: Issuer) -> Issuer:
         issuer,
         keys=None,
         jwks_file=None,
+        jwks_seed=None,
         jwks_uri=authority.authority.url(Endpoint.JWKS),
         key_url_template=None,
         metadata_url=None,

@@ -296,7 +296,7 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
                 "Issuer": "max_lifetime",
                 "TokenSources": "form_timeout",
                 "Introspection": "timeout",
-                "KeySetPolicy": "min_ttl refetch_interval negative_ttl first_backoff max_backoff timeout",
+                "KeySetPolicy": "min_ttl max_seed_age refetch_interval negative_ttl first_backoff max_backoff timeout",
                 "RevocationPolicy": "retention max_lag",
                 "StatusListPolicy": "timeout",
                 "IssuerResolver": "ttl negative_ttl",
@@ -334,7 +334,7 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
         (
             {"text"},
             {
-                "Issuer": "audience audience_claims jwks_file token_header",
+                "Issuer": "audience audience_claims jwks_file jwks_seed token_header",
                 "SecurityEventReceiver": "audience",
                 "Introspection": "client_id client_secret key_algorithm",
                 "ScopeClaim": "claim",

@@ -7,7 +7,7 @@ import pytest
 from scopeguard import Issuer, presets
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import SingleFlight
-from scopeguard.flow.keys import key_by_id
+from scopeguard.flow.key_by_id import key_by_id
 from scopeguard.flow.status_list import check_token_status
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.keyring import KeyRing

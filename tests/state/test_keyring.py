@@ -840,3 +840,44 @@ def test_age_and_pause_describe_the_ring_to_metrics():
     fetched(ring, keys("a"), 10.0)
     assert (ring.age(25.0), ring.pause(25.0), ring.is_failing) == (15.0, 0.0, False)
     assert KeyRing(POLICY, static=keys("a")).age(25.0) is None
+
+
+# -- packed sets
+
+
+def test_packed_set_is_due_at_once_and_overdue_after_its_lifetime():
+    ring = KeyRing(POLICY)
+    ring.plant(keys("a"), NOW, 100.0)
+    assert ring.age(NOW) == 100.0
+    assert isinstance(ring.lookup("a", ALG, NOW), Due)
+    later = NOW + POLICY.ttl
+    due = ring.lookup("a", ALG, later)
+    assert isinstance(due, Due)
+    assert due.overdue
+    assert ring.is_usable(NOW + POLICY.max_seed_age - 101.0)
+    assert not ring.is_usable(NOW + POLICY.max_seed_age - 100.0)
+
+
+def test_packed_set_replaces_nothing_and_is_tried_once():
+    ring = a_ring("b")
+    ring.plant(keys("a"), NOW, 0.0)
+    assert ring.key_set == keys("b")
+    ring = KeyRing(POLICY)
+    ring.plant(None, NOW, 0.0)
+    ring.plant(keys("a"), NOW, 0.0)
+    assert ring.key_set is None
+
+
+def test_only_a_fetch_decides_that_a_key_does_not_exist():
+    ring = KeyRing(POLICY)
+    ring.plant(keys("a"), NOW, 0.0)
+    for kid, algorithm in (("b", ALG), ("a", "RS256")):
+        absent = ring.lookup(kid, algorithm, NOW)
+        assert isinstance(absent, Absent)
+        assert absent.undecided
+        assert absent.may_fetch
+    fetched(ring, keys("a"), NOW)
+    assert not ring.is_packed
+    absent = ring.lookup("a", "RS256", NOW)
+    assert isinstance(absent, Absent)
+    assert not absent.may_fetch

@@ -125,6 +125,7 @@ OF_PARTS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "experimental_status_list.required": switched_off,
     "experimental_status_list.fail_open_dangerously": switched_on,
     "key_set.max_stale": became_longer,
+    "key_set.max_seed_age": became_longer,
     "key_set.max_ttl": became_longer,
     "key_set.padded": switched_on,
 }
@@ -148,8 +149,8 @@ KINDS: Final = {**OF_ISSUER, **OF_PARTS, **OF_GUARD}
 # Settings of an issuer that decide where something is, and not what is enforced.
 PLACES: Final = frozenset(
     (
-        "url", "jwks_uri", "jwks_file", "keys", "metadata_url", "key_url_template", "jwks_ca_file", "jwks_bearer_file",
-        "opaque_prefixes", "hints", "key_set", "introspection", "experimental_status_list",
+        "url", "jwks_uri", "jwks_file", "jwks_seed", "keys", "metadata_url", "key_url_template", "jwks_ca_file",
+        "jwks_bearer_file", "opaque_prefixes", "hints", "key_set", "introspection", "experimental_status_list",
     )
 )  # fmt: skip
 

@@ -514,6 +514,7 @@ ISSUER: Final = {
     "validate": Key(value_kinds.string, '"jwt"'),
     "jwks_uri": Key(value_kinds.references, '"https://auth.example.com/jwks"'),
     "jwks_file": Key(value_kinds.path, '"jwks.json"'),
+    "jwks_seed": Key(value_kinds.path, '"keys.json"'),
     "keys": Key(_inline_keys, '{ keys = [{ kty = "OKP", crv = "Ed25519", x = "' + "A" * 42 + 'E" }] }'),
     "metadata_url": Key(value_kinds.reference, '"https://auth.example.com/metadata"'),
     "key_url_template": Key(value_kinds.reference, '"https://keys.example.com/{kid}"'),
