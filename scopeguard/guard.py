@@ -42,8 +42,9 @@ from scopeguard.core.engine import Engine
 from scopeguard.core.fast_base64 import load_segment_decoder
 from scopeguard.core.fast_json import load_claims_parser
 from scopeguard.core.signature_backends import load_backends
+from scopeguard.edge.clocks import choose_clock
 from scopeguard.edge.http import HttpxTransport
-from scopeguard.edge.runtime import SystemClock, Transport
+from scopeguard.edge.runtime import Transport
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Clock, Store
 from scopeguard.flow.observation import CredentialKind, TokenCheck
@@ -216,7 +217,7 @@ class Guard:
         )  # fmt: skip
         settings = warn_of_dangers(apply_profile(settings, issuers, revocation=revocation, transport=transport))
         self._engine = Engine(settings, Reporter(on_decision, check_refusal_log(refusal_log)))
-        self._engine.connect(issuers, resolver, transport or HttpxTransport(), clock or SystemClock(), store)
+        self._engine.connect(issuers, resolver, transport or HttpxTransport(), clock or choose_clock(), store)
 
     @classmethod
     def from_file(cls, path: str, **overrides: Any) -> Self:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 USER_AGENT: Final = "scopeguard"
 _PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
+_KEPT: Final = 30.0  # seconds for which an idle connection is kept
 _TRANSIENT: Final = frozenset((502, 503, 504))  # sent by a gateway while a server behind it restarts
 
 
@@ -73,6 +74,7 @@ class HttpxTransport(Locked):
         super().__init__()
         self._client: httpx.Client | None = None
         self._users: dict[httpx.Client, int] = {}  # running exchanges by their client
+        self._used_at = time.time()
         self._deadline = Deadline()
         self._lookups = NameLookups()
         self._streams = Streams()
@@ -177,11 +179,16 @@ class HttpxTransport(Locked):
         """
         with self._lock:
             client = self._open()
+            if client not in self._users and time.time() - self._used_at > _KEPT:
+                # On a machine that was frozen, the pool may not know how long its connections have been idle.
+                pool: Any = client._transport
+                pool._pool.close()
             self._users[client] = self._users.get(client, 0) + 1
         try:
             yield client
         finally:
             with self._lock:
+                self._used_at = time.time()
                 left = self._users.pop(client, 1) - 1
                 if left:
                     self._users[client] = left
@@ -228,7 +235,7 @@ class HttpxTransport(Locked):
                 trust_env=False,
                 # The lanes bound concurrent exchanges. A bound here would make one lane wait for another: hanging
                 # questions would delay fetching the keys of a healthy issuer.
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=8, keepalive_expiry=30.0),
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=8, keepalive_expiry=_KEPT),
             )
         except (httpx.InvalidURL, ValueError, ImportError) as error:
             raise ConfigurationError(f"proxy: cannot be used: {type(error).__name__}") from None

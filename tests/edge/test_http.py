@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,18 @@ def test_connections_are_reused_closed_and_opened_again(transport: HttpxTranspor
         assert server.connections == connections
     transport.close()
     transport.close()  # Closing twice is harmless.
+
+
+def test_connections_of_a_machine_that_was_frozen_are_not_used(
+    transport: HttpxTransport, server: Loopback, monkeypatch: pytest.MonkeyPatch
+):
+    """The monotonic clock may have stood still, by which the pool counts, and the server has given them up."""
+    transport.send(send(server.url))
+    begun = time.time()
+    monkeypatch.setattr("scopeguard.edge.http.time.time", lambda: begun + 3600)
+    for _ in range(2):
+        transport.send(send(server.url))
+    assert server.connections == 2
 
 
 @pytest.mark.rule("H-20")
