@@ -20,7 +20,7 @@ CONFIG = str(ROOT / "examples" / "scopeguard.toml")
 
 
 def test_each_command_and_option_has_a_help_text():
-    names = {"audit", "authorize", "demo", "devserver", "doctor", "explain", "pack-keys", "serve", "token"}
+    names = {"api-key", "audit", "authorize", "demo", "devserver", "doctor", "explain", "pack-keys", "serve", "token"}
     assert set(cli.commands) == names
     for command in cli.commands.values():
         assert command.help
