@@ -20,6 +20,7 @@ from serving import ASGI, CONFIG, KINDS, PATIENCE, dev_server, port_of, prepare,
 
 CLOSED = CONFIG.replace('any_of = ["read"]', 'any_of = ["admin"]')
 HAMMERS = 4
+PAUSE = 0.005  # seconds between requests of a thread, so that the reload has the processor too
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ class Hammer:
 
     def _ask(self) -> None:
         with httpx.Client(base_url=self._url, headers=self._headers, trust_env=False, timeout=PATIENCE) as client:
-            while not self._end.is_set():
+            while not self._end.wait(PAUSE):
                 try:
                     answer = client.get("/a")
                 except httpx.HTTPError as error:

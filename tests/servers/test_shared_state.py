@@ -48,6 +48,7 @@ COMMANDS = SERVERS | {
     ),
 }
 COPIES = 50
+PAUSE = 0.005  # seconds between requests of a thread, so that waiting for Redis leaves the processor to other tests
 
 
 class Worker:
@@ -291,7 +292,7 @@ class Load:
     def _run(self, worker: Worker, name: str) -> None:
         try:
             for _ in range(20_000):
-                if self._stop.is_set():
+                if self._stop.wait(PAUSE):
                     return
                 phase = self.phase
                 status = worker.status(self._tokens[name]())
