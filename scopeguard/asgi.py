@@ -36,6 +36,7 @@ from scopeguard.config.token_sources import TokenSource
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Report, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.core.resource_metadata import ResourceMetadata
+from scopeguard.core.starting import aprepare
 from scopeguard.errors import ConfigurationError, Forbidden
 from scopeguard.flow.credential import Credential
 from scopeguard.guard import Guard, engine_of
@@ -270,7 +271,7 @@ class GuardMiddleware(Layer):
             end_serving(before)
 
     async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._engine.aprepare()
+        await aprepare(self._engine)
         before = self._is_checked_outside.set(True)
         try:
             await self.app(scope, receive, check_at_startup(self._check, send) if self._check.pending else send)

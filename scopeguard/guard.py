@@ -24,6 +24,7 @@ from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.token_cache import TokenCachePolicy, check_policy
 from scopeguard.config.token_sources import TokenSource, TokenSources
+from scopeguard.core import starting
 from scopeguard.core.arguments import (
     Settings,
     apply_profile,
@@ -41,6 +42,7 @@ from scopeguard.core.decision import Adapter, Decision, DecisionEvent, Denied, G
 from scopeguard.core.engine import Engine
 from scopeguard.core.fast_base64 import load_segment_decoder
 from scopeguard.core.fast_json import load_claims_parser
+from scopeguard.core.revoking import revoke
 from scopeguard.core.signature_backends import load_backends
 from scopeguard.edge.clocks import choose_clock
 from scopeguard.edge.http import HttpxTransport
@@ -442,7 +444,7 @@ class Guard:
         if len(chosen) != 1:
             raise ConfigurationError("revoke: pass exactly one of token, jti, subject and client_id")
         kind, value = chosen[0]
-        self._engine.revoke(kind, value, issuer, at)
+        revoke(self._engine, kind, value, issuer, at)
 
     async def arevoke(
         self,
@@ -466,11 +468,11 @@ class Guard:
 
         Tries all issuers, then raises :class:`AuthorityUnavailable` for the first one that failed.
         """
-        self._engine.warm()
+        starting.warm(self._engine)
 
     async def awarm(self) -> None:
         """:meth:`warm` for asyncio and trio."""
-        await self._engine.awarm()
+        await starting.awarm(self._engine)
 
     def ready(self) -> Readiness:
         """Return whether tokens can be checked now, and why not. Does no I/O.

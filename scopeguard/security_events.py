@@ -21,6 +21,7 @@ from scopeguard.config.checks import function, instance, mapping, strings
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.token_sources import TokenSources
+from scopeguard.core.revoking import record_revocation
 from scopeguard.edge.aio import in_thread
 from scopeguard.errors import AccessDenied, AuthorityUnavailable, ConfigurationError, InvalidToken
 from scopeguard.flow.effects import CallHook, ask
@@ -227,9 +228,9 @@ class SecurityEventReceiver:
                 leeway = record.issuer.leeway
                 # The clocks of the transmitter and of the issuer may differ, if these are two servers.
                 at = event.at if self._transmitter is record else event.at + leeway
-                self._engine.record_revocation(Revoked.SUBJECT, record.issuer.url, subject, at, leeway=leeway)
+                record_revocation(self._engine, Revoked.SUBJECT, record.issuer.url, subject, at, leeway=leeway)
         elif event.type in CHANGES and record.issuer.validate is not Validation.JWT:
-            self._engine.record_revocation(Revoked.ANSWERS, record.issuer.url, subject_of(event) or "")
+            record_revocation(self._engine, Revoked.ANSWERS, record.issuer.url, subject_of(event) or "")
         hook = self._hooks.get(event.type)
         if hook is not None:
             self._engine.perform(ask(CallHook(lambda: hook(event))))

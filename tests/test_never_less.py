@@ -26,6 +26,7 @@ from scopeguard import (
     all_of,
 )
 from scopeguard.config.profiles import tighten_issuer
+from scopeguard.core.starting import take_over
 from scopeguard.guard import engine_of
 from scopeguard.testing import FakeAuthority
 from scopeguard.testing.forgeries.forge import Forge
@@ -248,7 +249,7 @@ def test_cached_token_of_the_old_guard_is_checked_by_the_settings_of_the_new_one
     old, new = make(authority.issuer), make(replace(authority.issuer, **settings))
     for _ in range(3):
         assert isinstance(check(old, token), Granted)
-    engine_of(new).take_over(engine_of(old))
+    take_over(engine_of(new), engine_of(old))
     for _ in range(3):
         assert isinstance(check(new, token), Denied)
 
@@ -287,7 +288,7 @@ def test_guard_of_an_edited_file_enforces_that_file(tmp_path: Path, edit: Callab
     fresh = Guard.from_file(str(path))
     authority = FakeAuthority("https://as.test", "https://api.test")
     new = Guard.from_file(str(path), transport=authority.transport, clock=authority.clock)
-    engine_of(new).take_over(engine_of(old))
+    take_over(engine_of(new), engine_of(old))
     assert enforced(new) == enforced(fresh)
     assert enforced(new) != enforced(old)
     before, after = ({"file": {**found[0][0], **found[1]}} for found in (enforced(old), enforced(new)))

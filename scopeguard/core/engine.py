@@ -26,6 +26,7 @@ from scopeguard.config.policy import Policy
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.config.token_sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.core.arguments import Settings
+from scopeguard.core.cleartext import CleartextTokens
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Listener, Report, Reporter, Unavailable
 from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.core.wiring import build_context, build_decision_point, build_issuer_record
@@ -38,7 +39,6 @@ from scopeguard.errors import (
     Forbidden,
     InsufficientScope,
     InvalidProof,
-    InvalidRequest,
     InvalidToken,
     MissingCredentials,
     PolicyDenied,
@@ -48,15 +48,12 @@ from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Clock, Flow, Store, start
 from scopeguard.flow.immediate import verify_at_once
-from scopeguard.flow.issuers import choose_issuer, resolve_issuer
-from scopeguard.flow.keys import warm
 from scopeguard.flow.observation import CredentialKind, Observation, TokenCheck
 from scopeguard.flow.policy import decide
 from scopeguard.flow.renewal import renew
-from scopeguard.flow.revocation import stable_part, sync
+from scopeguard.flow.revocation import sync
 from scopeguard.inbound_tokens import InboundToken, hand_over
 from scopeguard.reasons import Reason
-from scopeguard.redaction import printable
 from scopeguard.request import RequestView, describe_request
 from scopeguard.rules import Rule, Rules
 from scopeguard.rules.nearest import describe_nearest
@@ -64,15 +61,12 @@ from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import write_denial, write_outage
 from scopeguard.spec.sender_constraint import thumbprint_of
 from scopeguard.state.issuers import IssuerRecord, Issuers
-from scopeguard.state.revocation import Revocation, Revoked, digest_of
 from scopeguard.tokens import ANONYMOUS, AccessToken, Anonymous
 
 T = TypeVar("T")
 
 log: Final = logging.getLogger("scopeguard")
 
-_LOOPBACK: Final = ("127.0.0.1", "::1")
-_MOST_QUIET_PEERS: Final = 64
 _MOST_KNOWN_RULES: Final = 8
 
 
@@ -102,10 +96,7 @@ class Engine:
         """True if the text of a token is held for its request. Only then does an adapter need :func:`to_serve`."""
         self.listens: bool = bool(reporter.listeners)
         """True if there is a listener for decisions. Only then does an adapter need :meth:`begin_report`."""
-        # True to refuse a token that was sent in cleartext, False to log the first one.
-        self._watches_cleartext = True
-        # The addresses whose cleartext is not logged: loopback, and proxies that have said that their client used TLS.
-        self._quiet_peers: set[str] = set(_LOOPBACK)
+        self._cleartext = CleartextTokens(require_https=settings.require_https, certificates=settings.mutual_tls)
         self._rules: tuple[Rules, ...] = ()
         # Called after each revocation in this process, in the thread that revokes.
         self.revocation_listeners: set[Callable[[], None]] = set()
@@ -289,7 +280,7 @@ class Engine:
             cache is None
             or len(authorization) > self._max_field_bytes
             or (query and self._checks_queries)
-            or (cleartext_peer and self._watches_cleartext and cleartext_peer[0] not in self._quiet_peers)
+            or (cleartext_peer and self._cleartext.watches and cleartext_peer[0] not in self._cleartext.quiet_peers)
         ):
             return None
         if not authorization.startswith(b"Bearer "):
@@ -542,7 +533,7 @@ class Engine:
     ) -> Flow[AccessToken]:
         # RFC 6750 section 5.3: bearer tokens must not be sent in the clear. Loopback never leaves the machine.
         if not request.secure and request.client is not None and not is_loopback(request.client):
-            on_credential = self._handle_cleartext(on_credential, request, sources)
+            on_credential = self._cleartext.check_before(on_credential, request, sources)
         on_access = self._hand_over if self.keeps_inbound else None
         keys = self.settings.api_keys
         if keys is None:
@@ -568,34 +559,6 @@ class Engine:
     def _hand_over(self, token: AccessToken, text: str) -> None:
         hand_over(InboundToken(token, text, forwardable=self.settings.forward_token_dangerously))
 
-    def _handle_cleartext(
-        self, following: Callable[[Credential], None] | None, request: RequestView, sources: TokenSources
-    ) -> Callable[[Credential], None]:
-        def handle(credential: Credential) -> None:
-            self._refuse_or_log_cleartext(request, sources)
-            if following is not None:
-                following(credential)
-
-        return handle
-
-    def _refuse_or_log_cleartext(self, request: RequestView, sources: TokenSources) -> None:
-        if self.settings.require_https:
-            raise InvalidRequest(Reason.HTTPS_REQUIRED, scheme="http", client=request.client)
-        if not self._watches_cleartext:
-            return
-        certificates = self.settings.mutual_tls
-        is_proxy = sources.trusts(request.client) or (certificates is not None and certificates.trusts(request.client))
-        if is_proxy and request.headers.get_all("x-forwarded-proto") == [b"https"]:
-            if request.client is not None and len(self._quiet_peers) < _MOST_QUIET_PEERS:
-                self._quiet_peers.add(request.client)
-            return
-        self._watches_cleartext = False
-        log.warning(
-            "%s sent a token in cleartext http; put TLS in front, and set require_https; if that is a proxy which ends "
-            "TLS, let the server trust its X-Forwarded-Proto (docs/servers.md)",
-            printable(request.client, 60),
-        )
-
     def without_effects(self) -> Engine:
         """Return an engine with the same issuers and caches, whose decisions leave no trace outside the caches.
 
@@ -604,7 +567,8 @@ class Engine:
         """
         engine = copy(self)
         engine.reporter = Reporter(None, None)
-        engine.listens = engine.keeps_inbound = engine._watches_cleartext = False
+        engine.listens = engine.keeps_inbound = False
+        engine._cleartext = self._cleartext.without_logging()
         possession = self.context.possession
         if possession is not None:
             memory = type(possession.memory)(possession.memory.limits)
@@ -699,69 +663,6 @@ class Engine:
         chosen = self.settings.cors_preflight if own is None else member(Preflight, own, "cors_preflight")
         return chosen is Preflight.PASS
 
-    # -- revocation
-
-    def revoke(self, kind: Revoked, value: str, issuer: str | None, at: float | None) -> None:
-        """See :meth:`Guard.revoke <scopeguard.guard.Guard.revoke>`."""
-        keys = self.settings.api_keys
-        if keys is not None and keys.issuer is not None:
-            is_key = kind is Revoked.TOKEN and value.startswith(f"{keys.prefix}_")
-            if is_key or issuer == keys.issuer:
-                self.record_revocation(kind, keys.issuer, value, at)
-                return
-        if kind is Revoked.TOKEN:
-            record = self._issuer_of_token(value)
-            value = stable_part(Credential(token=value, source=TokenSource.HEADER))
-        else:
-            record = self._issuer_by_name(issuer)
-        self.record_revocation(kind, record.issuer.url, value, at, leeway=record.issuer.leeway)
-
-    def record_revocation(
-        self, kind: Revoked, issuer: str, value: str, at: float | None = None, *, leeway: float = 0.0
-    ) -> None:
-        """Revoke without checking that *issuer* is trusted here.
-
-        ``Revoked.ANSWERS`` discards introspection answers about the subject *value*; about all subjects if it is
-        ``""``. *leeway*: how far the clock of *issuer* may be ahead, in seconds.
-        """
-        now = self.clock.wall()
-        at = now + leeway if at is None else at
-        # The last affected token was issued at *at*. It is accepted until its expiry plus the leeway.
-        until = max(now + leeway, at) + self.settings.revocation.retention + leeway
-        entry = Revocation(kind=kind, digest=digest_of(kind, issuer, value), at=at, until=until)
-        self.issuers.revocations.add(entry, now)
-        for listener in list(self.revocation_listeners):
-            listener()
-        if kind is Revoked.ANSWERS:
-            log.info("introspection answers discarded: %s", issuer)
-        else:
-            log.info("revoked: one %s of %s", kind.value, issuer)
-        if self.store is not None:
-            self.store.append(entry.to_bytes(), seconds=until - now)
-
-    def _issuer_of_token(self, token: str) -> IssuerRecord:
-        for header in self.issuers.headers:
-            credential = Credential(token=token, source=TokenSource.HEADER, header=header)
-            try:
-                return self.perform(choose_issuer(credential, self.context))
-            except AccessDenied:
-                pass
-        raise ConfigurationError("revoke: the token is not from a trusted issuer")
-
-    def _issuer_by_name(self, issuer: str | None) -> IssuerRecord:
-        if issuer is None:
-            if len(self.issuers.all) != 1 or self.issuers.resolved is not None:
-                raise ConfigurationError("revoke: several issuers are trusted; name one with issuer")
-            return self.issuers.all[0]
-        for header in self.issuers.headers:
-            record = self.issuers.by_name(issuer, header)
-            if record is not None:
-                return record
-        record = self.perform(resolve_issuer(issuer, self.context))
-        if record is not None:
-            return record
-        raise ConfigurationError(f"revoke: {issuer!r} is not a trusted issuer")
-
     # -- endpoints that work with the same issuers
 
     def configured_issuer(self, url: str | None = None) -> IssuerRecord:
@@ -788,74 +689,7 @@ class Engine:
 
         return await aio.run(flow, self.runtime, None)
 
-    # -- start and end
-
-    def prepare(self) -> None:
-        """Import what the first exchange needs, without an exchange. Servers call this first.
-
-        Otherwise the first exchange blocks the event loop while an HTTP client is imported.
-        """
-        prepare = getattr(self.runtime.transport, "prepare", None)
-        if prepare is not None:
-            prepare()
-
-    async def aprepare(self) -> None:
-        """:meth:`prepare` for asyncio and trio, with what the first wait for an exchange needs: 30 ms."""
-        from scopeguard.edge import aio
-
-        self.prepare()
-        aio.prepare()
-
-    def warm(self) -> None:
-        """See :meth:`Guard.warm <scopeguard.guard.Guard.warm>`."""
-        failures: list[AuthorityUnavailable] = []
-        for flow in self._warming():
-            try:
-                self.perform(flow)
-            except AuthorityUnavailable as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
-
-    async def awarm(self) -> None:
-        """:meth:`warm` for asyncio and trio."""
-        failures: list[AuthorityUnavailable] = []
-        for flow in self._warming():
-            try:
-                await self.aperform(flow)
-            except AuthorityUnavailable as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
-
-    def _warming(self) -> list[Flow[None]]:
-        return [*(warm(record, self.clock) for record in self.issuers.all), *self._warming_of_keys()]
-
-    def _warming_of_keys(self) -> list[Flow[None]]:
-        """Return the flow that reads the file of API keys, if there is one."""
-        state = self.context.api_keys
-        if state is None:
-            return []
-        from scopeguard.flow.api_key import warm_keys
-
-        return [warm_keys(state, self.clock)]
-
-    def take_over(self, previous: Engine) -> None:
-        """Take over the caches of *previous*, which this engine replaces. Servers that reload settings call this.
-
-        Issuers with equal settings keep their keys and answers, revocations stay in force, and used proofs stay used.
-        The keys of all other issuers are fetched, and the shared log of revocations is read. Raises
-        :class:`AuthorityUnavailable` if that fails: keep *previous* and call this again later.
-        """
-        own, old = self.context.possession, previous.context.possession
-        if own is not None and old is not None:
-            own.memory.take_over(old.memory)
-        for record in self.issuers.take_over(previous.issuers):
-            self.perform(warm(record, self.clock))
-        for flow in self._warming_of_keys():
-            self.perform(flow)
-        if self.store is not None and not self.settings.revocation.fail_open_dangerously:
-            self.perform(sync(self.context))
+    # -- end
 
     async def aclose(self) -> None:
         """See :meth:`Guard.aclose <scopeguard.guard.Guard.aclose>`."""

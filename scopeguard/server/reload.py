@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
 from scopeguard.asgi import ASGIApp, Receive, Scope, Send
+from scopeguard.core.starting import take_over
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.guard import Guard, engine_of
 from scopeguard.state.backoff import Backoff
@@ -96,7 +97,7 @@ class Reloader:
         pause = _BACKOFF.first
         while True:
             try:
-                engine_of(guard).take_over(engine_of(self._switch.guard))
+                take_over(engine_of(guard), engine_of(self._switch.guard))
             except AuthorityUnavailable as problem:
                 log.warning(
                     "not reloaded yet, the previous configuration stays in force: %s; next attempt in %.0f s",

@@ -37,6 +37,7 @@ from scopeguard import (
 from scopeguard.adapter import streams
 from scopeguard.adapter.streams import Watcher, watcher_of
 from scopeguard.asgi import CloseStreams, GuardMiddleware, renew
+from scopeguard.core.revoking import record_revocation
 from scopeguard.devserver.keys import base64url, compact
 from scopeguard.errors import ResponseAborted
 from scopeguard.flow.effects import Answer
@@ -319,7 +320,7 @@ async def test_tokens_are_checked_at_once_after_an_event_that_discards_answers(a
         wire = await stage.connect(token)
         authority.revoke(token)
         authority.clock.advance(1)
-        engine_of(guard).record_revocation(Revoked.ANSWERS, authority.url, "ann")
+        record_revocation(engine_of(guard), Revoked.ANSWERS, authority.url, "ann")
         await wire.has_ended.wait()
         assert wire.reason == REVOKED
 

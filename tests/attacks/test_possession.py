@@ -31,6 +31,7 @@ from scopeguard import (
 )
 from scopeguard.adapter.asgi_types import Receive, Scope, Send
 from scopeguard.asgi import GuardMiddleware
+from scopeguard.core.starting import take_over
 from scopeguard.flask import ScopeGuard
 from scopeguard.guard import Decision, engine_of
 from scopeguard.mcp import McpMiddleware, Tool
@@ -298,7 +299,7 @@ def test_a_proof_stays_used_when_a_guard_replaces_another():
     successor = Guard(Issuer(api.authority.url), **api.settings)
     late, early = api.dpop(api.bound), api.dpop(api.bound)
     assert isinstance(api.check(early), Granted)
-    engine_of(successor).take_over(engine_of(api.guard))
+    take_over(engine_of(successor), engine_of(api.guard))
     assert isinstance(api.check(late), Granted)  # a request that the old one still serves
     api.guard = successor
     for pairs in (early, late):

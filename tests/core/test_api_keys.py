@@ -39,6 +39,7 @@ from scopeguard import (
     all_of,
 )
 from scopeguard.config.token_sources import TokenSource, join_sources
+from scopeguard.core.starting import take_over
 from scopeguard.explanation import Verdict
 from scopeguard.flow.credential import Credential
 from scopeguard.guard import engine_of
@@ -430,10 +431,10 @@ def test_warming_and_reloading_read_the_file(authority: FakeAuthority, tmp_path:
         anyio.run(guard.awarm)
     other = build(authority, keys=ApiKeys(prefix="acme", keys_file=str(file)))
     with pytest.raises(ApiKeysUnavailable):
-        engine_of(other).take_over(engine_of(guard))
+        take_over(engine_of(other), engine_of(guard))
     authority.clock.advance(1)  # the pause after a failed read
     file.write_text(f'[[keys]]\nid = "{ID}"\nsha256 = "{DIGEST}"\nsubject = "a"\nexpires_at = "never"\n')
-    engine_of(other).take_over(engine_of(guard))
+    take_over(engine_of(other), engine_of(guard))
     other.warm()
     anyio.run(other.awarm)
     assert isinstance(other.check(request(FIELD)), Granted)

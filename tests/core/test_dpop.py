@@ -26,6 +26,7 @@ from scopeguard import (
     asgi,
     wsgi,
 )
+from scopeguard.core.starting import take_over
 from scopeguard.errors import AuthorityUnavailable, InvalidProof, NonceRequired
 from scopeguard.flow.effects import Store
 from scopeguard.guard import Decision, engine_of
@@ -537,7 +538,7 @@ def test_a_rule_with_a_mode_needs_a_guard_that_checks_proofs():
 def test_a_guard_that_replaces_another_knows_its_proofs(api: Api):
     proof, other = api.proof(), api.another(max_proofs=2)
     assert isinstance(api.send(proof), Granted)
-    engine_of(other).take_over(engine_of(api.guard))
+    take_over(engine_of(other), engine_of(api.guard))
     api.guard = other
     assert refusal(api.send(proof))[1] is Reason.PROOF_USED
     assert isinstance(api.send(api.proof()), Granted)

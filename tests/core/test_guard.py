@@ -489,7 +489,7 @@ def test_token_over_cleartext_is_logged_once(
     assert "cleartext" not in caplog.text
     for _ in range(3):
         assert isinstance(decide(guard, request_with(authority.mint(), **REMOTE)), Granted)
-    assert caplog.text.count("cleartext") == 1
+    assert caplog.text.count("in cleartext http") == 1
 
 
 # -- listeners

@@ -286,7 +286,7 @@ def test_token_over_remote_cleartext_is_logged_once_before_recall(made: Made, ca
     assert scene.recall(cleartext_peer=("", 0)) is None
     assert "cleartext" not in caplog.text
     assert isinstance(scene.ask(secure=False, client=FAR_AWAY[0]), Granted)
-    assert caplog.text.count("cleartext") == 1
+    assert caplog.text.count("in cleartext http") == 1
     assert scene.recall(cleartext_peer=FAR_AWAY) is not None
 
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from scopeguard import Guard, Issuer
 from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.revocation import RevocationPolicy
+from scopeguard.core.revoking import record_revocation
 from scopeguard.devserver.keys import base64url
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.effects import SingleFlight
@@ -193,7 +194,7 @@ def test_revocation_is_kept_until_the_last_covered_token_expires(
     revoke(guard, **KINDS[kind](token))
     authority.clock.advance(3600 + 30 + 29)
     for number in range(1100):  # Other revocations make the memory drop expired ones.
-        engine_of(guard).record_revocation(Revoked.JTI, authority.url, str(number))
+        record_revocation(engine_of(guard), Revoked.JTI, authority.url, str(number))
     assert is_revoked(decide(guard, token))
     if shared:
         assert is_revoked(decide(new_guard(store=store, revocation=policy), token))

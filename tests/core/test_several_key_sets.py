@@ -20,6 +20,7 @@ from scopeguard import (
     RequestView,
     Unavailable,
 )
+from scopeguard.core.starting import take_over
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.flow.keys import verify_signature
 from scopeguard.guard import engine_of
@@ -162,7 +163,7 @@ def test_new_guard_takes_over_all_sets_of_an_issuer(flows: Flows):
     flows.guard.warm()
     flows.asked.clear()
     guard = flows.new_guard()
-    engine_of(guard).take_over(engine_of(flows.guard))
+    take_over(engine_of(guard), engine_of(flows.guard))
     assert flows.judge(flows.mint(RESET), guard) == flows.judge(flows.mint(SIGN_UP), guard) == "granted"
     assert flows.asked == []
     flows.guard.revoke(token=(token := flows.mint(RESET)))

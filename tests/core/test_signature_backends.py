@@ -25,6 +25,7 @@ from scopeguard import (
 )
 from scopeguard.config.file import read_settings
 from scopeguard.core.signature_backends import Awscrt, PyNaCl, load_backends
+from scopeguard.core.starting import take_over
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision, engine_of
@@ -262,10 +263,10 @@ def test_a_guard_with_other_backends_takes_over_no_keys(fake: FakeAuthority):
     old = guard_of(fake, failing)
     assert isinstance(check(old, token), Unavailable)
     new = guard_of(fake)
-    engine_of(new).take_over(engine_of(old))
+    take_over(engine_of(new), engine_of(old))
     assert isinstance(check(new, token), Granted)
     with fake.outage(), pytest.raises(AuthorityUnavailable):
-        engine_of(guard_of(fake)).take_over(engine_of(old))
+        take_over(engine_of(guard_of(fake)), engine_of(old))
 
 
 def test_a_guard_with_equal_backends_takes_over_keys(fake: FakeAuthority):
@@ -273,5 +274,5 @@ def test_a_guard_with_equal_backends_takes_over_keys(fake: FakeAuthority):
     assert isinstance(check(old, token), Granted)
     with fake.outage():
         new = guard_of(fake, "awscrt")
-        engine_of(new).take_over(engine_of(old))
+        take_over(engine_of(new), engine_of(old))
         assert isinstance(check(new, token), Granted)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from scopeguard import AuthorityUnavailable, Guard, Issuer
+from scopeguard.core.starting import take_over
 from scopeguard.guard import Denied, Granted, engine_of
 from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList, RequestView
@@ -33,7 +34,7 @@ def test_issuer_with_equal_settings_keeps_its_keys_if_others_change():
     old.warm()
     new = guard(fake, implies={"cloud": ["read"]})
     with fake.outage():
-        engine_of(new).take_over(engine_of(old))
+        take_over(engine_of(new), engine_of(old))
         assert isinstance(check(new, token, "read"), Granted)
         assert isinstance(check(old, token, "read"), Denied)
     assert fake.transport.count("jwks") == 1
@@ -48,10 +49,10 @@ def test_issuer_with_changed_settings_fetches_keys_before_the_change():
     with fake.outage():
         for _ in range(2):
             with pytest.raises(AuthorityUnavailable):
-                engine_of(new).take_over(engine_of(old))
+                take_over(engine_of(new), engine_of(old))
         assert isinstance(check(old, token), Granted)
     fake.clock.advance(60)
-    engine_of(new).take_over(engine_of(old))
+    take_over(engine_of(new), engine_of(old))
     assert isinstance(check(new, token), Granted)
     assert fake.transport.count("jwks") >= 2
 
@@ -60,7 +61,7 @@ def test_unreachable_unchanged_issuer_does_not_delay_the_change():
     fake = FakeAuthority()
     old = guard(fake)
     with fake.outage():
-        engine_of(guard(fake, implies={"a": ["b"]})).take_over(engine_of(old))
+        take_over(engine_of(guard(fake, implies={"a": ["b"]})), engine_of(old))
 
 
 def test_key_file_is_read_again(tmp_path: Path):
@@ -73,7 +74,7 @@ def test_key_file_is_read_again(tmp_path: Path):
     assert isinstance(check(old, token), Granted)
     path.write_text(json.dumps(other.authority.keys.key_set(other.clock.wall())))
     new = guard(fake, issuer)
-    engine_of(new).take_over(engine_of(old))
+    take_over(engine_of(new), engine_of(old))
     assert isinstance(check(new, token), Denied)
 
 
@@ -83,7 +84,7 @@ def test_revocations_are_kept():
     old = guard(fake)
     old.revoke(subject="gone")
     new = guard(fake)
-    engine_of(new).take_over(engine_of(old))
+    take_over(engine_of(new), engine_of(old))
     assert isinstance(check(new, token), Denied)
     assert isinstance(check(new, of_others), Granted)
 
@@ -119,8 +120,8 @@ def test_unreadable_shared_log_delays_the_change():
     store = Away()
     new = guard(fake, store=store)
     with pytest.raises(AuthorityUnavailable):
-        engine_of(new).take_over(engine_of(old))
+        take_over(engine_of(new), engine_of(old))
     store.is_away = False
     fake.clock.advance(60)
-    engine_of(new).take_over(engine_of(old))
+    take_over(engine_of(new), engine_of(old))
     assert isinstance(check(new, fake.mint("read")), Granted)

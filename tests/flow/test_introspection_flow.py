@@ -14,6 +14,7 @@ from scopeguard import Guard, Issuer
 from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.token_sources import TokenSource, TokenSources
+from scopeguard.core.revoking import record_revocation
 from scopeguard.devserver.keys import compact
 from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken
 from scopeguard.flow.authenticate import authenticate
@@ -715,7 +716,7 @@ def test_cached_answer_suffices_to_refuse_a_revoked_subject(authority: FakeAutho
 
 
 def changed(stage: Stage, subject: str) -> None:
-    engine_of(stage.guard).record_revocation(Revoked.ANSWERS, stage.record.issuer.url, subject)
+    record_revocation(engine_of(stage.guard), Revoked.ANSWERS, stage.record.issuer.url, subject)
 
 
 @pytest.mark.rule("E-16", "X-63")
