@@ -265,6 +265,11 @@ bench-issuers: $(DEV) ## measure the cost of many issuers: time, memory, routing
 bench-floods: $(DEV) ## measure the cost of junk tokens, and the latency of good requests during a flood
 	@$(BIN)/python -m benchmarks.floods
 
+# The servers are killed, frozen and restarted. SERVERS="--servers sentinel" takes Sentinels in place of a cluster.
+.PHONY: bench-failover
+bench-failover: $(DEV) system ## look for wrongly accepted requests in ten minutes with a failover of Redis every 30 seconds
+	@$(BIN)/python -m benchmarks.failover $(SERVERS)
+
 .PHONY: bench-hooks
 bench-hooks: $(DEV) system ## measure what on_decision and metrics cost a request with a cached token
 	@$(BIN)/python -m benchmarks.hooks

@@ -10,8 +10,11 @@ The cost of shared revocations is that of requests with a cached JWT in one proc
 is read in the background. It is processor time, including that of the thread that reads.
 
 What one operation costs is measured in one process, by the clock on the wall: a ``PING`` of Redis as the floor, reading
-and writing an introspection answer, and remembering a DPoP proof, in Redis and in the memory of the process. A cached
-answer is measured in processor time.
+an introspection answer that is there or not, writing one, reading the revocations, and remembering a DPoP proof, in
+Redis, in a cluster without and with the confirmation of a replica, and in the memory of the process. Two readings are
+also sent together, which shows what that could save. A cached answer is measured in processor time.
+
+Requests with DPoP proofs are measured as a whole: new ones and used ones, with and without a store.
 """
 
 from __future__ import annotations
@@ -33,12 +36,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from benchmarks.failover import servers
 from benchmarks.measuring import figure, keep, machine, table
 from benchmarks.storms import AUDIENCE, ROOT, SECRET, Place, view
-from scopeguard import Granted, Guard, Introspection, Issuer
+from scopeguard import Denied, DPoP, Granted, Guard, HeaderList, Introspection, Issuer, RequestView
 from scopeguard.guard import engine_of
 from scopeguard.state.proofs import ProofLimits, ProofMemory
 from scopeguard.stores.redis import RedisStore
+from scopeguard.testing import FakeAuthority, ProofKey
 
 WORKERS = 4
 AT_ONCE = 25
@@ -186,25 +191,45 @@ def revocations(place: Place, redis: str, *, seconds: float, rounds: int) -> dic
     return {**found, "ratio": statistics.median(ratios), "one reading": statistics.median(reads)}
 
 
-def operations(redis: str, *, rounds: int) -> dict[str, float]:
+def operations(redis: str, cluster: str, *, rounds: int) -> dict[str, float]:
     """Return the seconds of single operations, in turns, with a new proof for each claim."""
     import redis as library
 
     client, store = library.Redis.from_url(redis), RedisStore(redis, secret="sg-secret-of-the-store")
+    node, confirmed = RedisStore(cluster, replicas=0), RedisStore(cluster, replicas=1)
     memory = ProofMemory(ProofLimits(total=MANY, per_owner=MANY))
     store.put("answer", b"x" * 400, seconds=600)
+    store.append(b"revoked", seconds=600)
+    position, _ = store.read(None)
     numbers = itertools.count()
 
     def identity() -> bytes:
         return next(numbers).to_bytes(32, "big")
 
+    def claim(store: RedisStore) -> Callable[[], object]:
+        limits = {"total": MANY, "per_owner": MANY, "per_holder": MANY}
+        return lambda: store.claim(identity(), "owner", holder="holder", seconds=60, **limits)
+
+    def read_and_get(commands: Any) -> None:
+        commands.xrange("scopeguard:{revocations}", min=position, count=1001)
+        commands.get("scopeguard:answer")
+
+    def read_and_get_together() -> None:
+        with client.pipeline(transaction=False) as pipeline:
+            read_and_get(pipeline)
+            pipeline.execute()
+
     work: dict[str, Callable[[], object]] = {
         "PING": client.ping,
         "read an answer": lambda: store.get("answer"),
+        "find no answer": lambda: store.get("nothing"),
         "write an answer": lambda: store.put("answer", b"x" * 400, seconds=600),
-        "remember a proof": lambda: store.claim(
-            identity(), "owner", holder="holder", seconds=60, total=MANY, per_owner=MANY, per_holder=MANY
-        ),
+        "find no new revocation": lambda: store.read(position),
+        "XRANGE, then GET": lambda: read_and_get(client),
+        "XRANGE and GET, sent together": read_and_get_together,
+        "remember a proof": claim(store),
+        "remember a proof in a cluster": claim(node),
+        "remember a proof, confirmed by a replica": claim(confirmed),
         "remember a proof in memory": lambda: memory.claim(identity(), "owner", 0.0, 60.0, holder=b"holder"),
     }
     taken: dict[str, list[float]] = {name: [] for name in work}
@@ -213,8 +238,48 @@ def operations(redis: str, *, rounds: int) -> dict[str, float]:
             begun = time.perf_counter()
             operation()
             taken[name].append(time.perf_counter() - begun)
-    store.close()
+    for each in (store, node, confirmed):
+        each.close()
     client.close()
+    return {name: statistics.median(each) for name, each in taken.items()}
+
+
+def requests_with_proofs(redis: str, cluster: str, *, rounds: int) -> dict[str, float]:
+    """Return the seconds of checks of a known token with a new and with a used proof, by the place of used proofs."""
+    stores = {
+        "in memory": None,
+        "in Redis": RedisStore(redis, prefix="requests:"),
+        "in a cluster, confirmed": RedisStore(cluster, prefix="requests:", replicas=1),
+    }
+    authority, key = FakeAuthority(), ProofKey()
+    token = authority.mint("read", bound_to=key)
+    limits = DPoP(max_proofs=MANY, max_proofs_per_key=MANY)
+    guards = {
+        name: Guard(
+            authority.issuer,
+            resource=authority.audience,
+            dpop=limits,
+            store=store,
+            transport=authority.transport,
+            clock=authority.clock,
+            audit="off",
+        )
+        for name, store in stores.items()
+    }
+    taken: dict[str, list[float]] = {f"{kind} proof, {name}": [] for name in guards for kind in ("new", "used")}
+    for _ in range(rounds):
+        headers = key.headers(token, "GET", f"{authority.audience}/", at=authority.clock.wall())
+        pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        for name, guard in guards.items():
+            for kind, outcome in (("new", Granted), ("used", Denied)):
+                request = RequestView(method="GET", path="/", raw_path=b"/", headers=HeaderList(pairs))
+                begun = time.perf_counter()
+                decision = guard.check(request)
+                taken[f"{kind} proof, {name}"].append(time.perf_counter() - begun)
+                if not isinstance(decision, outcome):
+                    raise SystemExit(f"{kind} proof, {name}: {decision!r}")
+    for guard in guards.values():
+        guard.close()
     return {name: statistics.median(each) for name, each in taken.items()}
 
 
@@ -237,26 +302,30 @@ def measured(*, quick: bool, workers: int = WORKERS) -> dict[str, Any]:
     logging.disable(logging.ERROR)
     if shutil.which("redis-server") is None:
         return {"missing": "redis-server", "figures": []}
-    with Place() as place, redis_server() as redis:
+    with Place() as place, redis_server() as redis, servers("cluster", quick=True) as cluster:
         found = introspections(place, redis, workers=workers, rounds=5 if quick else 100)
         price = revocations(place, redis, seconds=0.1 if quick else 1.5, rounds=1 if quick else 7)
-        single = operations(redis, rounds=20 if quick else 2000)
+        single = operations(redis, cluster.url, rounds=20 if quick else 2000)
+        with_proofs = requests_with_proofs(redis, cluster.url, rounds=20 if quick else 1000)
         single["hit"] = hits(place, rounds=2 if quick else 100)
     return {
         "introspections": found,
         "revocations": price,
         "operations": single,
-        "figures": [*figures(found, price), *figures_of_operations(single)],
+        "requests with proofs": with_proofs,
+        "figures": [*figures(found, price), *figures_of_operations(single, with_proofs)],
     }
 
 
-def figures_of_operations(single: dict[str, float]) -> Iterator[dict[str, Any]]:
+def figures_of_operations(single: dict[str, float], with_proofs: dict[str, float]) -> Iterator[dict[str, Any]]:
     yield figure("a check by an answer of its own, processor time", single["hit"] * 1e6, "", unit="µs")
     yield figure("one PING of Redis on this host, the floor of what follows", single["PING"] * 1e6, "", unit="µs")
-    for name in ("read an answer", "write an answer", "remember a proof"):
-        yield figure(f"shared store: {name}", single[name] * 1e6, "", unit="µs")
-    name = "remember a proof in memory"
-    yield figure(f"without a store: {name}", single[name] * 1e6, "", unit="µs")
+    for name, seconds in single.items():
+        if name not in ("hit", "PING"):
+            place = "without a store" if name.endswith("in memory") else "shared store"
+            yield figure(f"{place}: {name.removesuffix(' in memory')}", seconds * 1e6, "", unit="µs")
+    for name, seconds in with_proofs.items():
+        yield figure(f"a check with a {name}", seconds * 1e6, "", unit="µs")
 
 
 def figures(found: dict[str, Any], price: dict[str, float]) -> Iterator[dict[str, Any]]:

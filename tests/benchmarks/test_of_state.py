@@ -16,7 +16,9 @@ from typing import Any, ClassVar
 import pytest
 
 from environment import ROOT, missing
+from scopeguard import Granted
 from scopeguard.spec.jwks import VerificationKey
+from scopeguard.testing import make_token
 
 
 @pytest.fixture(autouse=True)
@@ -139,9 +141,38 @@ def test_processes_that_share_a_redis_ask_once():
     results = loaded("shared").measured(quick=True, workers=2)
     assert results["introspections"]["calls, one worker after the other"] == 1
     assert results["introspections"]["calls, all at once"] in (1, 2)
-    names = ("hit", "PING", "read an answer", "write an answer", "remember a proof", "remember a proof in memory")
-    assert results["operations"].keys() == set(names)
+    assert {"hit", "PING", "find no answer", "remember a proof, confirmed by a replica"} < results["operations"].keys()
+    assert len(results["requests with proofs"]) == 6
     expect_figures(results["figures"])
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.rule("D-58", "D-60", "E-15")
+def test_nothing_is_accepted_twice_or_after_its_revocation_during_failovers():
+    """The primary is killed, then frozen until another has replaced it, and a replica is killed, under load."""
+    if shutil.which("redis-server") is None:
+        missing("no redis-server: make system installs it")
+    results = loaded("failover").measured("cluster", quick=True)
+    assert results["wrong"] == {}
+    counts = results["counts"]
+    assert counts["new proof: granted"] > 60
+    assert counts["replay: proof_used"]
+    figures = {row["figure"]: row["value"] for row in results["figures"]}
+    assert [figures[f"{kind}: failures"] for kind in ("primary killed", "primary frozen", "replica killed")] == [
+        1,
+        1,
+        1,
+    ]
+    expect_figures(results["figures"])
+
+
+def test_model_notices_wrong_acceptances():
+    failover = loaded("failover")
+    granted = Granted(make_token("read"))
+    model, attempt = failover.Model(), failover.Attempt(request=None, sent_at=0.0)
+    for _ in range(2):
+        model.note_proof("replay", attempt, granted)
+    assert model.wrong == {"replay: a proof was accepted again": 1}
 
 
 def test_shared_state_is_not_measured_without_redis(monkeypatch: pytest.MonkeyPatch):

@@ -37,15 +37,22 @@ class RedisGroup:
     """Servers by port, started together.
 
     *certificates*: connections use TLS, with certificates of this authority; a test looks into a server by its Unix
-    socket. *program*: see :class:`RedisServer`.
+    socket. *program*: see :class:`RedisServer`. *settings*: further settings of all servers but Sentinels.
     """
 
     def __init__(
-        self, folder: Path, number: int, *, certificates: Certificates | None = None, program: str | None = None
+        self,
+        folder: Path,
+        number: int,
+        *,
+        certificates: Certificates | None = None,
+        program: str | None = None,
+        settings: dict[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self._certificates = certificates
         self._program = program
+        self._settings = settings or {}
         self._stack = contextlib.ExitStack()
         ports = free_ports(2 * number)
         self.ports, self.bus_ports = ports[:number], ports[number:]
@@ -74,7 +81,9 @@ class RedisGroup:
         """Start a server of this group without waiting for it."""
         folder = self.folder / str(port)
         folder.mkdir(exist_ok=True)
-        server = RedisServer(folder, port=port, settings={**self.settings(port), **settings}, program=self._program)
+        server = RedisServer(
+            folder, port=port, settings={**self.settings(port), **settings, **self._settings}, program=self._program
+        )
         server.sentinel_file = sentinel_file
         self._stack.callback(server.kill)
         self.servers[port] = server
@@ -110,6 +119,10 @@ class RedisGroup:
                     pipeline = client.pipeline(transaction=False)
                     return bool(pipeline.set(name, "", px=1).wait(number, 100).execute()[1] == number)
         raise AssertionError
+
+    def replicas_of(self, primary: int) -> list[int]:
+        """Return the ports of the replicas that follow *primary*."""
+        return [int(replica[1]) for replica in self.run(primary, "ROLE")[2]]
 
     def flush(self) -> None:
         """Delete all data."""
@@ -168,7 +181,7 @@ class RedisCluster(RedisGroup):
             for port in self.ports
         )
 
-    def primary_of(self, key: str) -> int:
+    def primary_of(self, key: str, /) -> int:
         """Return the port of the primary that has *key*, in the view of the servers that are up."""
         for port, server in self.servers.items():
             if server.is_up and self.role(port) == "master":
@@ -179,8 +192,12 @@ class RedisCluster(RedisGroup):
 
     def replica_of(self, primary: int) -> int:
         """Return the port of the replica that follows *primary*."""
-        (replica,) = self.run(primary, "ROLE")[2]
-        return int(replica[1])
+        (replica,) = self.replicas_of(primary)
+        return replica
+
+    def replace(self, replicas: list[int], /) -> None:
+        """Replace a primary that is gone by one of its *replicas*."""
+        self.take_over(*replicas)
 
     def take_over(self, replica: int) -> None:
         """Make *replica* a primary without the agreement of others, and wait until it is one everywhere it can be."""
@@ -260,6 +277,14 @@ class SentinelTrio(RedisGroup):
             if self.servers[port].is_up:
                 return int(self.run(port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
         raise AssertionError("no Sentinel is up")
+
+    def primary_of(self, _key: str, /) -> int:
+        """Return the port of the primary, which has all keys."""
+        return self.primary()
+
+    def replace(self, _replicas: list[int], /) -> None:
+        """Replace a primary that is gone by one of its replicas."""
+        self.fail_over()
 
     def is_whole(self) -> bool:
         """Return whether the Sentinels agree about the primary, and all replicas follow it."""
