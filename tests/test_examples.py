@@ -11,6 +11,7 @@ import importlib.util
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from django_project import set_up_django
 from doors import call_asgi, call_wsgi
-from environment import ROOT, plain_environment
+from environment import ROOT, missing, plain_environment
 from scenarios import Answered, Exchange
 from scopeguard.devserver import Authority, Client, DevServer
 
@@ -174,3 +175,18 @@ def test_the_example_of_api_keys_runs(no_leaks: Callable[[str], None]):
     no_leaks(done.stdout + done.stderr)
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["200", "200", "400", "401", "401"]
+
+
+def test_used_proofs_are_known_after_a_failover_of_redis(capsys: pytest.CaptureFixture[str]):
+    if shutil.which("redis-server") is None:
+        missing("no redis-server: make system installs it")
+    runpy.run_path(str(ROOT / "examples/redis_failover.py"), run_name="__main__")
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "with the replica: accepted",
+        "the same proof again: 401",
+        "while the replica is stopped: 503",
+        "with the replica again: accepted",
+    ]
+    # The replica may have got the proof of the refused request as well, when it went on.
+    assert re.fullmatch("the new primary knows [23] used proofs", last)

@@ -49,8 +49,9 @@ class RedisStore(Locked):
       the authorization server. Write access to Redis always allows deleting revocations, signed or not.
     * *timeout*: the seconds to wait for a connection, and for each response.
     * *replicas*: how many replicas must have a used proof or a revocation before it counts (``WAIT``). With fewer, the
-      operation fails. Replication is asynchronous: with 0, what was written last may be lost when a replica takes over,
-      and a proof could then be used again.
+      operation fails. It must be set with Sentinels and clusters: replication is asynchronous, so what was written last
+      may be lost when a replica takes over, and a primary that was replaced may answer for some seconds. Only as many
+      as each primary has rule both out. ``None`` is 0, for one server.
 
     No key or value contains a token. Any failure of Redis raises :class:`~scopeguard.errors.AuthorityUnavailable`. The
     guard then sends introspection requests to the authorization server, and denies tokens that it cannot check for
@@ -66,7 +67,7 @@ class RedisStore(Locked):
         prefix: str = "scopeguard:",
         secret: str | None = None,
         timeout: float = 0.5,
-        replicas: int = 0,
+        replicas: int | None = None,
     ) -> None:
         given: object = url
         if hasattr(given, "execute_command"):
@@ -79,6 +80,12 @@ class RedisStore(Locked):
             raise ConfigurationError("store: secret must have at least 16 characters; use 32 random ones")
         if not 0 < number(timeout, "store: timeout") <= 60:
             raise ConfigurationError("store: timeout must be a number of seconds above 0 and at most 60")
+        if replicas is None and self._servers.kind is not Kind.SERVER:
+            raise ConfigurationError(
+                "store: set replicas with Sentinels or a cluster: as many as each primary has, so that a failover "
+                "loses no used proof and no revocation; 0 accepts that"
+            )
+        replicas = 0 if replicas is None else replicas
         if whole(replicas, "store: replicas", least=0) > _MOST_REPLICAS:
             raise ConfigurationError(f"store: replicas must be at most {_MOST_REPLICAS}")
         self.replicas: int = replicas

@@ -209,9 +209,9 @@ class PrimaryClient:
 class ClusterClient:
     """A client for a cluster. redis-py says which node has a key; operations are sent to that node here.
 
-    So all commands of an operation use one connection, and an operation takes twice its time limit at most: it is sent
-    again once if its node is gone or has lost the key, after asking the cluster for its nodes, and never after a
-    time-out.
+    So all commands of an operation use one connection. It is sent again once if its node is gone or has lost the key,
+    after asking the cluster for its nodes, and never after a time-out. While asking, each node that does not answer
+    costs the time limit once.
     """
 
     def __init__(self, servers: Servers, timeout: float) -> None:

@@ -55,7 +55,7 @@ def stores(cluster: RedisCluster, certificates: Certificates) -> Iterator[Stores
 
     def make(*, hosts: str = cluster.hosts, **settings: Any) -> RedisStore:
         url = f"rediss+cluster://api:sg-secret@{hosts}?ssl_ca_certs={quote(str(certificates.bundle))}"
-        made.append(RedisStore(url, **{"timeout": 5.0, **settings}))
+        made.append(RedisStore(url, **{"timeout": 5.0, "replicas": 0, **settings}))
         return made[-1]
 
     yield make
@@ -215,7 +215,7 @@ def test_each_permission_is_needed(cluster: RedisCluster, stores: Stores, needed
 
 
 def test_certificates_are_checked(cluster: RedisCluster):
-    store = RedisStore(f"rediss+cluster://api:sg-secret@{cluster.hosts}", timeout=5.0)
+    store = RedisStore(f"rediss+cluster://api:sg-secret@{cluster.hosts}", timeout=5.0, replicas=0)
     with pytest.raises(AuthorityUnavailable):
         store.get("answer")
     store.close()

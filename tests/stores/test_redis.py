@@ -407,6 +407,11 @@ def test_child_process_opens_new_connections(server: RedisServer, stores: Stores
         ({"url": "redis://127.0.0.1", "prefix": "a{}:"}, "prefix must be a string in ASCII without {}"),
         ({"url": "redis://127.0.0.1", "replicas": -1}, "replicas: must be at least 0"),
         ({"url": "redis://127.0.0.1", "replicas": 101}, "replicas must be at most 100"),
+        (
+            {"url": "redis+sentinel://one/tokens"},
+            "set replicas with Sentinels or a cluster: as many as each primary has",
+        ),
+        ({"url": "rediss+cluster://one"}, "set replicas with Sentinels or a cluster"),
         ({"url": "redis://one,two"}, "is invalid"),
         ({"url": "redis+sentinel:one"}, "the Redis URL must begin with"),
         ({"url": "redis+sentinel://one,two"}, "must name the primary that the Sentinels know, as in redis+sentinel://"),

@@ -42,7 +42,7 @@ def stores(trio: SentinelTrio, certificates: Certificates) -> Iterator[Stores]:
     def make(*, service: str = "tokens", user: str = "api", **settings: Any) -> RedisStore:
         options = f"sentinel_username={user}&sentinel_password=sg-secret&ssl_ca_certs={quote(str(certificates.bundle))}"
         url = f"rediss+sentinel://api:sg-secret@{trio.hosts}/{service}?{options}"
-        made.append(RedisStore(url, **{"timeout": 5.0, **settings}))
+        made.append(RedisStore(url, **{"timeout": 5.0, "replicas": 0, **settings}))
         return made[-1]
 
     yield make
@@ -91,7 +91,7 @@ def test_valkey_with_sentinels(tmp_path: Path):
         trio.servers[trio.primary()].kill()
         trio.fail_over()
         wait_for(lambda: claim(store) == "NotReplicated")
-        relaxed = RedisStore(trio.url, timeout=5.0)
+        relaxed = RedisStore(trio.url, timeout=5.0, replicas=0)
         assert claim(relaxed) == "used"
         store.close()
         relaxed.close()
