@@ -677,7 +677,10 @@ def _check_mcp_file(_: FakeAuthority) -> None:
 
 
 def _check_doctor_json(authority: FakeAuthority) -> None:
-    """The command runs in this process, on a file that everyone can change."""
+    """The command runs in this process, on a file that everyone can change.
+
+    The libraries are the newest ones, also where the oldest are installed, of which some have advisories.
+    """
 
     def run_here(command: list[str], **_: object) -> SimpleNamespace:
         return SimpleNamespace(stdout=CliRunner().invoke(cli, command[1:]).stdout)
@@ -685,6 +688,7 @@ def _check_doctor_json(authority: FakeAuthority) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(subprocess, "run", run_here)
+        patch.setattr("scopeguard.doctor.examination.installed_versions", dict)
         file = Path("scopeguard.toml")
         file.write_text(NAMED["file"].source, "utf-8")
         file.chmod(0o666)
