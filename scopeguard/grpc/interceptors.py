@@ -19,6 +19,7 @@ from scopeguard.grpc.calls import (
     METHOD,
     LaterResponses,
     Responses,
+    abort,
     abort_unknown,
     abort_unknown_async,
     parse_message,
@@ -111,7 +112,7 @@ class _Interceptor:
                 report.end()
         if isinstance(decision, Denied | Unavailable):
             context.set_trailing_metadata(trailing_metadata(decision))
-            context.abort(*status_of(decision))
+            abort(context, *status_of(decision))
         if view.proofs is not None and view.proofs.nonce is not None:
             context.set_trailing_metadata((("dpop-nonce", view.proofs.nonce),))
         return self._serving(decision)
