@@ -81,6 +81,7 @@ def read_form(request: Any, limit: int) -> bytes:
     else:
         # request.body would read a body without Content-Length to its end, whatever its size.
         body = request.read(limit + 1)
+        request._stream.close()  # a temporary file in ASGI, which Django closes when it reads the body itself
         request._body = body
         request._stream = io.BytesIO(body)
     if len(body) > limit:
