@@ -81,7 +81,7 @@ PLACES = {
     "httpx2": ("edge", *CONVENIENCES),
     "httpcore": ("edge",),
     "anyio": ("edge", "adapter", "fastapi", *CONVENIENCES),
-    "asyncio": ("edge", "adapter", *CONVENIENCES),
+    "asyncio": ("edge", "adapter", "aiohttp", *CONVENIENCES),
     "trio": ("adapter",),  # only to start a task, where it runs
     "threading": ("state", "edge", "stores", "audit", "metrics", *CONVENIENCES),  # state/ uses only its Lock
     "concurrent": ("edge", *CONVENIENCES),
@@ -104,6 +104,9 @@ PLACES = {
     "flask": ("audit", "flask"),
     "falcon": ("audit", "falcon"),
     "grpc": ("grpc",),
+    "aiohttp": ("audit", "aiohttp"),
+    "multidict": ("aiohttp",),  # this and yarl are parts of the interface of aiohttp
+    "yarl": ("aiohttp",),
     "werkzeug": ("flask",),
     "django": ("audit", "django"),
     "rest_framework": ("django",),
@@ -541,7 +544,12 @@ def test_imports_and_constructors_start_no_thread_and_open_no_file_or_socket():
         from scopeguard import Guard, Issuer
         Guard(Issuer("https://as.example", audience="https://api.example"))
         """,
-        " ".join(sorted({name for name in PLACES if name not in sys.stdlib_module_names and find_spec(name)})),
+        " ".join(
+            # aiohttp.web reads the types of files, and aiohttp alone does not import it.
+            sorted(
+                {"aiohttp.web", *(name for name in PLACES if name not in sys.stdlib_module_names and find_spec(name))}
+            )
+        ),
         " ".join(names),
     )
     assert seen == ""
@@ -556,6 +564,7 @@ def test_adapter_imports_no_other_framework(adapter: str):
         "django": {"django"},
         "falcon": {"falcon"},
         "grpc": {"grpc"},
+        "aiohttp": {"aiohttp"},
     }
     frameworks = {
         "starlette",
@@ -564,6 +573,7 @@ def test_adapter_imports_no_other_framework(adapter: str):
         "werkzeug",
         "django",
         "falcon",
+        "aiohttp",
         "grpc",
         "click",
         "rich",

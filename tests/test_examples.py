@@ -27,6 +27,7 @@ from django.conf import LazySettings
 from django.test import override_settings
 from google.protobuf.struct_pb2 import Struct
 
+from aiohttp_calls import call_aiohttp
 from django_project import set_up_django
 from doors import call_asgi, call_wsgi
 from environment import ROOT, missing, plain_environment
@@ -89,6 +90,8 @@ def call(request: pytest.FixtureRequest, devserver: DevServer, monkeypatch: pyte
             headers.append((b"authorization", token(devserver, client_id)))
         body = b"" if row is None else json.dumps(row).encode()
         exchange = Exchange(method=method, target=target, headers=tuple(headers), body=body)
+        if path.stem == "aiohttp_app":
+            return call_aiohttp(module.make_app, exchange)
         return call_wsgi(module.app, exchange) if path.stem in WSGI else anyio.run(call_asgi, module.app, exchange)
 
     with settings:
@@ -143,7 +146,9 @@ def test_each_example_says_how_to_run_it():
     for path in EXAMPLES:
         text = path.read_text("utf-8")
         assert "scopeguard devserver" in text
-        assert re.search(rf"^    (uvicorn|gunicorn|flask) .*examples\.{path.stem}\b", text, re.MULTILINE), path.name
+        assert re.search(
+            rf"^    (uvicorn|gunicorn|flask|python -m aiohttp.web) .*examples\.{path.stem}\b", text, re.MULTILINE
+        ), path.name
 
 
 def test_the_example_of_introspection_runs(no_leaks: Callable[[str], None]):

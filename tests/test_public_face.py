@@ -78,7 +78,15 @@ def test_a_public_name_has_the_same_meaning_in_each_module():
 
 
 @pytest.mark.parametrize(
-    "module", ["scopeguard", "scopeguard.falcon", "scopeguard.fastapi", "scopeguard.flask", "scopeguard.starlette"]
+    "module",
+    [
+        "scopeguard",
+        "scopeguard.aiohttp",
+        "scopeguard.falcon",
+        "scopeguard.fastapi",
+        "scopeguard.flask",
+        "scopeguard.starlette",
+    ],
 )
 def test_the_accessor_of_the_token_is_one_function_and_not_a_module(module):
     assert importlib.import_module(module).access_token is scopeguard.tokens.access_token

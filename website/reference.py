@@ -63,6 +63,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "scopeguard.fastapi": (),
     "scopeguard.flask": (),
     "scopeguard.falcon": (),
+    "scopeguard.aiohttp": (),
     "scopeguard.grpc": (),
     "scopeguard.mcp": (),
     "scopeguard.client": (),

@@ -330,6 +330,7 @@ _KINDS: Final = {
     ("django.core.handlers.asgi", "ASGIHandler"): "django",
     ("flask.app", "Flask"): "flask",
     ("falcon.app", "App"): "falcon",
+    ("aiohttp.web_app", "Application"): "leaf",  # it routes by the whole path, also in sub-apps
 }
 
 

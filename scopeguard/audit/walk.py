@@ -44,6 +44,10 @@ def find_routes(app: Any, around: Surroundings) -> list[AppRoute]:
             from scopeguard.audit import django_routes  # noqa: PLC0415 - imports its framework
 
             return django_routes.find_routes(around)
+        if framework == "aiohttp":
+            from scopeguard.audit import aiohttp_routes  # noqa: PLC0415 - imports its framework
+
+            return aiohttp_routes.find_routes(app, around)
         if framework == "falcon":
             from scopeguard.audit import falcon_routes  # noqa: PLC0415 - imports its framework
 
@@ -68,6 +72,7 @@ _FRAMEWORKS: Final = {
     ("starlette.routing", "Router"): "starlette",
     ("starlette.staticfiles", "StaticFiles"): "starlette",
     ("flask.app", "Flask"): "flask",
+    ("aiohttp.web_app", "Application"): "aiohttp",
     ("falcon.app", "App"): "falcon",
     ("django.core.handlers.wsgi", "WSGIHandler"): "django",
     ("django.core.handlers.asgi", "ASGIHandler"): "django",

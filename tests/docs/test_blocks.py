@@ -789,7 +789,7 @@ ELSEWHERE = {
     # tests/docs/test_how_to.py
     *("uvicorn_lifespan", "gunicorn", "compose_file", "lambda", "issuers", "tenants", "tenant_of"),
     *("tenant_rule", "organization", "graphql", "django_wsgi", "django_view"),
-    *("falcon", "falcon_sink", "grpc"),
+    *("falcon", "falcon_sink", "grpc", "aiohttp"),
     *(
         "django_settings",
         "django_views",

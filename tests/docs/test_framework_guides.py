@@ -13,7 +13,9 @@ import grpc
 import grpc.aio
 import pytest
 
+from aiohttp_calls import call_aiohttp
 from documentation import run
+from scenarios import Answered, Exchange
 from scopeguard.falcon import protect
 from scopeguard.testing import FakeAuthority
 
@@ -97,3 +99,15 @@ def _generated_code() -> tuple[Any, Any]:
 
     generated.add_RowsServicer_to_server = add
     return messages, generated
+
+
+def test_aiohttp_handlers_need_their_scopes(authority: FakeAuthority):
+    def send(method: str, path: str, token: str | None = None) -> Answered:
+        field = () if token is None else ((b"authorization", f"Bearer {token}".encode()),)
+        return call_aiohttp(lambda: run("aiohttp")["app"], Exchange(method=method, target=path, headers=field))
+
+    assert send("GET", "/healthz").body == b"ok"
+    assert send("POST", "/rows").status == 401
+    assert send("POST", "/rows", authority.mint("read")).status == 403
+    assert send("POST", "/rows", authority.mint("bigquery")).json == {"client": "client"}
+    assert send("GET", "/rows", authority.mint("", subject="ann")).json == {"subject": "ann"}

@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ADAPTERS = ("asgi", "wsgi", "starlette", "fastapi", "flask", "django", "falcon", "grpc")
+ADAPTERS = ("asgi", "wsgi", "starlette", "fastapi", "flask", "django", "falcon", "aiohttp", "grpc")
 
 
 def in_ci() -> bool:

@@ -10,6 +10,7 @@ import falcon
 import falcon.asgi
 import fastapi
 import flask
+from aiohttp import web
 from django.http import HttpRequest, HttpResponse
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -17,10 +18,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from aiohttp_calls import call_aiohttp
 from django_project import GUARD_MIDDLEWARE, serving, url_conf
 from doors import ANY, BOTH, EVERYWHERE, GOLD, Door, call_asgi, call_wsgi, in_loop, rules, seen
 from scenarios import Answered, Exchange
 from scopeguard import AUTHENTICATED, AccessToken, Guard, Requirement, Rule
+from scopeguard.aiohttp import access_token_or_none as aiohttp_access_token_or_none
+from scopeguard.aiohttp import optional as aiohttp_optional
+from scopeguard.aiohttp import public as aiohttp_public
+from scopeguard.aiohttp import requires as aiohttp_requires
+from scopeguard.aiohttp import setup
 from scopeguard.django import access_token_or_none as django_access_token_or_none
 from scopeguard.django import optional as django_optional
 from scopeguard.django import public as django_public
@@ -193,6 +200,30 @@ def _falcon(*, asynchronous: bool) -> Callable[[Guard], Send]:
     return opened
 
 
+def _aiohttp(guard: Guard) -> Send:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        token = request["access_token"]
+        assert aiohttp_access_token_or_none() is token
+        answer = seen(token, request.query_string.encode(), await request.read())
+        return web.Response(body=answer, headers={"Cache-Control": "public, max-age=60"})
+
+    handlers: dict[str, Any] = dict.fromkeys((*SOURCES, "/none"), handler)
+    handlers |= {path: aiohttp_requires(requirement)(handler) for path, requirement in SCOPED.items()}
+    handlers |= {"/optional": aiohttp_optional(_copy_of(handler)), "/public": aiohttp_public(_copy_of(handler))}
+    places = [Rule(path, token_sources=sources) for path, sources in SOURCES.items()]
+    given = [*places, *(_proof_rules(guard) or [Rule("/none")])]
+
+    def make_app() -> web.Application:
+        app = web.Application()
+        for path, each in handlers.items():
+            app.router.add_get(path, each)
+            app.router.add_post(path, each)
+        setup(app, guard, rules=given)
+        return app
+
+    return lambda exchange: call_aiohttp(make_app, exchange)
+
+
 def _copy_of(view: Any) -> Any:
     return types.FunctionType(view.__code__, view.__globals__, view.__name__, closure=view.__closure__)
 
@@ -218,6 +249,7 @@ FRAMEWORK_DOORS: tuple[Door, ...] = (
     Door("flask", _flask),
     Door("django-wsgi", _django(asynchronous=False)),
     Door("django-asgi", _django(asynchronous=True)),
+    Door("aiohttp", _aiohttp),
     Door("falcon-wsgi", _falcon(asynchronous=False)),
     Door("falcon-asgi", _falcon(asynchronous=True)),
 )
