@@ -15,6 +15,7 @@ from scopeguard.config.checks import (
     instance,
     member,
     number,
+    path,
     positive,
     text,
     whole,
@@ -36,6 +37,7 @@ class Dialect(StrEnum):
     """The form of the request to the endpoint and of its answer."""
 
     RFC7662 = "rfc7662"
+    KUBERNETES_TOKEN_REVIEW = "kubernetes_token_review"  # the TokenReview API; audiences are sent with the token
     GITLAB_TOKEN_INFO = "gitlab_token_info"  # the token is the credential; other member names; 401 means not active
     GOOGLE_TOKENINFO = "google_tokeninfo"  # the token is the credential; numbers are strings; 400 means not active
 
@@ -76,8 +78,11 @@ class Introspection:
     * ``require_audience``: refuse answers without ``aud``. Set it to ``False`` only if the server answers for this API
       alone: without the check, tokens for other APIs are accepted.
     * ``signed``: request signed answers and accept no others (RFC 9701). Needs ``client_id``.
-    * ``dialect``: a :class:`Dialect` or its value. The attribute is the member. Dialects other than ``"rfc7662"``
-      send the token itself as the credential. So they need ``endpoint`` and ``auth = "none"``.
+    * ``dialect``: a :class:`Dialect` or its value. The attribute is the member. Dialects other than ``"rfc7662"`` need
+      ``endpoint``. Those of token-info endpoints send the token itself as the credential, so they need
+      ``auth = "none"``; ``"kubernetes_token_review"`` needs ``auth = "bearer"``.
+    * ``ca_file``: the path of a PEM file with the certificate authorities for the server of ``endpoint``. They replace
+      the default ones. The file is read again for each new connection. Only with ``endpoint``.
     * ``timeout``: seconds for one call.
     * ``retries``: further calls after a failed connection or a 502, 503 or 504. 0 makes one call.
 
@@ -102,6 +107,7 @@ class Introspection:
     require_audience: bool = True
     signed: bool = False
     dialect: Converted[str, Dialect] = converted(Dialect.RFC7662)
+    ca_file: str | None = None
     timeout: float = 5.0
     retries: int = 1
 
@@ -146,16 +152,30 @@ class Introspection:
         if self.endpoint is not None:
             # The Issuer checks whether it may be http, because it has insecure_http_dangerously.
             check_form(self.endpoint, "introspection.endpoint")
-        object.__setattr__(self, "dialect", member(Dialect, self.dialect, "introspection.dialect"))
-        if self.dialect is not Dialect.RFC7662 and (
-            self.endpoint is None or self.signed or self.auth is not ClientAuthentication.NONE
-        ):
-            raise ConfigurationError(
-                f'introspection.dialect: "{self.dialect.value}" needs endpoint and auth = "none", and not signed'
-            )
+        self._check_dialect()
         for name in ("ttl", "negative_ttl"):
             if number(getattr(self, name), f"introspection.{name}") < 0:
                 raise ConfigurationError(f"introspection.{name}: must be at least 0 seconds, not {getattr(self, name)}")
         positive(self.timeout, "introspection.timeout")
         whole(self.max_entries, "introspection.max_entries")
         whole(self.retries, "introspection.retries", least=0)
+
+    def _check_dialect(self) -> None:
+        object.__setattr__(self, "dialect", member(Dialect, self.dialect, "introspection.dialect"))
+        if self.dialect is not Dialect.RFC7662:
+            asks_as_client = self.dialect is Dialect.KUBERNETES_TOKEN_REVIEW
+            auth = ClientAuthentication.BEARER if asks_as_client else ClientAuthentication.NONE
+            if self.endpoint is None or self.signed or self.auth is not auth:
+                raise ConfigurationError(
+                    f'introspection.dialect: "{self.dialect.value}" needs endpoint and auth = "{auth.value}", '
+                    "and not signed"
+                )
+            if asks_as_client and not self.require_audience:
+                raise ConfigurationError(
+                    "introspection.require_audience: must be true with this dialect; without it, tokens for the API "
+                    "server itself would be accepted"
+                )
+        if self.ca_file is not None:
+            path(self.ca_file, "introspection.ca_file")
+            if self.endpoint is None:
+                raise ConfigurationError("introspection.ca_file: has no effect without endpoint; set both")

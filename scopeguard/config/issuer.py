@@ -7,6 +7,7 @@ Longer than 400 lines because the description of each setting is beside its chec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from enum import Enum, StrEnum
@@ -35,7 +36,7 @@ from scopeguard.config.checks import (
 )
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.implied_scopes import ScopeVocabulary
-from scopeguard.config.introspection import Introspection, Validation
+from scopeguard.config.introspection import Dialect, Introspection, Validation
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
 from scopeguard.config.status_list import StatusListPolicy, check_policy
@@ -48,6 +49,8 @@ MAX_LEEWAY: Final = 300.0  # RFC 7519 section 4.1.4: "no more than a few minutes
 _KEY_SET: Final = KeySetPolicy()
 _KEY_PLACES: Final = ("keys", "jwks_file", "jwks_uri", "key_url_template")
 _MOST_KEY_SETS: Final = 4
+_SPIFFE: Final = "spiffe://"
+_TRUST_DOMAIN: Final = re.compile(r"spiffe://[a-z0-9._\-]{1,255}")
 _FILES: Final = {
     "jwks_file": "a JWK Set",
     "jwks_ca_file": "certificates as PEM",
@@ -117,7 +120,9 @@ class Issuer:
     ``key_url_template``, or the metadata of the issuer (RFC 8414, OpenID Connect Discovery) if none of them is given.
 
     * ``url``: the issuer identifier. It is compared with ``iss`` byte by byte (RFC 9068 §4). It must be an https URL
-      without query and fragment if the metadata is looked up by it.
+      without query and fragment if the metadata is looked up by it. The id of a SPIFFE trust domain
+      (``spiffe://prod.example.com``) makes it one of JWT-SVIDs: the trust domain in ``sub`` selects the keys, ``iss``
+      is ignored, and the key set is the bundle of the trust domain; see :func:`scopeguard.presets.spiffe`.
     * ``aliases``: further values of ``iss`` that are accepted, each with claims and the values that they must have in
       such a token. ``url`` may be one of them, and then needs these claims too.
     * ``metadata_url``: the URL of the metadata, instead of the well-known places under ``url``. The metadata must
@@ -283,6 +288,7 @@ class Issuer:
     audience_is_aud: bool = field(init=False, repr=False, compare=False)
     limits_dates: bool = field(init=False, repr=False, compare=False)
     scope_text_claim: str | None = field(init=False, repr=False, compare=False)
+    trust_domain: str | None = field(init=False, repr=False, compare=False)  # of SPIFFE
 
     def __post_init__(self) -> None:
         self._set("insecure_http_dangerously", insecure_hosts(self.insecure_http_dangerously))
@@ -297,6 +303,10 @@ class Issuer:
         self._check_claims()
         # None for ANY_AUDIENCE_DANGEROUSLY.
         self._set("audiences", self.audience if isinstance(self.audience, frozenset) else None)
+        if self.audience is ANY_AUDIENCE_DANGEROUSLY and self._reviews_tokens:
+            raise ConfigurationError(
+                "audience: ANY_AUDIENCE_DANGEROUSLY contradicts the dialect kubernetes_token_review, which asks for it"
+            )
         self._set("has_member_rules", bool(self.expected_claims or self.claim_prefixes or self.forbidden_claims))
         self._set("audience_is_aud", self.audience_claims == ("aud",))
         self._set("limits_dates", bool(self.past_claims) or self.max_lifetime is not None)
@@ -375,6 +385,7 @@ class Issuer:
                 "issuer: must be the URL of the authorization server, as its tokens name it in iss, "
                 f"not {'an empty string' if self.url == '' else type(self.url).__name__}"
             )
+        self._set("trust_domain", self._find_trust_domain())
         if self._discovers and self.metadata_url is None:
             # RFC 8414 §2: "a URL that uses the "https" scheme and has no query or fragment components". Some providers
             # use identifiers that are not URLs. They are allowed if no URL is derived from the identifier.
@@ -386,6 +397,28 @@ class Issuer:
                 )
         if self.metadata_url is not None:
             check_url(self.metadata_url, "metadata_url", insecure=self.insecure_http_dangerously)
+
+    @property
+    def _reviews_tokens(self) -> bool:
+        return self.introspection is not None and self.introspection.dialect is Dialect.KUBERNETES_TOKEN_REVIEW
+
+    def _find_trust_domain(self) -> str | None:
+        if not self.url.startswith(_SPIFFE):
+            return None
+        if not _TRUST_DOMAIN.fullmatch(self.url):
+            raise ConfigurationError(
+                f"issuer: {self.url!r} is not the id of a trust domain; write it as in spiffe://prod.example.com"
+            )
+        if self.jwks_uri is None and self.jwks_file is None and self.keys is None:
+            raise ConfigurationError(
+                f"issuer {self.url!r}: set jwks_uri or jwks_file to the bundle of the trust domain"
+            )
+        if self.aliases or self.validate is not Validation.JWT or self.issuer_claim_optional_dangerously:
+            raise ConfigurationError(
+                f"issuer {self.url!r}: the trust domain in sub selects the keys of JWT-SVIDs; leave out aliases, "
+                "validate and issuer_claim_optional_dangerously"
+            )
+        return self.url.removeprefix(_SPIFFE)
 
     @property
     def _discovers(self) -> bool:

@@ -122,7 +122,8 @@ class Engine:
         resource = self.settings.resource
         self.metadata = None
         if resource is not None and resource.serve_metadata:
-            urls = [record.issuer.url for record in self.issuers.all]
+            # A trust domain of SPIFFE is not an authorization server: no client can get a token there.
+            urls = [record.issuer.url for record in self.issuers.all if record.issuer.trust_domain is None]
             dpop = self.settings.dpop
             self.metadata = ResourceMetadata(
                 resource, urls, self.sources.methods, self.settings.rules, dpop,

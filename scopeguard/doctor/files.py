@@ -21,7 +21,7 @@ SECRET_KEYS: Final = frozenset(
 )
 """The keys whose values are secrets, in any table. A URL in ``redis`` or ``proxy`` is one only if it has a password."""
 _URLS: Final = frozenset(("redis", "proxy"))
-_SECRET_PATHS: Final = frozenset(("jwks_bearer_file", "cert_file", "keys_file"))
+_SECRET_PATHS: Final = frozenset(("jwks_bearer_file", "cert_file", "keys_file", "bearer_file"))
 PATH_KEYS: Final = _SECRET_PATHS | {
     "jwks_file",
     "jwks_seed",

@@ -20,7 +20,7 @@ from scopeguard.doctor.transport import Exchange, WatchedTransport
 from scopeguard.errors import AuthorityUnavailable, Blame
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Answer
-from scopeguard.flow.introspection import ask_authority
+from scopeguard.flow.introspection_requests import ask_authority
 from scopeguard.flow.issuers import discover, has_keys
 from scopeguard.flow.key_by_id import fetch_key
 from scopeguard.flow.keys import fetch_keys
@@ -177,7 +177,7 @@ class _Examination:
     def compare_key_urls(self) -> list[Finding]:
         """Compare a configured ``jwks_uri`` with that of the metadata, if there are metadata."""
         issuer = self.record.issuer
-        if not self.needs_keys or not issuer.jwks_uris or issuer.jwks_file:
+        if not self.needs_keys or not issuer.jwks_uris or issuer.jwks_file or issuer.trust_domain is not None:
             return []
         try:
             metadata = self.engine.perform(discover(self.record, self.engine.clock, has_keys, anew=True))

@@ -27,7 +27,7 @@ from scopeguard.explanation.result import Explanation, Outcome, Verdict
 from scopeguard.explanation.route import Route
 from scopeguard.explanation.values import TEXTS, listed, shown
 from scopeguard.flow.credential import Credential
-from scopeguard.flow.introspection import ask_authority
+from scopeguard.flow.introspection_requests import ask_authority
 from scopeguard.flow.issuers import find_issuer, has_keys, parse
 from scopeguard.flow.keys import verify_signature
 from scopeguard.flow.possession import check_possession
@@ -38,6 +38,7 @@ from scopeguard.rules import PUBLIC, Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec import api_key, introspection, jwt
 from scopeguard.spec.sender_constraint import certificate_of, thumbprint_of
+from scopeguard.spec.spiffe import trust_domain_of
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.tokens import AccessToken, Unverified
 
@@ -193,6 +194,8 @@ class Explainer:
         claims: Any = {} if self.token is None else self.token.claims
         iss = claims.get("iss")
         found = "an opaque token" if self.token is None else "iss absent" if iss is None else shown(iss)
+        if issuers.trust_domains and trust_domain_of(claims) is not None:
+            found = f"sub {shown(claims['sub'])}"
         wanted = listed((record.issuer.url for record in issuers.all), " or ") or "an issuer that the resolver finds"
 
         def find() -> None:

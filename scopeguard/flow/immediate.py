@@ -51,6 +51,8 @@ def verify_at_once(
         claims = context.parse_claims(payload)
         if "cnf" in claims:  # the flow checks the proof
             return None
+        if issuers.trust_domains and issuers.by_trust_domain(claims, None) not in (None, record):
+            return None
         unverified = Unverified(header, claims, signed, signature, digest[:6].hex(), segment, payload)
         checked = jwt.check(unverified, issuer, now, known=known.rfc9068, scope_texts=record.scope_texts)
         keys = record.ring.fresh(known.kid, known.algorithm, moment)

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
-
-from scopeguard.config.introspection import Dialect, Introspection
+from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken
-from scopeguard.flow.answers import check_status, json_body
-from scopeguard.flow.bearer import own_bearer
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import (
     HOOK_TIMEOUT,
     LONGEST_RETRY_PAUSE,
     QUEUE_TIMEOUT,
-    Answer,
-    Clock,
     Flow,
     Lane,
-    Send,
     SingleFlight,
     UseStore,
     ask,
 )
-from scopeguard.flow.issuers import discover, longest_search
-from scopeguard.flow.keys import longest_fetch, verify_signature
+from scopeguard.flow.introspection_requests import ask_authority
+from scopeguard.flow.issuers import longest_search
+from scopeguard.flow.keys import longest_fetch
 from scopeguard.flow.revocation import stable_part, sync_if_due
 from scopeguard.reasons import Reason
 from scopeguard.redaction import fingerprint
-from scopeguard.spec import introspection, jwt, tokeninfo
+from scopeguard.spec import introspection, jwt
 from scopeguard.state.introspection import IntrospectionAnswer, IntrospectionState
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.revocation import Revocations
 from scopeguard.tokens import AccessToken
-
-# With these statuses, the authorization server or its gateway is down or busy. The token is not the cause.
-_ABOUT_THE_AUTHORITY: Final = frozenset((429, 502, 503, 504))
 
 
 def introspect(credential: Credential, record: IssuerRecord, context: Context) -> Flow[AccessToken]:
@@ -200,164 +190,3 @@ def record_failure(
             outage = state.suspicion.fail(key, now, accepted=accepted, timed_out=timed_out)
             pause = state.cache.failures.fail(key, now, pauses=outage == 0.0) or outage
             error.retry_after = max(pause, error.retry_after or 0.0)
-
-
-def ask_authority(
-    credential: Credential, record: IssuerRecord, state: IntrospectionState, clock: Clock
-) -> Flow[Mapping[str, Any] | None]:
-    """Ask the authorization server about *credential*. Return the members of its answer, ``None`` for "not active".
-
-    Any other response is an outage, not a verdict on the token. A 401 means that the credentials of this API are wrong
-    (RFC 7662 section 2.3), though some authorization servers send it for an unknown token. The ``blame`` of the error
-    says which.
-    """
-    issuer, settings = record.issuer, state.settings
-    endpoint = settings.endpoint
-    if endpoint is not None and settings.dialect is not Dialect.RFC7662:
-        return (yield from ask_token_info(credential, endpoint, record, state, clock))
-    if endpoint is None:
-        metadata = yield from discover(record, clock, lambda found: introspection.has_endpoint(found, settings))
-        endpoint = introspection.endpoint_of(
-            metadata, settings, issuer.internal_hosts, issuer.insecure_http_dangerously
-        )
-    bearer = yield from bearer_token(record, state)
-    answer = yield from send_question(credential, endpoint, bearer, record, state, clock)
-    if answer.status == 401 and callable(settings.bearer_token) and state.bearer.refuse(bearer, clock.monotonic()):
-        renewed = yield from bearer_token(record, state)
-        if renewed != bearer:
-            answer = yield from send_question(credential, endpoint, renewed, record, state, clock)
-    if answer.status in (400, 401, 403):
-        works = state.suspicion.has_answered_recently(clock.monotonic())
-        ours = introspection.refuses_client(answer.body) and not works
-        failure = unusable_answer(record, endpoint, introspection.STATUS_HINTS[answer.status], status=answer.status)
-        failure.blame = Blame.AUTHORITY if ours else Blame.TOKEN
-        raise failure
-    try:
-        if not settings.signed:
-            return introspection.read_answer(read_content(answer, endpoint, record, clock))
-        signed = introspection.read_signed(
-            read_content(answer, endpoint, record, clock), answer.headers, issuer, settings, clock.wall()
-        )
-        try:
-            yield from verify_signature(signed, record, clock)
-        except AuthorityUnavailable as error:
-            error.blame = Blame.KEYS
-            raise
-        return introspection.active_members(signed.claims["token_introspection"])
-    except (introspection.MalformedAnswer, InvalidToken) as unfit:
-        problem = f"its answer cannot be used: {unfit}"
-    raise unusable_answer(record, endpoint, problem)
-
-
-def read_content(answer: Answer, endpoint: str, record: IssuerRecord, clock: Clock) -> bytes:
-    """Return the body of *answer*: a 200 response with JSON, or any 200 response if answers are signed."""
-    state, authority = record.introspection, record.issuer.url
-    try:
-        if state is None or not state.settings.signed:
-            return json_body(answer, endpoint, authority, clock)
-        check_status(answer, endpoint, authority, clock)
-        return answer.body
-    except AuthorityUnavailable as error:
-        error.blame = Blame.AUTHORITY if answer.status in _ABOUT_THE_AUTHORITY else Blame.TOKEN
-        raise
-
-
-def unusable_answer(record: IssuerRecord, endpoint: str, problem: str, *, status: int = 200) -> AuthorityUnavailable:
-    """Return the error for a response that says nothing about the token but may have been caused by it."""
-    error = AuthorityUnavailable(
-        Reason.AUTHORITY_ANSWER_INVALID, record.issuer.url, url=endpoint, status=status, problem=problem
-    )
-    error.blame = Blame.TOKEN
-    return error
-
-
-def exchange(question: Send) -> Flow[Answer]:
-    """Send *question*, which contains a token that a stranger may have chosen, and return the response.
-
-    A token cannot cause a failure to connect. It can cause a response that is too large or too late.
-    """
-    try:
-        return (yield from ask(question))
-    except AuthorityUnavailable as error:
-        match error.reason:
-            case Reason.AUTHORITY_TIMED_OUT:
-                ambiguous = error.sent is not False
-            case Reason.AUTHORITY_UNREACHABLE:
-                ambiguous = error.sent is True
-            case _:
-                ambiguous = True
-        error.blame = Blame.TOKEN if ambiguous else Blame.AUTHORITY
-        raise
-
-
-def send_question(
-    credential: Credential, endpoint: str, bearer: str, record: IssuerRecord, state: IntrospectionState, clock: Clock
-) -> Flow[Answer]:
-    """Send *credential* to *endpoint*. *bearer* is the token that authenticates this API, if the method needs one."""
-    settings, authority = state.settings, record.issuer.url
-    proof = introspection.proof(
-        settings, state.key, authority, now=clock.wall(), identifier=state.new_id(), bearer=bearer
-    )
-    return (
-        yield from exchange(
-            Send(
-                url=endpoint,
-                authority=authority,
-                accept=introspection.SIGNED if settings.signed else introspection.JSON,
-                form=introspection.request_form(credential.token, proof, settings.token_type_hint),
-                authorization=proof.authorization,
-                insecure=record.issuer.insecure_http_dangerously,
-                timeout=settings.timeout,
-                retries=settings.retries,
-            )
-        )
-    )
-
-
-def bearer_token(record: IssuerRecord, state: IntrospectionState) -> Flow[str]:
-    """Return the bearer token for introspection: the configured one, or the last result of the configured function."""
-    source = state.settings.bearer_token
-    if not callable(source):
-        return source or ""
-    return (
-        yield from own_bearer(
-            source,
-            state.bearer,
-            authority=record.issuer.url,
-            setting="introspection.bearer_token",
-            # At most one renewal in five seconds, whatever strangers send; but they may name many new issuers.
-            priority=not record.newcomer,
-            account=record.account,
-        )
-    )
-
-
-def ask_token_info(
-    credential: Credential, endpoint: str, record: IssuerRecord, state: IntrospectionState, clock: Clock
-) -> Flow[Mapping[str, Any] | None]:
-    """Ask a token-info endpoint about *credential*. Return claims in the terms of RFC 7662, ``None`` for "not active".
-
-    The token is sent as the bearer token, because a URL ends up in logs. Google's endpoint (POST, as in Google's client
-    library) rejects an invalid token with 400. GitLab's endpoint (GET) does so with 401, which cannot be about other
-    credentials, since none are sent.
-    """
-    google = state.settings.dialect is Dialect.GOOGLE_TOKENINFO
-    answer = yield from exchange(
-        Send(
-            url=endpoint,
-            authority=record.issuer.url,
-            form=() if google else None,
-            authorization=f"Bearer {credential.token}",
-            insecure=record.issuer.insecure_http_dangerously,
-            timeout=state.settings.timeout,
-            retries=state.settings.retries,
-        )
-    )
-    if answer.status == (400 if google else 401) and tokeninfo.is_refusal(answer.body):
-        return None
-    try:
-        read = tokeninfo.read if google else tokeninfo.read_gitlab
-        return read(read_content(answer, endpoint, record, clock), clock.wall())
-    except tokeninfo.MalformedInfo as error:
-        problem = str(error)
-    raise unusable_answer(record, endpoint, problem)

@@ -27,6 +27,7 @@ from scopeguard.reasons import Reason
 from scopeguard.spec import jwt
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, NotMetadata, metadata_urls, parse_metadata
 from scopeguard.spec.http_caching import is_json
+from scopeguard.spec.spiffe import trust_domain_of
 from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.tokens import Unverified
 
@@ -59,6 +60,14 @@ def parse(
         if record is None:
             raise
         return record, None
+    if issuers.trust_domains:
+        # JWT-SVID section 3: "iss" is not required, and it selects nothing.
+        record = issuers.by_trust_domain(token.claims, credential.header)
+        domain = trust_domain_of(token.claims)
+        if record is not None:
+            return record, token
+        if domain is not None and "iss" not in token.claims:
+            raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=f"spiffe://{domain}")
     if issuers.nameless is not None and "iss" not in token.claims:
         return issuers.nameless, token
     return issuers.by_name(jwt.unverified_issuer(token), credential.header), token

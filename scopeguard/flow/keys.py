@@ -1,4 +1,7 @@
-"""Verify signatures with the issuer's keys, and fetch keys when they are due."""
+"""Verify signatures with the issuer's keys, and fetch keys when they are due.
+
+Longer than 400 lines because a signature that fails may cause a fetch, and the fetch another try.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from scopeguard.spec import credentials, jwt
 from scopeguard.spec.http_caching import lifetime
 from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse_key_set
 from scopeguard.spec.signatures import SignatureBackendError
+from scopeguard.spec.spiffe import KEY_USE
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.keyring import Absent, Due, Found
 from scopeguard.tokens import Unverified
@@ -277,7 +281,8 @@ def fetch_keys(record: IssuerRecord, clock: Clock) -> Flow[tuple[KeySet, float |
     issuer, policy = record.issuer, record.issuer.key_set
     if issuer.jwks_file is not None:
         content = yield from ask(ReadFile(path=issuer.jwks_file, authority=issuer.url, limit=policy.max_bytes))
-        return _key_set(content, record), None
+        keys = _key_set(content, record)
+        return keys, keys.refresh_hint
     uri = record.jwks_uri
     if uri is None:
         metadata = yield from discover(record, clock, has_keys, anew=record.keys_moved)
@@ -308,7 +313,7 @@ def fetch_keys(record: IssuerRecord, clock: Clock) -> Flow[tuple[KeySet, float |
         record.keys_moved = True
         raise
     record.keys_moved = False
-    return keys, lifetime(answer.headers)
+    return keys, lifetime(answer.headers) if keys.refresh_hint is None else keys.refresh_hint
 
 
 def jwks_authorization(issuer: Issuer) -> Flow[str | None]:
@@ -327,8 +332,17 @@ def jwks_authorization(issuer: Issuer) -> Flow[str | None]:
 
 
 def _key_set(document: bytes, record: IssuerRecord) -> KeySet:
-    policy = record.issuer.key_set
+    issuer, policy = record.issuer, record.issuer.key_set
+    use = "sig" if issuer.trust_domain is None else KEY_USE
     try:
-        return parse_key_set(document, max_keys=policy.max_keys, padded=policy.padded, backends=record.backends)
+        keys = parse_key_set(
+            document, max_keys=policy.max_keys, padded=policy.padded, backends=record.backends, use=use
+        )
     except MalformedKeySet as error:
-        raise AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, record.issuer.url, problem=str(error)) from None
+        raise AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, issuer.url, problem=str(error)) from None
+    held = record.ring.current
+    known = None if held is None else held.keys.sequence
+    if known is not None and keys.sequence is not None and keys.sequence < known:
+        problem = f"its spiffe_sequence is {keys.sequence}, older than that of the bundle in use, {known}"
+        raise AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, issuer.url, problem=problem)
+    return keys

@@ -24,6 +24,7 @@ from scopeguard.presets.applications import (
     supabase,
     workos_session,
 )
+from scopeguard.presets.clusters import kubernetes, kubernetes_token_review, spiffe
 from scopeguard.presets.hosted import (
     auth0,
     cognito,
@@ -59,7 +60,6 @@ from scopeguard.presets.workloads import (
     google_oidc,
     google_self_signed,
     google_tokeninfo,
-    kubernetes,
 )
 
 PRESETS: Final[Mapping[str, Callable[..., Issuer]]] = {
@@ -67,16 +67,17 @@ PRESETS: Final[Mapping[str, Callable[..., Issuer]]] = {
     for preset in (
         apple, auth0, authelia, authentik, aws_alb, clerk, clerk_m2m, clerk_session, cloudflare_access, cognito, dex,
         duende, entra, firebase, generic_rfc9068, github_actions, gitlab, gitlab_ci, google_iap, google_oidc,
-        google_self_signed, google_tokeninfo, hydra, keycloak, kubernetes, mcp, node_oidc_provider, okta, pingam,
-        pingfederate, pingone, salesforce, spring_as, stytch, supabase, workos, workos_session, zitadel,
+        google_self_signed, google_tokeninfo, hydra, keycloak, kubernetes, kubernetes_token_review, mcp,
+        node_oidc_provider, okta, pingam,
+        pingfederate, pingone, salesforce, spiffe, spring_as, stytch, supabase, workos, workos_session, zitadel,
     )
 }  # fmt: skip
 """All presets by name, as ``preset = "..."`` in a configuration file refers to them."""
 
 __all__ = [
     "PRESETS", "apple", "auth0", "authelia", "authentik", "aws_alb", "clerk", "clerk_m2m", "clerk_session",
-    "cloudflare_access", "cognito", "dex", "duende", "entra", "firebase", "generic_rfc9068", "github_actions", "gitlab",
-    "gitlab_ci", "google_iap", "google_oidc", "google_self_signed", "google_tokeninfo", "hydra", "keycloak",
-    "kubernetes", "mcp", "node_oidc_provider", "okta", "pingam", "pingfederate", "pingone", "salesforce", "spring_as",
-    "stytch", "supabase", "workos", "workos_session", "zitadel",
+    "cloudflare_access", "cognito", "dex", "duende", "entra", "firebase", "generic_rfc9068", "github_actions",
+    "gitlab", "gitlab_ci", "google_iap", "google_oidc", "google_self_signed", "google_tokeninfo", "hydra", "keycloak",
+    "kubernetes", "kubernetes_token_review", "mcp", "node_oidc_provider", "okta", "pingam", "pingfederate", "pingone",
+    "salesforce", "spiffe", "spring_as", "stytch", "supabase", "workos", "workos_session", "zitadel",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from scopeguard.config.checks import flag
 from scopeguard.config.client_authentication import ClientAuthentication
@@ -40,16 +40,11 @@ from scopeguard.presets.parts import (
 
 _GOOGLE: Final = "https://accounts.google.com"
 _HOUR: Final = 3600.0
-_SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # the files of the pod's service account
 _ID: Final = replace(NUMBER, description="a numeric id")
 # The names of references that git allows (git-check-ref-format), in ASCII.
 _REF: Final = r"(?![/.])(?!.*(?:\.\.|//|@\{))(?!@$)(?!.*[/.]$)[^\x00-\x20~^:?*\[\\\x7f-\U0010ffff]+"
 _GITHUB_REF: Final = Form(re.compile(rf"refs/(?:heads|tags|pull)/{_REF}"), "a full reference", "refs/heads/main")
 _GITLAB_REF: Final = Form(re.compile(rf"(?!refs/){_REF}"), "a branch or tag without refs/heads/", "main")
-_NAMESPACE: Final = Form(re.compile(r"[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?"), "the name of a namespace", "etl")
-_SERVICE_ACCOUNT_NAME: Final = Form(
-    re.compile(r"(?:[a-z0-9\-]+/|system:serviceaccount:[a-z0-9\-]+:)[a-z0-9.\-]+"), '"namespace/name"', "etl/ingest"
-)
 # An AUD tag has 64 hexadecimal digits, and a label of a host name at most 63 characters.
 _CLOUDFLARE_TEAM: Final = Form(re.compile(r"[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?"), "a team's name", "acme")
 _AUD_TAG: Final = Form(
@@ -145,68 +140,6 @@ def gitlab_ci(
         client_id_claims=(),
         machine_signs=ALWAYS_A_MACHINE,
         accept_id_tokens_dangerously=True,
-    )
-
-
-def kubernetes(
-    audience: str | Iterable[str],
-    *,
-    issuer: str = "https://kubernetes.default.svc.cluster.local",
-    namespaces: str | Iterable[str] | None = None,
-    service_accounts: str | Iterable[str] | None = None,
-    in_cluster: bool = False,
-    jwks_uri: str | None = None,
-    jwks_file: str | None = None,
-    insecure_http_dangerously: Iterable[str] = (),
-) -> Issuer:
-    """Return an issuer for projected service account tokens of a Kubernetes cluster.
-
-    Legacy tokens, which do not expire, are refused.
-
-    * *namespaces*, *service_accounts* (``"namespace/name"``): the service accounts that may call; by default all.
-    * *in_cluster*: the API runs in the cluster. It fetches the keys from the Kubernetes API server, with the token of
-      its pod's service account and the certificate authority of the cluster. These files are read for each fetch. No
-      further permission is needed.
-    * *jwks_uri*, *jwks_file*: the keys for an API outside the cluster. *jwks_uri* usually needs
-      ``HttpxTransport(verify=...)`` with the certificate authority of the cluster.
-    """
-    own: dict[str, Any] = {}
-    flag(in_cluster, "in_cluster")
-    if in_cluster:
-        if jwks_uri is not None or jwks_file is not None:
-            raise ConfigurationError("in_cluster: sets the place of the keys; leave out jwks_uri and jwks_file")
-        own = {
-            "jwks_uri": "https://kubernetes.default.svc/openid/v1/jwks",
-            "jwks_ca_file": f"{_SERVICE_ACCOUNT}/ca.crt",
-            "jwks_bearer_file": f"{_SERVICE_ACCOUNT}/token",
-        }
-    prefixes: tuple[str, ...] = ("system:serviceaccount:",)
-    expected: dict[str, tuple[str, ...]] = {}
-    if namespaces is not None:
-        prefixes = tuple(f"system:serviceaccount:{name}:" for name in fit_all(namespaces, "namespaces", _NAMESPACE))
-    if service_accounts is not None:
-        accounts = fit_all(service_accounts, "service_accounts", _SERVICE_ACCOUNT_NAME)
-        subjects = (account.removeprefix("system:serviceaccount:").replace("/", ":") for account in accounts)
-        expected["sub"] = tuple(f"system:serviceaccount:{subject}" for subject in subjects)
-    return Issuer(
-        url(issuer, "issuer", "https://kubernetes.default.svc.cluster.local"),
-        insecure_http_dangerously=insecure_http_dangerously,
-        audience=nonempty(audience, "audience"),
-        algorithms=("RS256", "ES256"),
-        typ=JWT_OR_NONE,
-        expected_claims=expected,
-        claim_prefixes={"sub": prefixes},
-        required_claims=("sub", "kubernetes.io"),
-        scope_claims=(),
-        client_id_claims=(),
-        machine_signs=ALWAYS_A_MACHINE,
-        accept_id_tokens_dangerously=True,
-        hints={
-            "unknown_issuer:kubernetes/serviceaccount": "Kubernetes: a legacy token from a secret; mount a projected "
-            "one (serviceAccountToken) with this API's audience",
-            "wrong_audience": "Kubernetes: the token is for another audience; set this API's in the projected volume",
-        },
-        **(own or {"jwks_uri": jwks_uri, "jwks_file": jwks_file}),
     )
 
 

@@ -21,6 +21,8 @@ No function here does I/O, reads a clock, logs or keeps state. Time, keys and re
 ``discovery``              locate and check server metadata: RFC 8414, OpenID Connect Discovery
 ``special_hosts``          recognize hosts outside the public internet: RFC 6890, RFC 6761
 ``introspection``          write introspection requests and check answers: RFC 7662
+``spiffe``                 check SPIFFE IDs in JWT-SVIDs
+``token_review``           ask the TokenReview API of Kubernetes about a token
 ``tokeninfo``              read answers of the tokeninfo endpoints of Google and GitLab
 ``client_authentication``  authenticate to the authorization server: RFC 6749, RFC 7523, RFC 8705
 ``found``                  describe what was found in a token, for log lines

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -67,6 +67,7 @@ _THUMBPRINT_MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
 # RFC 7518 section 3.3: "A key of size 2048 bits or larger MUST be used with these algorithms." Section 3.5 agrees.
 _MIN_RSA_BITS: Final = 2048
 _MAX_RSA_BITS: Final = 8192  # the cost of a verification grows with the square of the size
+_LONGEST_HINT: Final = 10**9  # in seconds
 _MAX_RSA_EXPONENT: Final = 2**32 - 1
 
 # Keys that the Infineon library of CVE-2017-15361 generated can be factored. Their modulus is a power of 65537 modulo
@@ -154,10 +155,16 @@ class IgnoredKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySet:
-    """The usable and the ignored keys of a JWK Set, in their order. A look-up costs the same for a set of any size."""
+    """The usable and the ignored keys of a JWK Set, in their order. A look-up costs the same for a set of any size.
+
+    ``refresh_hint`` and ``sequence`` are those of a SPIFFE bundle: the seconds after which to fetch it again, and a
+    number that grows with each change.
+    """
 
     keys: tuple[VerificationKey, ...]
     ignored: tuple[IgnoredKey, ...] = ()
+    refresh_hint: float | None = None
+    sequence: int | None = None
     _index: Mapping[tuple[str | None, str], tuple[VerificationKey, ...]] = field(init=False, repr=False, compare=False)
     _kids: frozenset[str] = field(init=False, repr=False, compare=False)
     _matches_any_kid: bool = field(init=False, repr=False, compare=False)
@@ -188,7 +195,12 @@ class KeySet:
 
 
 def parse_key_set(
-    document: bytes | Mapping[str, Any], *, max_keys: int = 100, padded: bool = False, backends: Backends = ()
+    document: bytes | Mapping[str, Any],
+    *,
+    max_keys: int = 100,
+    padded: bool = False,
+    backends: Backends = (),
+    use: str = "sig",
 ) -> KeySet:
     """Parse *document*, a fetched JWK Set (RFC 7517 section 5). Its keys verify signatures with *backends*.
 
@@ -207,13 +219,16 @@ def parse_key_set(
 
     NOT checked: the size of *document* in bytes, which the caller bounds. ``x5c`` and ``x5u`` are not read.
 
-    *padded*: the numbers of a key may have base64 padding, which RFC 7518 section 2 forbids.
+    *padded*: the numbers of a key may have base64 padding, which RFC 7518 section 2 forbids. *use*: the ``use`` of keys
+    for signatures. With another value than ``sig``, each key must have it, and a ``kid``, as in a SPIFFE bundle.
 
     Raises :class:`MalformedKeySet` if *document* is not one strict JSON object with an array ``keys``, has more than
     *max_keys* keys, or has no usable key. The caller must then keep the keys it has.
     """
-    keys, ignored = _parse_keys(document, max_keys, backends, padded=padded)
-    return _build_key_set(keys, ignored)
+    parsed = _parse_document(document)
+    keys, ignored = _parse_keys(parsed, max_keys, backends, padded=padded, use=use)
+    found = _build_key_set(keys, ignored)
+    return found if use == "sig" else replace(found, **_bundle_members(parsed))
 
 
 def parse_configured_key_set(
@@ -223,6 +238,7 @@ def parse_configured_key_set(
     max_keys: int = 100,
     padded: bool = False,
     backends: Backends = (),
+    use: str = "sig",
 ) -> KeySet:
     """Parse *document*, a JWK Set that the operator configured as *setting*.
 
@@ -231,7 +247,7 @@ def parse_configured_key_set(
     the whole key set of an authorization server can be pasted.
     """
     try:
-        keys, ignored = _parse_keys(document, max_keys, backends, padded=padded)
+        keys, ignored = _parse_keys(document, max_keys, backends, padded=padded, use=use)
         for key in ignored:
             if key.alarming:
                 name = f"key {key.position + 1}" if key.kid is None else f"the key with kid {_printable(key.kid)}"
@@ -248,8 +264,27 @@ def _build_key_set(keys: list[VerificationKey], ignored: list[IgnoredKey]) -> Ke
     return KeySet(keys=tuple(keys), ignored=tuple(ignored))
 
 
+def _parse_document(document: bytes | Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(document, bytes):
+        return document
+    try:
+        # A duplicate member makes its key unusable, but not the whole set; see _parse_key().
+        return parse_object(document, mark_ambiguous=True)
+    except MalformedJSON as error:
+        raise MalformedKeySet(f"not a JWK Set: {error}") from None
+
+
+def _bundle_members(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of a SPIFFE bundle beside its keys. A wrong value counts as absent: both are optional."""
+    hint, sequence = document.get("spiffe_refresh_hint"), document.get("spiffe_sequence")
+    return {
+        "refresh_hint": float(hint) if type(hint) is int and 0 < hint < _LONGEST_HINT else None,
+        "sequence": sequence if type(sequence) is int and sequence >= 0 else None,
+    }
+
+
 def _parse_keys(
-    document: bytes | Mapping[str, Any], max_keys: int, backends: Backends, *, padded: bool
+    document: Mapping[str, Any], max_keys: int, backends: Backends, *, padded: bool, use: str
 ) -> tuple[list[VerificationKey], list[IgnoredKey]]:
     jwks = _key_objects(document)
     if len(jwks) > max_keys:
@@ -258,7 +293,7 @@ def _parse_keys(
     ignored: list[IgnoredKey] = []
     for position, jwk in enumerate(jwks):
         try:
-            keys.append(_parse_key(_strip_number_padding(jwk) if padded else jwk, backends))
+            keys.append(_parse_key(_strip_number_padding(jwk) if padded else jwk, backends, use))
         except (_InvalidKey, _UnsupportedKey) as error:
             # RFC 7517 section 5: "Implementations SHOULD ignore JWKs within a JWK Set that use "kty" (key type) values
             # that are not understood by them, that are missing required members, or for which values are out of the
@@ -270,20 +305,14 @@ def _parse_keys(
     return keys, ignored
 
 
-def _key_objects(document: bytes | Mapping[str, Any]) -> list[Any]:
-    if isinstance(document, bytes):
-        try:
-            # A duplicate member makes its key unusable, but not the whole set; see _parse_key().
-            document = parse_object(document, mark_ambiguous=True)
-        except MalformedJSON as error:
-            raise MalformedKeySet(f"not a JWK Set: {error}") from None
+def _key_objects(document: Mapping[str, Any]) -> list[Any]:
     jwks = document.get("keys")
     if not isinstance(jwks, list | tuple):
         raise MalformedKeySet("not a JWK Set: it must be an object with an array named keys")
     return list(jwks)
 
 
-def _parse_key(jwk: object, backends: Backends) -> VerificationKey:
+def _parse_key(jwk: object, backends: Backends, use: str = "sig") -> VerificationKey:
     # RFC 7517 section 4: "The member names within a JWK MUST be unique; JWK parsers MUST either reject JWKs with
     # duplicate member names or use a JSON parser that returns only the lexically last duplicate member name".
     if not isinstance(jwk, Mapping) or is_ambiguous(jwk):
@@ -295,7 +324,7 @@ def _parse_key(jwk: object, backends: Backends) -> VerificationKey:
     if private:
         raise _InvalidKey(f"it has private members ({', '.join(private)}): replace this key, its secret is published")
     kid, issuer = (_optional_text(jwk, name) for name in ("kid", "issuer"))
-    _check_purpose(jwk)
+    _check_purpose(jwk, use, kid)
     read = _READERS.get(kty) if isinstance(kty, str) else None
     if read is None:
         raise _UnsupportedKey(f"kty {_printable(kty)} is not RSA, EC, OKP or AKP")
@@ -338,11 +367,16 @@ def _strip_number_padding(jwk: object) -> object:
     return {k: strip_padding(v) if k in _NUMBERS and isinstance(v, str) else v for k, v in jwk.items()}
 
 
-def _check_purpose(jwk: Mapping[str, Any]) -> None:
-    """Check that ``use`` and ``key_ops``, if present, both allow verification: RFC 7517 sections 4.2 and 4.3."""
+def _check_purpose(jwk: Mapping[str, Any], use: str, kid: str | None) -> None:
+    """Check that ``use`` and ``key_ops``, if present, both allow verification: RFC 7517 sections 4.2 and 4.3.
+
+    In a SPIFFE bundle (*use* is not ``sig``), ``use`` and *kid* must be present.
+    """
+    if use != "sig" and ("use" not in jwk or kid is None):
+        raise _UnsupportedKey(f"use or kid is absent, and this set needs both, with use={use}")
     # RFC 7517 section 4.3: "The "use" and "key_ops" JWK members SHOULD NOT be used together; however, if both are used,
     # the information they convey MUST be consistent."
-    if jwk.get("use", "sig") != "sig":
+    if jwk.get("use", use) != use:
         raise _UnsupportedKey(f"use is {_printable(jwk['use'])}")
     if "key_ops" not in jwk:
         return

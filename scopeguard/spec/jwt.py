@@ -25,6 +25,7 @@ from scopeguard.spec.found import describe, malformed_claim, unexpected_claim
 from scopeguard.spec.jws import check_header, parse_header, split_compact
 from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.sender_constraint import check_confirmation
+from scopeguard.spec.spiffe import check_id
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.spec.times import check_times
 from scopeguard.spec.token_kind import check_is_access_token, is_other_kind
@@ -231,8 +232,14 @@ def check_type(header: Mapping[str, Any], issuer: Issuer) -> bool:
 
 
 def check_issuer(claims: Mapping[str, Any], issuer: Issuer) -> None:
-    """Check that ``iss`` is the issuer's URL, or an alias whose companion claims have the configured values."""
+    """Check that ``iss`` is the issuer's URL, or an alias whose companion claims have the configured values.
+
+    In a JWT-SVID, the trust domain in ``sub`` is checked instead.
+    """
     if issuer.issuer_claim_optional_dangerously and "iss" not in claims:
+        return
+    if issuer.trust_domain is not None:
+        check_id(claims, issuer.trust_domain)
         return
     iss = claims.get("iss")
     companions = issuer.aliases.get(iss) if isinstance(iss, str) else None

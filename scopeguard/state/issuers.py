@@ -20,6 +20,7 @@ from scopeguard.frozen import dataclass
 from scopeguard.spec import jwt
 from scopeguard.spec.discovery import Metadata
 from scopeguard.spec.signatures import Backends
+from scopeguard.spec.spiffe import trust_domain_of
 from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.fork import Locked
 from scopeguard.state.key_by_id import KeysById
@@ -346,6 +347,8 @@ class Issuers:
     ) -> None:
         self._by_name: dict[tuple[str | None, str], IssuerRecord] = {}
         self._prefixes: dict[str, IssuerRecord] = {}
+        # By field and trust domain of SPIFFE.
+        self.trust_domains: dict[tuple[str | None, str], IssuerRecord] = {}
         self._any_opaque: IssuerRecord | None = None
         self._forms: dict[str | None, tuple[bool, tuple[str, ...]]] = {}
         self._headers: dict[bytes, Mapping[str, Any]] = {}
@@ -384,6 +387,8 @@ class Issuers:
                     "of tokens (audience, expected_claims and typ take several values), or make a Guard for each "
                     "policy and guard its routes with it"
                 )
+        if record.issuer.trust_domain is not None:
+            self.trust_domains[record.issuer.token_header, record.issuer.trust_domain] = record
         header, form = record.issuer.token_header, (record.issuer.padded_segments, record.issuer.header_claims)
         if self._forms.setdefault(header, form) != form:
             raise ConfigurationError(
@@ -404,6 +409,11 @@ class Issuers:
                     "token; give one of them opaque_prefixes, so that no token is shown to the wrong one"
                 )
             self._any_opaque = record
+
+    def by_trust_domain(self, claims: Mapping[str, Any], header: str | None) -> IssuerRecord | None:
+        """Return the issuer whose SPIFFE trust domain is that of ``sub`` in unverified *claims*, if there is one."""
+        domain = trust_domain_of(claims)
+        return None if domain is None else self.trust_domains.get((header, domain))
 
     @property
     def all(self) -> tuple[IssuerRecord, ...]:

@@ -27,6 +27,7 @@ from scopeguard.rules.routed import Place, Prefixes, RoutedRules
 from scopeguard.server.access_log import Entry
 from scopeguard.server.proxy_headers import Proxies
 from scopeguard.spec import (
+    api_key,
     authzen,
     certificate_fields,
     credentials,
@@ -34,6 +35,8 @@ from scopeguard.spec import (
     jwt,
     mcp,
     sender_constraint,
+    spiffe,
+    token_review,
     tokeninfo,
 )  # fmt: skip
 from scopeguard.spec.audience import check_audience
@@ -105,6 +108,8 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
         [b"Bearer " + data], 1 << 20
     ),
     "a field of its own": lambda data: credentials.token_from_field([data], 1 << 20),
+    "an API key": lambda data: api_key.key_from_field([data], "acme"),
+    "the rest of an API key": lambda data: api_key.key_from_field([b"acme_" + data], "acme"),
     "the query": lambda data: credentials.token_from_parameters(
         data, max_bytes=1 << 20, max_parameters=1 << 20, source="query"
     ),
@@ -192,6 +197,9 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
         )
     ),
     "a key id": as_text(lambda text: key_url("https://as.example/{kid}", text)),
+    "a SPIFFE ID": as_text(lambda text: spiffe.check_id({"sub": f"spiffe://{text}"}, "a")),
+    "the path of a SPIFFE ID": as_text(lambda text: spiffe.check_id({"sub": f"spiffe://a/{text}"}, "a")),
+    "the trust domain of claims": as_text(lambda text: spiffe.trust_domain_of({"sub": f"spiffe://{text}"})),
     "printable": as_text(printable),
     # responses of servers
     "JSON": parse_object,
@@ -231,6 +239,14 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
         audience_required=False,
     ),
     "tokeninfo": lambda data: tokeninfo.read(as_members(data, "exp", "expires_in", "aud", "scope"), 0.0),
+    "TokenReview": lambda data: token_review.read(
+        b'{"kind":"TokenReview","status":{"authenticated":true,"audiences":["a"],"user":'
+        + as_members(data, "username", "uid")
+        + b"}}"
+    ),
+    "TokenReview, an error": lambda data: token_review.read(
+        b'{"kind":"TokenReview","status":' + as_members(data, "error") + b"}"
+    ),
     "metadata": lambda data: parse_metadata(data, "https://as.example"),
     "metadata, an endpoint": lambda data: parse_metadata(
         b'{"issuer":"https://as.example",' + as_members(b"https://as.example/" + data, "jwks_uri")[1:],

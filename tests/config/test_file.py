@@ -407,6 +407,8 @@ def test_examples_in_error_messages_are_valid(table: str, key: str, tmp_path: Pa
 
 def _asking(key: str, line: str, folder: Path) -> str:
     """Return the table of introspection with *line*, which sets *key*, and the settings that it needs."""
+    if key == "ca_file":
+        line = f'{line}\nendpoint = "https://as.test/introspect"'
     beside = {"private_key": 'client_id = "api"\nauth = "private_key_jwt"', "bearer_token": 'auth = "bearer"'}
     if key == "private_key":
         private = rsa.generate_private_key(65537, 2048)

@@ -11,8 +11,10 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -44,6 +46,7 @@ from scopeguard.cli.commands import cli
 from scopeguard.client import ClientCredentials, DPoPKey, TokenEndpointError, TokenExchange
 from scopeguard.config.file import settings_from
 from scopeguard.devserver import Client
+from scopeguard.devserver.keys import SigningKey, compact
 from scopeguard.doctor.store import IN_A_CLUSTER, PERMISSIONS, WITH_REPLICAS
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.guard import engine_of
@@ -55,6 +58,7 @@ from scopeguard.testing import FakeAuthority, FakeDecisionPoint, Network, ProofK
 from scopeguard.wsgi import GuardMiddleware as WSGIGuard
 
 ISSUER, API = "https://auth.example.com", "https://api.example.com"
+ETL = "spiffe://prod.example.com/ns/etl"
 LOCAL_ISSUER, LOCAL_API = "http://127.0.0.1:9000", "http://127.0.0.1:8000"
 
 
@@ -552,6 +556,44 @@ def _check_api_keys_file(_: FakeAuthority) -> None:
     assert arguments["rules"].all[0].sources == {"header", "api_key"}
 
 
+def _check_spiffe(_: FakeAuthority) -> None:
+    key = SigningKey.generate("ES256", kid="1")
+    keys = [{**key.public_jwk(), "use": "jwt-svid"}, {**key.public_jwk(), "kid": "2", "use": "x509-svid"}]
+    workloads = {
+        "prod.example.com/ns/etl/sa/ingest": 200,
+        "prod.example.com/ns/etl2/sa/ingest": 401,
+        "partner.example/ns/etl/sa/ingest": 401,
+        "partner.example/billing/export": 503,  # there is no bundle here
+    }
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.chdir(folder)
+        Path("bundle.json").write_text(json.dumps({"keys": keys, "spiffe_sequence": 1}), "utf-8")
+        guard = run("spiffe")["guard"]
+        assert [issuer.url for issuer in guard.issuers] == ["spiffe://prod.example.com", "spiffe://partner.example"]
+        guard = Guard(guard.issuers[0], *without_network(guard.issuers[1]))
+        client = TestClient(GuardMiddleware(asgi_app(), guard=guard))
+        for workload, status in workloads.items():
+            claims = {"sub": f"spiffe://{workload}", "aud": API, "exp": time.time() + 60}
+            token = compact({"alg": "ES256", "kid": "1"}, claims, key)
+            assert client.get("/", headers={"Authorization": f"Bearer {token}"}).status_code == status
+
+
+def without_network(*issuers: Issuer) -> list[Issuer]:
+    return [replace(issuer, jwks_uri=None, jwks_file="missing.json") for issuer in issuers]
+
+
+def _check_spiffe_file(_: FakeAuthority) -> None:
+    (issuer,), _arguments = settings_from(tomllib.loads(NAMED["spiffe_file"].source), ROOT)
+    own = presets.spiffe("prod.example.com", API, jwks_file=str(ROOT / "bundle.json"), id_prefixes=ETL)
+    assert issuer == own
+
+
+def _check_token_review(_: FakeAuthority) -> None:
+    (issuer,) = run("token_review")["guard"].issuers
+    assert issuer.expected_claims == {"sub": {"system:serviceaccount:etl:ingest"}}
+    assert issuer.introspection.dialect == "kubernetes_token_review"
+
+
 def _check_api_key_entry(_: FakeAuthority) -> None:
     (key,) = read_keys(NAMED["api_key_entry"].source.encode()).values()
     assert (key.client_id, key.claims) == ("reports", {"tenant": "acme"})
@@ -732,6 +774,9 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "rules": _check_rules,
     "dpop": _check_dpop,
     "post_quantum": _check_post_quantum,
+    "spiffe": _check_spiffe,
+    "spiffe_file": _check_spiffe_file,
+    "token_review": _check_token_review,
     "api_keys": _check_api_keys,
     "api_keys_file": _check_api_keys_file,
     "api_key_entry": _check_api_key_entry,

@@ -21,7 +21,8 @@ from scopeguard.flow.authenticate import authenticate
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Answer, CallHook, Flow, Send, SingleFlight, UseStore
-from scopeguard.flow.introspection import ask_authority, introspect
+from scopeguard.flow.introspection import introspect
+from scopeguard.flow.introspection_requests import ask_authority
 from scopeguard.flow.issuers import choose_issuer
 from scopeguard.guard import engine_of
 from scopeguard.reasons import Reason

@@ -223,6 +223,7 @@ def test_a_value_of_another_type_is_a_configuration_error_that_names_the_argumen
 
 # Values that are never intended, for each text argument. These accept any text that a server may be configured with:
 FREE = {"audience", "environments", "resource_server", "clients", "jwks_file"}
+FILES = ("jwks_file", "bearer_file", "ca_file")
 FREE_HERE = {("dex", "client_ids"), ("hydra", "client_ids")}
 NAMES = {("keycloak", "realm"), ("okta", "authorization_server")}  # an operator may choose dots and digits
 NEVER = ["", "\x00", "x\n", "x\x00y", " x", "A" * 3000]
@@ -249,8 +250,8 @@ TEXTS = [
 
 @pytest.mark.parametrize(("name", "key"), TEXTS)
 def test_odd_values_are_refused_in_each_argument(name: str, key: str):
-    free = key in FREE or (name, key) in FREE_HERE
-    refused = [] if key == "jwks_file" else list(NEVER)
+    free = key in (*FREE, *FILES) or (name, key) in FREE_HERE
+    refused = [] if key in FILES else list(NEVER)
     if not free:
         refused += ODD if name != "github_actions" or key != "refs" else ["refs/heads/" + odd for odd in ODD[:5]]
         refused += [] if (name, key) in NAMES or key == "refs" else ADDRESSES

@@ -18,6 +18,7 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.errors import ConfigurationError
 from scopeguard.presets import PRESETS
 
+_PATHS: Final = ("jwks_file", "bearer_file", "ca_file")
 _KINDS: Final[Mapping[str, Key]] = {
     "str": Key(value_kinds.reference, '"value"'),
     "str | None": Key(value_kinds.reference, '"value"'),
@@ -34,7 +35,7 @@ def arguments_of(preset: Callable[..., Issuer]) -> dict[str, Key]:
     """Return the keys for the arguments of *preset*."""
     parameters = inspect.signature(preset).parameters
     return {
-        name: ISSUER["jwks_file"] if name == "jwks_file" else _KINDS[parameter.annotation]
+        name: ISSUER["jwks_file"] if name in _PATHS else _KINDS[parameter.annotation]
         for name, parameter in parameters.items()
     }
 

@@ -421,6 +421,7 @@ INTROSPECTION: Final = {
     "require_audience": Key(value_kinds.boolean, "true"),
     "signed": Key(value_kinds.boolean, "false"),
     "dialect": Key(value_kinds.string, '"rfc7662"'),
+    "ca_file": Key(value_kinds.path, '"ca.pem"'),
     "timeout": Key(value_kinds.number, "5"),
     "retries": Key(value_kinds.whole_number, "1"),
 }

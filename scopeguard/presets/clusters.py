@@ -1,0 +1,221 @@
+"""Identities of workloads: service accounts of Kubernetes, and SPIFFE.
+
+Their tokens have no scopes, so the rules of routes require ``authenticated`` only, and the arguments of the preset say
+which workloads are accepted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from scopeguard.config.checks import flag, path
+from scopeguard.config.client_authentication import ClientAuthentication
+from scopeguard.config.introspection import Dialect, Introspection, Validation
+from scopeguard.config.issuer import Issuer
+from scopeguard.errors import ConfigurationError
+from scopeguard.frozen import dataclass
+from scopeguard.presets.parts import ALWAYS_A_MACHINE, IP_ADDRESS, JWT_OR_NONE, Form, fit, fit_all, nonempty, url
+
+_SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # the files of the pod's service account
+_MOST_CHARACTERS: Final = 16 * 1024  # of a token
+_CLUSTER: Final = "https://kubernetes.default.svc.cluster.local"
+_API_SERVER: Final = "https://kubernetes.default.svc"
+_NAMESPACE: Final = Form(re.compile(r"[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?"), "the name of a namespace", "etl")
+_SERVICE_ACCOUNT_NAME: Final = Form(
+    re.compile(r"(?:[a-z0-9\-]+/|system:serviceaccount:[a-z0-9\-]+:)[a-z0-9.\-]+"), '"namespace/name"', "etl/ingest"
+)
+_TRUST_DOMAIN: Final = Form(
+    re.compile(rf"(?!{IP_ADDRESS}$)(?!.*\.\.)[a-z0-9](?:[a-z0-9._\-]*[a-z0-9])?"),
+    "the name of a trust domain",
+    "prod.example.com",
+)
+# JWT-SVID section 2.1: RS256 to RS512, ES256 to ES512 and PS256 to PS512.
+_SVID_ALGORITHMS: Final = tuple(f"{family}{bits}" for family in ("RS", "ES", "PS") for bits in (256, 384, 512))
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """A function that returns the token in the file *path*. It reads the file at each call, because it is renewed."""
+
+    path: str
+
+    def __call__(self) -> str:
+        with open(self.path, encoding="ascii") as file:
+            return file.read(_MOST_CHARACTERS).strip()
+
+
+def kubernetes(
+    audience: str | Iterable[str],
+    *,
+    issuer: str = "https://kubernetes.default.svc.cluster.local",
+    namespaces: str | Iterable[str] | None = None,
+    service_accounts: str | Iterable[str] | None = None,
+    in_cluster: bool = False,
+    jwks_uri: str | None = None,
+    jwks_file: str | None = None,
+    insecure_http_dangerously: Iterable[str] = (),
+) -> Issuer:
+    """Return an issuer for projected service account tokens of a Kubernetes cluster.
+
+    Legacy tokens, which do not expire, are refused.
+
+    * *namespaces*, *service_accounts* (``"namespace/name"``): the service accounts that may call; by default all.
+    * *in_cluster*: the API runs in the cluster. It fetches the keys from the Kubernetes API server, with the token of
+      its pod's service account and the certificate authority of the cluster. These files are read for each fetch. No
+      further permission is needed.
+    * *jwks_uri*, *jwks_file*: the keys for an API outside the cluster. *jwks_uri* usually needs
+      ``HttpxTransport(verify=...)`` with the certificate authority of the cluster.
+    """
+    own: dict[str, Any] = {}
+    flag(in_cluster, "in_cluster")
+    if in_cluster:
+        if jwks_uri is not None or jwks_file is not None:
+            raise ConfigurationError("in_cluster: sets the place of the keys; leave out jwks_uri and jwks_file")
+        own = {
+            "jwks_uri": "https://kubernetes.default.svc/openid/v1/jwks",
+            "jwks_ca_file": f"{_SERVICE_ACCOUNT}/ca.crt",
+            "jwks_bearer_file": f"{_SERVICE_ACCOUNT}/token",
+        }
+    prefixes, expected = _accounts(namespaces, service_accounts)
+    return Issuer(
+        url(issuer, "issuer", "https://kubernetes.default.svc.cluster.local"),
+        insecure_http_dangerously=insecure_http_dangerously,
+        audience=nonempty(audience, "audience"),
+        algorithms=("RS256", "ES256"),
+        typ=JWT_OR_NONE,
+        expected_claims=expected,
+        claim_prefixes={"sub": prefixes},
+        required_claims=("sub", "kubernetes.io"),
+        scope_claims=(),
+        client_id_claims=(),
+        machine_signs=ALWAYS_A_MACHINE,
+        accept_id_tokens_dangerously=True,
+        hints={
+            "unknown_issuer:kubernetes/serviceaccount": "Kubernetes: a legacy token from a secret; mount a projected "
+            "one (serviceAccountToken) with this API's audience",
+            "wrong_audience": "Kubernetes: the token is for another audience; set this API's in the projected volume",
+        },
+        **(own or {"jwks_uri": jwks_uri, "jwks_file": jwks_file}),
+    )
+
+
+def kubernetes_token_review(
+    audience: str | Iterable[str],
+    *,
+    issuer: str = "https://kubernetes.default.svc.cluster.local",
+    api_server: str = "https://kubernetes.default.svc",
+    namespaces: str | Iterable[str] | None = None,
+    service_accounts: str | Iterable[str] | None = None,
+    bearer_file: str = "/var/run/secrets/kubernetes.io/serviceaccount/token",
+    ca_file: str | None = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
+    insecure_http_dangerously: Iterable[str] = (),
+) -> Issuer:
+    """Return an issuer that asks the TokenReview API of a Kubernetes cluster about each service account token.
+
+    Unlike :func:`kubernetes`, it notices within a minute that a pod or its service account was deleted. Each new token
+    costs a request to the API server, and while that is down, new tokens get 503.
+
+    * *audience*: sent with each token. An answer that names none of them is refused, because the API server would then
+      have checked its own audience.
+    * *issuer*: the ``iss`` of the tokens, by which they are recognised.
+    * *api_server*: the URL of the API server.
+    * *namespaces*, *service_accounts* (``"namespace/name"``): the service accounts that may call; by default all.
+    * *bearer_file*: the file with the token of this API's own service account, which needs the cluster role
+      ``system:auth-delegator``. It is read again when the API server refuses its token, as after a rotation.
+    * *ca_file*: the certificate authority of the API server; ``None`` for the usual ones.
+    """
+    path(bearer_file, "bearer_file")
+    if ca_file is not None:
+        path(ca_file, "ca_file")
+    base = url(api_server, "api_server", _API_SERVER)
+    prefixes, expected = _accounts(namespaces, service_accounts)
+    return Issuer(
+        url(issuer, "issuer", _CLUSTER),
+        insecure_http_dangerously=insecure_http_dangerously,
+        audience=nonempty(audience, "audience"),
+        algorithms=("RS256", "ES256"),
+        typ=JWT_OR_NONE,
+        validate=Validation.INTROSPECTION,
+        introspection=Introspection(
+            endpoint=f"{base}/apis/authentication.k8s.io/v1/tokenreviews",
+            auth=ClientAuthentication.BEARER,
+            bearer_token=FileContent(bearer_file),
+            ca_file=ca_file,
+            dialect=Dialect.KUBERNETES_TOKEN_REVIEW,
+        ),
+        expected_claims=expected,
+        claim_prefixes={"sub": prefixes},
+        required_claims=("sub", "uid"),
+        scope_claims=(),
+        client_id_claims=(),
+        machine_signs=ALWAYS_A_MACHINE,
+        accept_id_tokens_dangerously=True,
+    )
+
+
+def _accounts(
+    namespaces: str | Iterable[str] | None, service_accounts: str | Iterable[str] | None
+) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Return the beginnings of the subjects of *namespaces*, and the subjects of *service_accounts* as a claim."""
+    prefixes: tuple[str, ...] = ("system:serviceaccount:",)
+    expected: dict[str, tuple[str, ...]] = {}
+    if namespaces is not None:
+        prefixes = tuple(f"system:serviceaccount:{name}:" for name in fit_all(namespaces, "namespaces", _NAMESPACE))
+    if service_accounts is not None:
+        accounts = fit_all(service_accounts, "service_accounts", _SERVICE_ACCOUNT_NAME)
+        subjects = (account.removeprefix("system:serviceaccount:").replace("/", ":") for account in accounts)
+        expected["sub"] = tuple(f"system:serviceaccount:{subject}" for subject in subjects)
+    return prefixes, expected
+
+
+def spiffe(
+    trust_domain: str,
+    audience: str | Iterable[str],
+    *,
+    jwks_file: str | None = None,
+    jwks_uri: str | None = None,
+    ids: str | Iterable[str] | None = None,
+    id_prefixes: str | Iterable[str] | None = None,
+) -> Issuer:
+    """Return an issuer for the JWT-SVIDs of a SPIFFE trust domain.
+
+    The trust domain in ``sub`` selects the keys; ``iss`` is ignored. Give the guard one such issuer for its own trust
+    domain, and one for each trust domain that it federates with.
+
+    * *trust_domain*: its name, as in ``"prod.example.com"``. ``AccessToken.issuer`` is ``spiffe://prod.example.com``.
+    * *jwks_file*, *jwks_uri*: the bundle of the trust domain, a JWK Set whose keys have ``use: jwt-svid``. A file
+      is read again when it is due; SPIRE and its helpers write one. A URL is a bundle endpoint with the profile
+      ``https_web``. The profile ``https_spiffe`` is not supported. ``spiffe_refresh_hint`` sets when the bundle is read
+      again, and a bundle with a smaller ``spiffe_sequence`` than the one in use is not used.
+    * *ids*: the SPIFFE IDs that may call, as in ``"spiffe://prod.example.com/ns/etl/sa/ingest"``.
+    * *id_prefixes*: the beginnings of such IDs, each of whole segments: ``"spiffe://prod.example.com/ns/etl"`` accepts
+      the IDs below it, and not ``.../ns/etl2``. Without *ids* and *id_prefixes*, all workloads may call.
+    """
+    name = fit(trust_domain, "trust_domain", _TRUST_DOMAIN)
+    if (jwks_file is None) == (jwks_uri is None):
+        raise ConfigurationError("jwks_file, jwks_uri: give one of them, the place of the trust domain's bundle")
+    if ids is not None and id_prefixes is not None:
+        raise ConfigurationError("ids, id_prefixes: give one of them")
+    own = re.compile(rf"spiffe://{re.escape(name)}(?:/(?!\.{{1,2}}(?:/|$))[A-Za-z0-9._\-]+)+")
+    form = Form(own, f"a SPIFFE ID of {name} with a path", f"spiffe://{name}/ns/etl")
+    prefixes: tuple[str, ...] = (f"spiffe://{name}/",)
+    if id_prefixes is not None:
+        prefixes = tuple(f"{prefix}/" for prefix in fit_all(id_prefixes, "id_prefixes", form))
+    return Issuer(
+        f"spiffe://{name}",
+        audience=nonempty(audience, "audience"),
+        jwks_file=jwks_file,
+        jwks_uri=None if jwks_uri is None else url(jwks_uri, "jwks_uri", "https://prod.example.com/bundle"),
+        algorithms=_SVID_ALGORITHMS,
+        typ=("JWT", "JOSE", None),
+        expected_claims={} if ids is None else {"sub": fit_all(ids, "ids", form)},
+        claim_prefixes={"sub": prefixes},
+        required_claims=("sub",),
+        scope_claims=(),
+        client_id_claims=(),
+        machine_signs=ALWAYS_A_MACHINE,
+        accept_id_tokens_dangerously=True,
+        hints={"unknown_key": "SPIFFE: the key is not in the bundle of the trust domain with use jwt-svid"},
+    )
