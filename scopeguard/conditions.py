@@ -15,6 +15,7 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from scopeguard.config.checks import Converted, converted, function, strings, text, whole
@@ -26,7 +27,6 @@ from scopeguard.errors import (
     InsufficientUserAuthentication,
     InvalidToken,
 )
-from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.tokens import AccessToken
 

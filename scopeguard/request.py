@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, final
 
-from scopeguard.frozen import dataclass
 from scopeguard.redaction import printable
 
 

@@ -14,12 +14,11 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final
 
 from scopeguard.conditions import Condition, UserAuthentication
 from scopeguard.errors import AccessDenied, ConfigurationError, InsufficientScope, InsufficientUserAuthentication
-from scopeguard.frozen import dataclass
 from scopeguard.tokens import AccessToken
 
 # RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). Use ``fullmatch``, because "$" also matches before

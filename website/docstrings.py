@@ -91,13 +91,6 @@ class Docstrings(griffe.Extension):
         if obj.docstring is not None:
             obj.docstring.value = as_markdown(obj.docstring.value, obj.path)
 
-    def on_class_instance(self, *, cls: griffe.Class, **_: Any) -> None:
-        for decorator in cls.decorators:
-            if decorator.callable_path == "scopeguard.frozen.dataclass" and isinstance(
-                decorator.value, griffe.ExprCall
-            ):
-                decorator.value.function = griffe.ExprName("dataclasses.dataclass")  # which griffe knows
-
     def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
         attr.annotation = _accepted(attr.annotation)
         attr.value = _default(attr.value)

@@ -6,11 +6,11 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import Access, Rules
 from scopeguard.scopes import Requirement

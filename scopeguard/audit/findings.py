@@ -6,7 +6,7 @@ Longer than 400 lines because the verdict on a route and its findings are collec
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scopeguard.adapter.declarations import Declaration, Layer
@@ -19,7 +19,6 @@ from scopeguard.audit.route import WEBSOCKET, AppRoute, Surroundings, find_bypas
 from scopeguard.audit.scopes import find_ungrantable
 from scopeguard.audit.walk import find_routes
 from scopeguard.config.token_sources import TokenSource
-from scopeguard.frozen import dataclass
 from scopeguard.guard import Guard
 from scopeguard.rules import DENIED, PUBLIC, Access, Rule, Rules
 from scopeguard.rules.rule import strictest

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from dataclasses import field
+from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any, Final
 
@@ -28,7 +28,6 @@ from scopeguard.audit.reach import (
     values_of,
 )
 from scopeguard.audit.route import name_of
-from scopeguard.frozen import dataclass
 from scopeguard.rules.routed import Place, Prefixes
 
 _MOST_OBJECTS: Final = 5_000

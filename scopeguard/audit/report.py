@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from scopeguard.frozen import dataclass
 from scopeguard.guard import Guard
 from scopeguard.scopes import is_scope
 

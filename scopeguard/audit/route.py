@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, Declaration, Layer, access_of, decorated_versions_of
-from scopeguard.frozen import dataclass
 from scopeguard.scopes import Requirement
 
 ANYTHING: Final = "/{path:path}"

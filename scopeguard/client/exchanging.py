@@ -7,7 +7,7 @@ The generators yield effects, as those of :mod:`scopeguard.client.fetching` do. 
 from __future__ import annotations
 
 import copy
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from typing import Final
@@ -33,7 +33,6 @@ from scopeguard.edge import sync as blocking
 from scopeguard.edge.runtime import Runtime
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.effects import HOOK_TIMEOUT, QUEUE_TIMEOUT, CallHook, Flow, Lane, SingleFlight, ask
-from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.redaction import fingerprint
 from scopeguard.spec.token_endpoint import TokenRefusal, TokenResponse, Tolerance

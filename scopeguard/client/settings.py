@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypedDict
 from urllib.parse import urlsplit
@@ -30,7 +30,6 @@ from scopeguard.edge.http import HttpxTransport
 from scopeguard.edge.runtime import SystemClock, Transport
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Clock
-from scopeguard.frozen import dataclass
 from scopeguard.scopes import check_scope
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.token_endpoint import OTHER_TOKEN_TYPES, RESERVED_PARAMETERS, TokenResponse, Tolerance

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -25,7 +25,6 @@ from scopeguard.config.checks import (
     whole,
 )
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 
 ID_LENGTH: Final = 16
 """The characters of a key id: 95 bits, so that ids are never given twice."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, field
+from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
@@ -21,7 +21,6 @@ from scopeguard.config.checks import (
     whole,
 )
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.request import PolicyRequest
 from scopeguard.tokens import AccessToken
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.config import checks
 from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.redaction import printable
 from scopeguard.scopes import check_scope, is_scope
 

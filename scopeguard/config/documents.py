@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -16,7 +16,6 @@ from typing import Any, Final, TypeAlias
 from scopeguard.config import checks
 from scopeguard.errors import ConfigurationError
 from scopeguard.extras import install_command
-from scopeguard.frozen import dataclass
 from scopeguard.redaction import printable
 
 DocumentOrPath: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -11,7 +11,6 @@ from scopeguard.config.algorithms import DPOP_ALGORITHMS, SUPPORTED_DPOP_ALGORIT
 from scopeguard.config.checks import Converted, check_url, converted, flag, member, number, positive, strings, whole
 from scopeguard.config.ml_dsa import ML_DSA, check_available
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 
 _MIN_KEY_BYTES: Final = 32
 # The members of the header of a proof beside the key, and the claims, in bytes.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.scopes import check_scope
 
 # How many lists of granted scopes a vocabulary caches, and the greatest length of such a list.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -22,7 +22,6 @@ from scopeguard.config.checks import (
 )
 from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 
 
 class Validation(StrEnum):

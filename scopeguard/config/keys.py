@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Final
 
 from scopeguard.config.checks import Converted, converted, flag, positive, strings, whole
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&\-^_.+]+/[a-z0-9!#$&\-^_.+]+")  # RFC 6838 §4.2
 

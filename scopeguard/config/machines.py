@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final
 
 from scopeguard.config.checks import Converted, converted, flag, mapping, strings
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

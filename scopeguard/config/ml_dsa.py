@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
 
 from scopeguard.errors import ConfigurationError
 from scopeguard.extras import upgrade_command
-from scopeguard.frozen import dataclass
 
 SEED_OCTETS: Final = 32
 """The length of ``priv`` in a JWK (RFC 9964 section 4)."""

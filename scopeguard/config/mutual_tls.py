@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 from scopeguard.config.checks import Converted, converted, field_name, member, strings
 from scopeguard.config.trusted_proxies import Proxies
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 
 
 class CertificateSource(StrEnum):

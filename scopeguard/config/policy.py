@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from scopeguard.config.authzen import AuthZen
-from scopeguard.frozen import dataclass
 from scopeguard.request import PolicyRequest
 from scopeguard.tokens import AccessToken
 

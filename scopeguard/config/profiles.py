@@ -10,7 +10,7 @@ A profile tightens settings that have their default. A setting that contradicts 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
@@ -24,7 +24,6 @@ from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.token_sources import SourceLimit, StrayQueryToken, TokenSource, TokenSources
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 
 _DEFAULT_TTL: Final = Introspection.__dataclass_fields__["ttl"].default
 

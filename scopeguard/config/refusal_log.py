@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from scopeguard.config.checks import number, whole
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 
 _NUMBERS: Final = {"warning": 30, "info": 20, "debug": 10}
 

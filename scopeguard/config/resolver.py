@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from scopeguard.config.checks import positive, whole
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

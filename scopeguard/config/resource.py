@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -21,7 +21,6 @@ from scopeguard.config.checks import (
     whole,
 )
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 
 # RFC 5646 in its usual extent: "en", "pt-BR", "zh-Hant-TW".
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*")

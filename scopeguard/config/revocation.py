@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from scopeguard.config.checks import flag, positive
-from scopeguard.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final
 
 from scopeguard.config.checks import check_form, check_url, flag, origin_of, positive, strings, whole
 from scopeguard.config.introspection import Validation
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 
 _ORIGINS: Final = "experimental_status_list.allowed_origins"
 # Enough for 128 million tokens with eight bits each. Four such lists must fit into memory.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from scopeguard.config.checks import whole
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
@@ -18,7 +18,6 @@ from scopeguard.config.checks import (
 )
 from scopeguard.config.trusted_proxies import Proxies
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 
 if TYPE_CHECKING:
     from scopeguard.config.api_keys import ApiKeys

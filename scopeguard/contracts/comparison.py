@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -11,7 +11,6 @@ from scopeguard.config.checks import items
 from scopeguard.contracts.contract import Contract, Undeclared
 from scopeguard.contracts.openapi_document import openapi
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.rules import DENIED, Access, Rule, Rules
 from scopeguard.rules.template_syntax import sample_path
 from scopeguard.scopes import AUTHENTICATED, Requirement

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -13,7 +13,6 @@ from scopeguard.config.checks import member
 from scopeguard.config.documents import Document
 from scopeguard.contracts.operations import Operation
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.rules import DENIED, PUBLIC, Access, Rule
 from scopeguard.scopes import AUTHENTICATED, Requirement
 from scopeguard.spec.error_body import ErrorBody

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -22,7 +22,6 @@ from scopeguard.contracts.contract import (
 )
 from scopeguard.contracts.operations import Operation, rules_of
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.redaction import printable
 from scopeguard.rules import DENIED, Access
 from scopeguard.rules.rule import METHODS

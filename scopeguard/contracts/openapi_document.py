@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -24,7 +25,6 @@ from scopeguard.contracts.contract import (
 from scopeguard.contracts.operations import Operation, rules_of
 from scopeguard.contracts.schemes import Schemes
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.redaction import printable
 from scopeguard.rules import Access
 from scopeguard.scopes import Requirement, all_of

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Final
 
 from scopeguard.conditions import Condition
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.rules import Access, Rule
 from scopeguard.rules.overlap import Overlaps, is_narrower
 from scopeguard.rules.rule import METHODS, strictest

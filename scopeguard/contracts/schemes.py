@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from scopeguard.config.checks import items
 from scopeguard.config.documents import Document
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.redaction import printable
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of

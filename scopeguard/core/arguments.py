@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.config.audit import AuditMode
@@ -30,7 +30,6 @@ from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.config.token_sources import TokenSources
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.request import RequestView
 from scopeguard.rules import Rules
 from scopeguard.scopes import Requirement

@@ -11,6 +11,7 @@ Longer than 400 lines because the catalog has an entry for each reason code, so 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -34,7 +35,6 @@ from scopeguard.errors import (
     RequestTimedOut,
     RequestTooLarge,
 )
-from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 
 

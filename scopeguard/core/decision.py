@@ -7,14 +7,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar, Token
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.config.refusal_log import RefusalLog
 from scopeguard.errors import AccessDenied, AuthorityUnavailable
 from scopeguard.flow.observation import CredentialKind, Observation, TokenCheck
-from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
 from scopeguard.spec.challenge import Response

@@ -11,6 +11,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -19,7 +20,6 @@ from scopeguard.devserver.login_page import error_page, login_page
 from scopeguard.devserver.registry import Client, Form, OAuthError, Registry
 from scopeguard.devserver.token_requests import Parameters, granted_audiences, granted_scopes
 from scopeguard.flow.effects import Answer
-from scopeguard.frozen import dataclass
 
 COOKIE: Final = "scopeguard_login"
 """The name of the cookie that binds a login page to the browser that loaded it."""

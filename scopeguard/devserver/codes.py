@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import secrets
 import threading
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
-
-from scopeguard.frozen import dataclass
 
 CODE_LIFETIME: Final = 60.0
 """The lifetime of a code in seconds. RFC 6749 section 4.1.2 recommends ten minutes at most."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -31,7 +31,6 @@ from scopeguard.config.checks import instance
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.devserver.registry import GOOGLE_TOKEN_AUDIENCE, ServiceAccount
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 
 _TYPE: Final = "service_account"
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final
-
-from scopeguard.frozen import dataclass
 
 MOST_TOKENS: Final = 100_000
 """The most tokens that are kept. A further one replaces the oldest."""

@@ -13,7 +13,7 @@ import secrets
 import stat
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -25,7 +25,6 @@ from scopeguard.config import checks
 from scopeguard.config.checks import methods, number, text
 from scopeguard.config.ml_dsa import ML_DSA, check_available
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.spec.ml_dsa import MLDSAAlgorithm
 
 _RSA_BITS: Final = 2048

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import unquote_plus, urlsplit
@@ -17,7 +17,6 @@ from jwt.exceptions import PyJWTError
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import check_form, instance, items, member, strings, text, whole
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.scopes import check_scope
 
 GOOGLE_TOKEN_AUDIENCE: Final = "https://oauth2.googleapis.com/token"

@@ -11,6 +11,7 @@ import math
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import jwt
@@ -20,7 +21,6 @@ from scopeguard.devserver.codes import CodeBook
 from scopeguard.devserver.issued_tokens import IssuedToken, TokenBook
 from scopeguard.devserver.registry import Client, Form, OAuthError, Registry, ServiceAccount, TokenFormat
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.scopes import check_scope
 from scopeguard.spec.base64url import encode_base64url
 from scopeguard.spec.token_exchange import ACCESS_TOKEN, JWT, JWT_BEARER, TOKEN_EXCHANGE

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import date
 from typing import Final
-
-from scopeguard.frozen import dataclass
 
 DATE: Final = date(2026, 11, 29)
 """The day on which the tables were last compared with their sources."""

@@ -9,6 +9,7 @@ import tomllib
 import warnings
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +27,6 @@ from scopeguard.doctor.store import SUBJECT as STORE
 from scopeguard.doctor.store import check_store
 from scopeguard.doctor.transport import WatchedTransport
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.guard import Guard, engine_of
 
 _CHECK: Final = "settings"

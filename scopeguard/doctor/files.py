@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from scopeguard.doctor.finding import Finding, error, ok, skipped, warning
-from scopeguard.frozen import dataclass
 
 _CHECK: Final = "permissions"
 SECRET_KEYS: Final = frozenset(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from enum import StrEnum
 
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 
 
 class Level(StrEnum):

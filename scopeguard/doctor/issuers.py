@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -24,7 +25,6 @@ from scopeguard.flow.introspection_requests import ask_authority
 from scopeguard.flow.issuers import discover, has_keys
 from scopeguard.flow.key_by_id import fetch_key
 from scopeguard.flow.keys import fetch_keys
-from scopeguard.frozen import dataclass
 from scopeguard.spec.discovery import Metadata
 from scopeguard.spec.introspection import STATUS_HINTS, has_endpoint
 from scopeguard.spec.strict_json import parse_object

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from scopeguard.config.checks import is_loopback
 from scopeguard.config.trusted_proxies import Proxies, address_of
 from scopeguard.doctor.finding import Finding, error, ok, warning
-from scopeguard.frozen import dataclass
 
 _CHECK: Final = "proxies"
 _UNIX: Final = "unix"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,6 @@ from scopeguard.edge.http import HttpxTransport
 from scopeguard.edge.runtime import Transport
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Answer, Clock, Send
-from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 
 

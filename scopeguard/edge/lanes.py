@@ -14,10 +14,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from scopeguard.flow.effects import Lane
-from scopeguard.frozen import dataclass
 from scopeguard.state.fork import Locked
 
 _LONGEST_PAUSE: Final = 60.0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Clock
-from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 
 T = TypeVar("T")

@@ -6,9 +6,9 @@ The table contains no rule of acceptance: the functions that the engine calls ar
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
-from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 
 

@@ -7,13 +7,12 @@ checks several things gets a part of the token for each of them: of the dates, f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken
-from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.spec import jwt
 from scopeguard.spec.audience import check_audience

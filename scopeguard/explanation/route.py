@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Self
 
 from scopeguard.config.dpop import DPoPMode
@@ -13,7 +14,6 @@ from scopeguard.explanation.checks import OWNER
 from scopeguard.explanation.collector import Collector, Refusal
 from scopeguard.explanation.result import Outcome
 from scopeguard.explanation.values import listed, shown
-from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Response, Security
@@ -17,7 +18,6 @@ from scopeguard.config.checks import check_url, text
 from scopeguard.config.dpop import DPoP, DPoPMode
 from scopeguard.config.token_sources import TokenSource, TokenSources
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.scopes import Requirement, check_scope, conditions_in, scopes_in
 from scopeguard.spec.challenge import ChallengeStyle
 from scopeguard.spec.error_body import ErrorBody

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from scopeguard.flow.effects import Clock
-from scopeguard.frozen import dataclass
 from scopeguard.spec.jws import decode_segment
 from scopeguard.spec.strict_json import parse_object
 from scopeguard.state.issuers import Issuers

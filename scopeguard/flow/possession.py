@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final, cast
 from urllib.parse import quote
@@ -21,7 +21,6 @@ from scopeguard.config.mutual_tls import CertificateSource, MutualTLS
 from scopeguard.errors import AuthorityUnavailable, InvalidProof, InvalidToken, NonceRequired
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Clock, Flow, ProofStore, Store, UseStore, ask
-from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
 from scopeguard.spec.certificate_fields import from_field

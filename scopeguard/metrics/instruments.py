@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
-
-from scopeguard.frozen import dataclass
 
 
 class Kind(StrEnum):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from scopeguard.config.checks import flag, path
@@ -15,7 +16,6 @@ from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.config.introspection import Dialect, Introspection, Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.presets.parts import ALWAYS_A_MACHINE, IP_ADDRESS, JWT_OR_NONE, Form, fit, fit_all, nonempty, url
 
 _SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # the files of the pod's service account

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from scopeguard.config.checks import strings
@@ -11,7 +12,6 @@ from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.issuer import ScopeClaim, ScopeForm
 from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 
 SCOPE: Final = ScopeClaim("scope")
 SCOPE_ANY_FORM: Final = ScopeClaim("scope", ScopeForm.SPACE_OR_LIST)

@@ -11,14 +11,13 @@ import inspect
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 from urllib.parse import unquote, urlsplit
 
 from scopeguard.conditions import Condition
 from scopeguard.config.checks import Converted, converted, is_async, items, positive, strings, text, whole
 from scopeguard.errors import ConfigurationError, Forbidden
-from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.rules.path_readings import ESCAPE, SUSPICIOUS
 from scopeguard.rules.rule import DENIED, Access, check_access

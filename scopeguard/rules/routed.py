@@ -13,12 +13,12 @@ its rule names a segment that the rule of the expected reading leaves open. For 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.token_sources import join_sources
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.rules import DENIED, Access, Rule, Rules
 from scopeguard.rules.path_readings import is_suspicious
 from scopeguard.rules.rule import strictest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from copy import copy
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Self
 
@@ -16,7 +16,6 @@ from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.policy import Decide, Policy
 from scopeguard.config.token_sources import TokenSource, check_sources
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.rules.path_matching import NEVER, Tree
 from scopeguard.rules.template_syntax import Template
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, check_scope

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from scopeguard.frozen import dataclass
 from scopeguard.rules.path_matching import NEVER, Node, Terminal, Tree
 from scopeguard.rules.rule import Rule
 from scopeguard.rules.template_syntax import Many, One, Rest, Template

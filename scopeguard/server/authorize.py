@@ -11,7 +11,7 @@ Only trusted proxies get an answer other than 403. A description that is incompl
 from __future__ import annotations
 
 import logging
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import Enum
 from string import ascii_letters, digits
 from typing import Final
@@ -20,7 +20,6 @@ from urllib.parse import quote, unquote_to_bytes
 from scopeguard.asgi import ASGIApp, Message, Receive, Scope, Send
 from scopeguard.config.trusted_proxies import Proxies
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.guard import Guard
 from scopeguard.request import HeaderList
 from scopeguard.spec.resource_metadata import WELL_KNOWN

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NoReturn
 
@@ -24,7 +25,6 @@ from scopeguard.asgi import ASGIApp
 from scopeguard.config.checks import join_host_port
 from scopeguard.edge.listener import listen, unix_listener
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.guard import Guard
 from scopeguard.mcp import McpMiddleware
 from scopeguard.rules.routed import check_root_path

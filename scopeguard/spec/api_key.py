@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from hashlib import sha256
 from hmac import compare_digest
 from typing import Any, Final
@@ -19,7 +19,6 @@ from zlib import crc32
 from scopeguard.config.api_keys import ID_LENGTH, ApiKey
 from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.errors import ConfigurationError, InvalidApiKey, InvalidRequest
-from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.tokens import AccessToken
 

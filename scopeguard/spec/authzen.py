@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final
@@ -20,7 +20,6 @@ from scopeguard.errors import (
     InsufficientUserAuthentication,
     PolicyDenied,
 )
-from scopeguard.frozen import dataclass
 from scopeguard.request import PolicyRequest
 from scopeguard.spec.discovery import MalformedMetadata, check_endpoint
 from scopeguard.spec.strict_json import MalformedJSON, parse_object

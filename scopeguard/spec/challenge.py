@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
@@ -24,7 +24,6 @@ from scopeguard.errors import (
     MissingCredentials,
     NonceRequired,
 )
-from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.spec.error_body import BodyWriter, ErrorBody, Problem, check_writer, write_body
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
-
-from scopeguard.frozen import dataclass
 
 MAX_CHARACTERS: Final = 16 * 1024
 MAX_CHALLENGES: Final = 32

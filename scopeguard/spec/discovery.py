@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from scopeguard.config.checks import canonical_host, check_url, host_and_port, is_loopback
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.spec.special_hosts import is_special
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 

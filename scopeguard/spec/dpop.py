@@ -10,14 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
 from scopeguard.config.checks import media_type
 from scopeguard.config.dpop import DPoP
 from scopeguard.errors import InvalidProof, InvalidToken
-from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.spec.base64url import encode_base64url
 from scopeguard.spec.jwks import VerificationKey, parse_proof_key

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -32,7 +32,6 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
 from scopeguard.config.ml_dsa import ML_DSA, load_class
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.spec.base64url import encode_base64url
 from scopeguard.spec.jws import decode_base64url, strip_padding
 from scopeguard.spec.signatures import Backends, PublicKey, Verifier, prepare_verifier

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scopeguard.config.checks import media_type
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken
-from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.spec.found import malformed_claim
 from scopeguard.spec.jws import check_header

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scopeguard.config.checks import check_url, media_type, origin_of
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import ConfigurationError, InvalidToken
-from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.spec import jwt
 from scopeguard.spec.found import malformed_claim

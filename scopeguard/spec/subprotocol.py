@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from scopeguard.errors import InvalidRequest
-from scopeguard.frozen import dataclass
 from scopeguard.reasons import Reason
 from scopeguard.spec.credentials import TOKEN68, check_token
 from scopeguard.spec.jws import decode_base64url

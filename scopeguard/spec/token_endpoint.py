@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote_plus
 
-from scopeguard.frozen import dataclass
 from scopeguard.spec.credentials import is_token
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 

@@ -11,9 +11,9 @@ minute. Because of the third, every token may be used for a second, even if its 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from scopeguard.frozen import dataclass
 from scopeguard.spec.token_endpoint import TokenResponse
 from scopeguard.state.backoff import Backoff
 from scopeguard.state.fork import Locked

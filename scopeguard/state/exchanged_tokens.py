@@ -10,10 +10,9 @@ token only. Failures that no token can cause, and failures of several tokens wit
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from scopeguard.frozen import dataclass
 from scopeguard.spec.token_endpoint import TokenResponse
 from scopeguard.state.backoff import Backoff
 from scopeguard.state.bounded import BoundedMap

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
-from scopeguard.frozen import dataclass
 from scopeguard.state.backoff import Backoff
 from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.fork import Locked

@@ -8,11 +8,10 @@ a flood of made-up tokens does not evict active answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from scopeguard.config.introspection import Introspection
-from scopeguard.frozen import dataclass
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.state.accepted_tokens import AcceptedTokens
 from scopeguard.state.bearer import OwnBearer

@@ -6,7 +6,7 @@ Longer than 400 lines because one issuer, those that a resolver finds, and the c
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -16,7 +16,6 @@ from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.spec import jwt
 from scopeguard.spec.discovery import Metadata
 from scopeguard.spec.signatures import Backends

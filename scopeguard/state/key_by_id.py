@@ -11,11 +11,10 @@ id once. A stranger who repeats ids has to send more requests than the users of 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from scopeguard.config.keys import KeySetPolicy
-from scopeguard.frozen import dataclass
 from scopeguard.spec.jwks import VerificationKey
 from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.budget import Budget

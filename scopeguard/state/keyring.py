@@ -24,10 +24,10 @@ then the token is not at fault: the budget may be used up, or fetching may fail.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Final
 
 from scopeguard.config.keys import KeySetPolicy
-from scopeguard.frozen import dataclass
 from scopeguard.spec.jwks import KeySet, VerificationKey
 from scopeguard.state.backoff import Backoff
 from scopeguard.state.bounded import BoundedMap

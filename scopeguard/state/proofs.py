@@ -5,9 +5,9 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, deque
+from dataclasses import dataclass
 from enum import StrEnum
 
-from scopeguard.frozen import dataclass
 from scopeguard.state.fork import Locked
 
 

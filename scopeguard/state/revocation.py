@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from scopeguard.frozen import dataclass
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.fork import Locked

@@ -5,10 +5,9 @@ The cache holds lists whose signature was verified, and never a decision: the in
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
-from scopeguard.frozen import dataclass
 from scopeguard.spec.status_list import StatusList
 from scopeguard.state.backoff import Backoff
 from scopeguard.state.bounded import BoundedMap

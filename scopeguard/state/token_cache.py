@@ -15,12 +15,11 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.token_cache import TokenCachePolicy
-from scopeguard.frozen import dataclass
 from scopeguard.spec import jwt
 from scopeguard.spec.jwks import VerificationKey
 from scopeguard.spec.strict_json import parse_object

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from scopeguard.errors import ConfigurationError
 from scopeguard.extras import install_command
-from scopeguard.frozen import dataclass
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -29,7 +29,6 @@ from scopeguard.config.checks import check_url, instance, text
 from scopeguard.config.ml_dsa import is_available
 from scopeguard.devserver.keys import SigningKey, base64url, compact, json_bytes
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 from scopeguard.rules.rule import METHODS
 from scopeguard.spec.dpop import token_hash
 from scopeguard.testing.fake import FakeAuthority

@@ -12,7 +12,7 @@ PAGE = PAGES["docs/architecture.md"]
 PACKAGE = ROOT / "scopeguard"
 (PICTURE,) = re.findall(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)
 # Too general to stand in the picture, or the face of the package.
-NOT_IN_PICTURE = {"__init__", "__main__", "extras", "frozen"}
+NOT_IN_PICTURE = {"__init__", "__main__", "extras"}
 
 
 def _rooms() -> set[str]:

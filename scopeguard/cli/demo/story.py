@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
@@ -16,7 +17,6 @@ from scopeguard.cli.demo.api import INSERT, READ
 from scopeguard.cli.demo.show import Screen
 from scopeguard.cli.demo.world import LIFETIME, World
 from scopeguard.client import ClientCredentials, DPoPKey, TokenEndpointError, TokenEndpointUnavailable
-from scopeguard.frozen import dataclass
 from scopeguard.spec.challenge_parser import parse_challenges
 
 ROWS: Final = "/tables/trips/rows"

@@ -6,13 +6,12 @@ No key is named here. The tables with the keys are in :mod:`scopeguard.config.fi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 from scopeguard.errors import ConfigurationError
-from scopeguard.frozen import dataclass
 
 T = TypeVar("T")
 

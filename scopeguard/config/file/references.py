@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from scopeguard.config.file.place import Place, show
-from scopeguard.frozen import dataclass
 
 MOST_BYTES: Final = 1024 * 1024
 """The largest size of a configuration file, and of a file that ``file:PATH`` names, in bytes."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
-from scopeguard.frozen import dataclass
 from scopeguard.testing.fake import FakeAuthority
 
 MAX_TOKEN: Final = 16 * 1024
