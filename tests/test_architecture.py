@@ -51,7 +51,7 @@ LAYERS = (
     ("audit",),
     ("",),
     ADAPTERS,
-    ("security_events", "mcp", "metrics"),
+    ("security_events", "mcp", "metrics", "aws_lambda"),
     ("client", "testing", "devserver", "server", "doctor", "cli", "__main__"),
 )
 CONVENIENCES = LAYERS[-1]

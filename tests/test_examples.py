@@ -195,3 +195,10 @@ def test_used_proofs_are_known_after_a_failover_of_redis(capsys: pytest.CaptureF
     ]
     # The replica may have got the proof of the refused request as well, when it went on.
     assert re.fullmatch("the new primary knows [23] used proofs", last)
+
+
+def test_the_example_of_lambda_runs(capsys: pytest.CaptureFixture[str]):
+    runpy.run_path(str(ROOT / "examples" / "lambda_handler.py"))["main"]()
+    *calls, decision = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in calls] == ["200", "401", "403", "200"]
+    assert json.loads(decision.removeprefix("authorizer "))["isAuthorized"] is True

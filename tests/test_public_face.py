@@ -57,10 +57,24 @@ PUBLIC_MODULES = (
             "transport",
         )
     ),
-    *("scopeguard.mcp.verifier", "scopeguard.security_events", "scopeguard.testing", "scopeguard.wsgi"),
+    *(
+        "scopeguard.mcp.verifier",
+        "scopeguard.security_events",
+        "scopeguard.testing",
+        "scopeguard.wsgi",
+        "scopeguard.aws_lambda",
+    ),
 )
 # Each adapter has a form of these for its framework.
-ONE_FOR_EACH_FRAMEWORK = {"GuardMiddleware", "ResourceMetadataMiddleware", "Send", "public", "renew", "requires"}
+ONE_FOR_EACH_FRAMEWORK = {
+    "GuardMiddleware",
+    "ResourceMetadataMiddleware",
+    "Send",
+    "protect",
+    "public",
+    "renew",
+    "requires",
+}
 
 
 def public_names(module: ModuleType) -> set[str]:

@@ -72,6 +72,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "scopeguard.explanation": (),
     "scopeguard.metrics": (),
     "scopeguard.security_events": (),
+    "scopeguard.aws_lambda": (),
     "scopeguard.testing": (),
     "scopeguard.stores.redis": ("RedisStore",),
     "scopeguard.transport": (),

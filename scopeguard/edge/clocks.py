@@ -29,7 +29,7 @@ class SuspendableClock:
     __slots__ = ("_ahead", "_monotonic", "_slept", "wall")
 
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.wall = wall
+        self.wall: Callable[[], float] = wall
         self._monotonic = monotonic
         self._ahead = wall() - monotonic()
         self._slept = 0.0

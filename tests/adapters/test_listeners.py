@@ -134,7 +134,8 @@ def test_listener_gets_one_decision_for_each_scenario(door: Door):
             assert event.method == exchange.method, scenario.name
             assert event.path == exchange.target.partition("?")[0], scenario.name
             adapters.add(event.adapter)
-    own = Adapter(door.name.partition("-")[0])
+    # On Lambda, the middleware for WSGI decides.
+    own = Adapter.WSGI if door.name.startswith("lambda") else Adapter(door.name.partition("-")[0])
     # Middleware refuses a request without a token before the endpoint sees it.
     assert own in adapters
     around = {

@@ -117,6 +117,12 @@ def test_growth_is_measured():
     assert "| 4 scopes, warm " in "\n".join(scaling.shown(results))
 
 
+def test_cold_starts_of_a_function_are_timed():
+    found = loaded("serverless").starts(1)
+    assert len(found) == 4
+    assert all(len(taken) == 1 and min(taken[0]) > 0 for taken in found.values())
+
+
 def test_imports_are_timed():
     imports = loaded("imports")
     assert imports.timed("import json", "import decimal", "process_time") >= 0

@@ -832,7 +832,17 @@ ELSEWHERE = {
     *("readme_fastapi", "readme_starlette", "readme_flask"),
     *("tutorial_file", "tutorial_app", "tutorial_tests"),  # tests/docs/test_tutorial.py
     # tests/docs/test_how_to.py
-    *("uvicorn_lifespan", "gunicorn", "compose_file", "lambda", "issuers", "tenants", "tenant_of"),
+    *(
+        "uvicorn_lifespan",
+        "gunicorn",
+        "compose_file",
+        "lambda",
+        "lambda_handler",
+        "lambda_authorizer",
+        "issuers",
+        "tenants",
+        "tenant_of",
+    ),
     *("tenant_rule", "organization", "graphql", "django_wsgi", "django_view"),
     *("falcon", "falcon_sink", "grpc", "aiohttp"),
     *(

@@ -198,6 +198,29 @@ def test_app_on_lambda_answers_an_event(authority: FakeAuthority):
     assert call(authority.bearer("read"))["body"] == '{"client":"client"}'
 
 
+def lambda_event(path: str, headers: dict[str, str]) -> dict[str, Any]:
+    return {
+        "version": "2.0",
+        "rawPath": path,
+        "headers": {name.lower(): value for name, value in headers.items()},
+        "requestContext": {"http": {"method": "GET", "path": path, "sourceIp": "203.0.113.7"}},
+    }
+
+
+def test_handler_on_lambda_answers_an_event(authority: FakeAuthority):
+    handler = run("lambda_handler")["handler"]
+    assert handler(lambda_event("/healthz", {}), None)["body"] == "ok"
+    assert handler(lambda_event("/rows", {}), None)["statusCode"] == 401
+    assert handler(lambda_event("/rows", authority.bearer("rows.read")), None)["body"] == "client"
+
+
+def test_authorizer_on_lambda_answers_an_event(authority: FakeAuthority):
+    handler = run("lambda_authorizer")["handler"]
+    for scope, allowed in (("rows.read", True), ("other", False)):
+        event = {"type": "REQUEST", "routeArn": "arn", **lambda_event("/rows", authority.bearer(scope))}
+        assert handler(event, None)["isAuthorized"] is allowed
+
+
 # -- guides
 
 

@@ -2,9 +2,11 @@
 
 import json
 import types
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import falcon
 import falcon.asgi
@@ -21,8 +23,10 @@ from starlette.routing import Route
 from aiohttp_calls import call_aiohttp
 from django_project import GUARD_MIDDLEWARE, serving, url_conf
 from doors import ANY, BOTH, EVERYWHERE, GOLD, Door, call_asgi, call_wsgi, in_loop, rules, seen
+from lambda_events import http_api, load_balancer, rest_api
+from lambda_events import send as send_event
 from scenarios import Answered, Exchange
-from scopeguard import AUTHENTICATED, AccessToken, Guard, Requirement, Rule
+from scopeguard import AUTHENTICATED, AccessToken, Guard, Requirement, Rule, aws_lambda
 from scopeguard.aiohttp import access_token_or_none as aiohttp_access_token_or_none
 from scopeguard.aiohttp import optional as aiohttp_optional
 from scopeguard.aiohttp import public as aiohttp_public
@@ -224,6 +228,25 @@ def _aiohttp(guard: Guard) -> Send:
     return lambda exchange: call_aiohttp(make_app, exchange)
 
 
+def _lambda(shape: Callable[..., Any]) -> Callable[[Guard], Send]:
+    def opened(guard: Guard) -> Send:
+        @aws_lambda.protect(guard, rules=rules(guard))
+        def handler(event: Any, _: Any) -> Any:
+            if "rawQueryString" in event:
+                query = event["rawQueryString"]
+            else:
+                query = urlencode(event["multiValueQueryStringParameters"] or {}, doseq=True)
+            text = event["body"] or ""
+            body = b64decode(text) if event["isBase64Encoded"] else text.encode()
+            headers = {"content-type": "application/json", "cache-control": "public, max-age=60"}
+            content = seen(access_token_or_none(), query.encode(), body).decode()
+            return {"statusCode": 200, "headers": headers, "body": content}
+
+        return lambda exchange: send_event(handler, shape, exchange)
+
+    return opened
+
+
 def _copy_of(view: Any) -> Any:
     return types.FunctionType(view.__code__, view.__globals__, view.__name__, closure=view.__closure__)
 
@@ -252,4 +275,7 @@ FRAMEWORK_DOORS: tuple[Door, ...] = (
     Door("aiohttp", _aiohttp),
     Door("falcon-wsgi", _falcon(asynchronous=False)),
     Door("falcon-asgi", _falcon(asynchronous=True)),
+    Door("lambda-rest-api", _lambda(rest_api)),
+    Door("lambda-http-api", _lambda(http_api)),
+    Door("lambda-load-balancer", _lambda(load_balancer)),
 )
