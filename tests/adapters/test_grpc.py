@@ -19,6 +19,7 @@ from loopback import Certificates
 from scenarios import SCENARIOS, Exchange, Scenario, tokens
 from scopeguard import (
     OPTIONAL,
+    ApiKeys,
     ChallengeStyle,
     ConfigurationError,
     DecisionEvent,
@@ -120,6 +121,17 @@ def test_outage_is_a_status_that_clients_retry(grpc_server: GrpcServer, authorit
         (seconds,) = outcome.all("retry-after")
         assert outcome.all("grpc-retry-pushback-ms") == [f"{seconds}000"]
         assert outcome.all("www-authenticate") == []
+
+
+def test_call_with_a_token_and_an_api_key_is_refused(grpc_server: GrpcServer, authority: FakeAuthority):
+    keys = ApiKeys(prefix="acme", lookup=lambda _: None, issuer="https://api.test/keys")
+    name = grpc_server.guarded(guard_for(authority, api_keys=keys), rules=READ)
+    token, key = bearer(authority.mint("read")), (("x-api-key", "acme_x"),)
+    for _ in range(3):  # until the token is remembered
+        assert grpc_server.call(name, "/plain/unary_unary", token).code is Status.OK
+    for _ in range(2):
+        assert grpc_server.call(name, "/plain/unary_unary", (*token, *key)).code is Status.UNAUTHENTICATED
+        assert grpc_server.call(name, "/plain/unary_unary", key).code is Status.UNAUTHENTICATED
 
 
 # -- kinds of calls and handlers
