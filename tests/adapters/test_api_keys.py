@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import falcon
+import falcon.asgi
 import fastapi
 import flask
 import pytest
+from aiohttp import web
 from django.http import HttpRequest, HttpResponse
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -18,12 +21,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from aiohttp_calls import call_aiohttp
 from django_project import GUARD_MIDDLEWARE, USUAL_MIDDLEWARE, serving, url_conf
 from doors import call_asgi, call_wsgi, in_loop
 from scenarios import Answered, Exchange
 from scopeguard import AUTHENTICATED, OPTIONAL, AccessToken, ApiKey, ApiKeys, Guard, Rule, Rules, asgi, wsgi
 from scopeguard import access_token_or_none as current
+from scopeguard.aiohttp import setup
 from scopeguard.errors import ResponseAborted
+from scopeguard.falcon import protect
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard
 from scopeguard.flask import requires as flask_requires
@@ -126,6 +132,43 @@ def _django(*, asynchronous: bool) -> Callable[[Guard], Send]:
     return opened
 
 
+class FalconResource:
+    def on_get(self, req: Any, resp: Any) -> None:
+        own = req.env if hasattr(req, "env") else req.scope["headers"]
+        resp.data = seen((req.headers, own), req.context.access_token)
+        resp.set_headers(CACHE)
+
+
+class FalconAsyncResource(FalconResource):
+    async def on_get(self, req: Any, resp: Any) -> None:
+        super().on_get(req, resp)
+
+
+def _falcon(*, asynchronous: bool) -> Callable[[Guard], Send]:
+    def opened(guard: Guard) -> Send:
+        app: Any = falcon.asgi.App() if asynchronous else falcon.App()
+        for path in PATHS:
+            app.add_route(path, FalconAsyncResource() if asynchronous else FalconResource())
+        guarded: Any = protect(app, guard=guard)
+        return in_loop("asyncio", call_asgi, guarded) if asynchronous else lambda exchange: call_wsgi(guarded, exchange)
+
+    return opened
+
+
+def _aiohttp(guard: Guard) -> Send:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=seen((request.headers, request.raw_headers), request["access_token"]), headers=CACHE)
+
+    def make_app() -> web.Application:
+        app = web.Application()
+        for path in PATHS:
+            app.router.add_get(path, handler)
+        setup(app, guard)
+        return app
+
+    return lambda exchange: call_aiohttp(make_app, exchange)
+
+
 DOORS: dict[str, Callable[[Guard], Send]] = {
     "asgi": _asgi,
     "wsgi": _wsgi,
@@ -134,6 +177,9 @@ DOORS: dict[str, Callable[[Guard], Send]] = {
     "flask": _flask,
     "django-wsgi": _django(asynchronous=False),
     "django-asgi": _django(asynchronous=True),
+    "falcon-wsgi": _falcon(asynchronous=False),
+    "falcon-asgi": _falcon(asynchronous=True),
+    "aiohttp": _aiohttp,
 }
 
 
