@@ -139,9 +139,9 @@ class FalconResource:
         resp.set_headers(CACHE)
 
 
-class FalconAsyncResource(FalconResource):
+class FalconAsyncResource:
     async def on_get(self, req: Any, resp: Any) -> None:
-        super().on_get(req, resp)
+        FalconResource().on_get(req, resp)
 
 
 def _falcon(*, asynchronous: bool) -> Callable[[Guard], Send]:

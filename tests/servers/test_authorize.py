@@ -9,10 +9,11 @@ import anyio
 import pytest
 from click.testing import CliRunner
 
-from scopeguard import PUBLIC, ConfigurationError, DPoP, Guard, Rule, Rules, all_of
+from scopeguard import PUBLIC, ApiKey, ApiKeys, ConfigurationError, DPoP, Guard, Rule, Rules, all_of
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.cli.commands import cli
 from scopeguard.server.authorize import Proxy, ProxyRequests, Settings, answer, check_guard
+from scopeguard.spec.api_key import make_key
 from scopeguard.spec.challenge_parser import parse_challenges
 from scopeguard.testing import FakeAuthority
 
@@ -187,6 +188,22 @@ def test_claims_are_in_the_fields_that_are_named():
 def test_a_claim_needs_a_field_name_of_its_own(text: str):
     with pytest.raises(ConfigurationError, match=r"^--claim-header"):
         Settings(proxy=Proxy.NGINX, trusted=("127.0.0.1",), claim_headers=(text,))
+
+
+def test_an_api_key_is_answered_with_its_claims():
+    identifier, key, digest = make_key("acme", lambda size: b"x" * size)
+    entry = ApiKey(id=identifier, sha256=digest, client_id="reports", scopes=["secret"], expires_at=None)
+    keys = ApiKeys(prefix="acme", lookup={identifier: entry}.get)
+    scene = Scene(resource="https://api.test", api_keys=keys, token_sources=["header", "api_key"])
+    asked = {**FIELDS, "x-original-uri": "/secret", "x-api-key": key}
+    status, headers = scene.ask([*asked.items()])
+    claims = {name: value for name, value in headers if name.startswith("x-auth-")}
+    assert status == 200
+    assert (claims["x-auth-client"], claims["x-auth-issuer"]) == ("reports", "https://api.test")
+    assert scene.ask([*{**asked, "x-api-key": f"{key[:-1]}!"}.items()])[0] == 401
+    status, headers = scene.ask([*asked.items(), ("authorization", "Bearer x")])
+    assert status == 400
+    assert not any(name.startswith("x-auth-") for name, _ in headers)
 
 
 def test_no_trusted_proxy_is_refused():
