@@ -168,9 +168,13 @@ def test_the_example_of_introspection_runs(no_leaks: Callable[[str], None]):
     assert calls[2].startswith("401 ")
 
 
-def test_the_example_of_api_keys_runs(no_leaks: Callable[[str], None]):
+@pytest.mark.parametrize(
+    ("example", "statuses"),
+    [("api_keys", ["200", "200", "400", "401", "401"]), ("spiffe", ["200", "401", "401", "200", "401"])],
+)
+def test_an_example_of_other_credentials_runs(no_leaks: Callable[[str], None], example: str, statuses: list[str]):
     done = subprocess.run(
-        [sys.executable, "-W", "error", "examples/api_keys.py"],
+        [sys.executable, "-W", "error", f"examples/{example}.py"],
         cwd=ROOT,
         env=plain_environment() | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -179,7 +183,7 @@ def test_the_example_of_api_keys_runs(no_leaks: Callable[[str], None]):
     )
     no_leaks(done.stdout + done.stderr)
     assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["200", "200", "400", "401", "401"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == statuses
 
 
 def test_used_proofs_are_known_after_a_failover_of_redis(capsys: pytest.CaptureFixture[str]):
