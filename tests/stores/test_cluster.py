@@ -9,13 +9,18 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from redis.exceptions import TimeoutError  # noqa: A004 - that of redis-py
 
 from loopback import Certificates
 from redis_groups import RedisCluster, running, wait_for
 from redis_server import free_ports, valkey_program
-from scopeguard import AuthorityUnavailable, ConfigurationError
-from scopeguard.doctor.store import IN_A_CLUSTER, PERMISSIONS, WITH_REPLICAS
+from scopeguard import AuthorityUnavailable, ConfigurationError, DPoP, Guard
+from scopeguard.doctor.finding import Level
+from scopeguard.doctor.store import IN_A_CLUSTER, PERMISSIONS, WITH_REPLICAS, check_store
+from scopeguard.guard import engine_of
 from scopeguard.stores.redis import RedisStore
+from scopeguard.stores.redis_servers import ClusterClient, parse_url
+from scopeguard.testing import FakeAuthority
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -87,6 +92,29 @@ def use_everything(store: RedisStore, other: RedisStore) -> None:
 @pytest.mark.parametrize("replicas", [0, 1])
 def test_every_operation_works_in_a_cluster(stores: Stores, replicas: int):
     use_everything(stores(replicas=replicas), stores(replicas=replicas, secret=None))
+
+
+@pytest.mark.parametrize(
+    ("replicas", "level"), [(0, Level.WARNING), (1, Level.OK), (2, Level.ERROR)], ids=["none", "all", "too many"]
+)
+def test_doctor_looks_at_every_primary(stores: Stores, replicas: int, level: Level):
+    authority, store = FakeAuthority(), stores(replicas=replicas, timeout=1.0)
+    guard = Guard(
+        authority.issuer,
+        resource=authority.audience,
+        dpop=DPoP(),
+        store=store,
+        transport=authority.transport,
+        clock=authority.clock,
+        audit="off",
+    )
+    findings = {each.check: each for each in check_store(engine_of(guard), authority.clock.monotonic)}
+    if level is Level.ERROR:
+        assert findings["connection"].fix == "start the replicas, or lower replicas in [store]"
+    else:
+        assert findings["role"].text == "cluster with 3 primaries"
+        assert findings["replicas"].level is level
+        assert "has 1 replica" in findings["replicas"].text
 
 
 @pytest.mark.rule("D-58", "D-60")
@@ -179,9 +207,17 @@ def test_without_a_node_of_the_url_the_cluster_is_not_found(cluster: RedisCluste
     assert claim(stores(hosts=f"127.0.0.1:{unused},127.0.0.1:{cluster.ports[-1]}")) == "new"
 
 
+def test_threads_wait_for_the_one_that_asks_for_the_nodes_no_longer_than_for_an_answer():
+    client = ClusterClient(parse_url("redis+cluster://127.0.0.1"), 0.01)
+    client._asking.acquire()
+    with pytest.raises(TimeoutError, match="another thread is asking"):
+        client.run("key", repr)
+
+
 def test_node_that_hangs_is_asked_once_with_a_short_time_limit(cluster: RedisCluster, stores: Stores):
     store = stores(timeout=0.3)
-    store.put("answer", b"value", seconds=60)
+    stores().put("answer", b"value", seconds=60)
+    assert wait_for_value(store) == b"value"
     primary = cluster.primary_of("scopeguard:answer")
     replica = cluster.replica_of(primary)
     with cluster.servers[primary].frozen():
@@ -230,7 +266,7 @@ def test_client_of_the_app_is_refused(cluster: RedisCluster):
 
 def test_valkey_as_a_cluster(tmp_path: Path):
     with running(RedisCluster(tmp_path, program=valkey_program())) as cluster:
-        store, other = (RedisStore(cluster.url, timeout=1.0, replicas=1) for _ in range(2))
+        store, other = (RedisStore(cluster.url, timeout=2.0, replicas=1) for _ in range(2))
         use_everything(store, other)
         primary = cluster.primary_of("scopeguard:{proofs}")
         replica = cluster.replica_of(primary)

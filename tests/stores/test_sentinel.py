@@ -12,9 +12,12 @@ import pytest
 from loopback import Certificates
 from redis_groups import SentinelTrio, running, wait_for
 from redis_server import valkey_program
-from scopeguard import AuthorityUnavailable
-from scopeguard.doctor.store import PERMISSIONS, WITH_REPLICAS
+from scopeguard import AuthorityUnavailable, Guard
+from scopeguard.doctor.finding import Level
+from scopeguard.doctor.store import PERMISSIONS, WITH_REPLICAS, check_store
+from scopeguard.guard import engine_of
 from scopeguard.stores.redis import RedisStore
+from scopeguard.testing import FakeAuthority
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -50,6 +53,15 @@ def stores(trio: SentinelTrio, certificates: Certificates) -> Iterator[Stores]:
         store.close()
 
 
+def findings_about(store: RedisStore) -> dict[str, str]:
+    """Return what doctor finds, where nothing is wrong."""
+    authority = FakeAuthority()
+    guard = Guard(authority.issuer, store=store, transport=authority.transport, clock=authority.clock, audit="off")
+    findings = check_store(engine_of(guard), authority.clock.monotonic)
+    names = ("url", "role", "replicas")
+    return {finding.check: finding.text for finding in findings if finding.check in names and finding.level is Level.OK}
+
+
 def claim(store: RedisStore, identity: bytes = b"proof") -> str:
     try:
         return store.claim(identity, "key", holder="alice", **LIMITS)
@@ -59,7 +71,14 @@ def claim(store: RedisStore, identity: bytes = b"proof") -> str:
 
 @pytest.mark.rule("D-58", "D-60")
 def test_claims_and_revocations_outlive_the_primary(trio: SentinelTrio, stores: Stores):
+    for wrong in ({"service": "others"}, {"user": "stranger"}):
+        assert claim(stores(**wrong)) == "MasterNotFoundError"
     careful, other = stores(replicas=2), stores(replicas=1)
+    assert findings_about(careful) == {
+        "url": "on this machine",
+        "role": "primary, known to the Sentinels",
+        "replicas": "the primary has 2 replicas; 2 must confirm used proofs and revocations",
+    }
     careful.put("answer", b"value", seconds=60)
     careful.append(b"revoked", seconds=60)
     assert (claim(careful), claim(other)) == ("new", "used")
@@ -79,14 +98,9 @@ def test_claims_and_revocations_outlive_the_primary(trio: SentinelTrio, stores: 
     assert claim(stores(), b"fourth") == "MasterNotFoundError"
 
 
-@pytest.mark.parametrize("wrong", [{"service": "others"}, {"user": "stranger"}], ids=["name", "user"])
-def test_sentinels_that_know_nothing_are_an_outage(stores: Stores, wrong: dict[str, str]):
-    assert claim(stores(**wrong)) == "MasterNotFoundError"
-
-
 def test_valkey_with_sentinels(tmp_path: Path):
     with running(SentinelTrio(tmp_path, program=valkey_program())) as trio:
-        store = RedisStore(trio.url, timeout=1.0, replicas=1)
+        store = RedisStore(trio.url, timeout=2.0, replicas=1)
         assert claim(store) == "new"
         trio.servers[trio.primary()].kill()
         trio.fail_over()
