@@ -7,11 +7,11 @@ from typing import Final
 
 from scopeguard.config.checks import items, text
 from scopeguard.errors import ConfigurationError
+from scopeguard.rules.final_slash import find_slash_conflicts, hides, other_spelling
 from scopeguard.rules.path_matching import NEVER, Terminal, Tree
 from scopeguard.rules.path_readings import is_suspicious, other_readings
 from scopeguard.rules.rule import DENIED, PUBLIC, Rule
 from scopeguard.rules.shadows import Shadowed, find_shadowed
-from scopeguard.scopes import Requirement
 from scopeguard.spec.error_body import ErrorBody
 
 # Stands for every method that no rule names. A rule cannot name it.
@@ -44,7 +44,7 @@ class Rules:
         self._deny_unmatched = given is not None
         self._public, self._rules, self._all = public, rules, (*public, *rules)
         self._tree = Tree((rule.template, rule.methods) for rule in self._all)
-        self._slash_matters = _find_slash_conflicts(self._all)
+        self._slash_matters = find_slash_conflicts(self._all)
         # Answers for paths without parameters, by method, with the path as clients send it.
         self._exact = {
             rule.path: (rule.path.encode("utf-8", "replace"), self._decide_each_method(rule.path))
@@ -151,7 +151,7 @@ class Rules:
         segments = path[1:].split("/")
         terminals = self._tree.terminals(segments)
         # A rule for one method of the other spelling may hide a rule for all methods of this one.
-        others = self._tree.terminals(_other_spelling(segments)) if len(segments) > (segments[-1] == "") else ()
+        others = self._tree.terminals(other_spelling(segments)) if len(segments) > (segments[-1] == "") else ()
         methods = {_OTHER}.union(*(terminal.by_method for terminal in (*terminals, *others)))
         return {method: self._first(method, segments, terminals) for method in methods}
 
@@ -163,29 +163,10 @@ class Rules:
         # A final slash is an empty last segment. "/" alone has no other spelling.
         slashed = segments[-1] == ""
         if rule.access is not DENIED and len(segments) > slashed and index in self._slash_matters[slashed]:
-            other = _lowest(method, self._tree.terminals(_other_spelling(segments)))
-            if self._hides(index, other):
+            other = _lowest(method, self._tree.terminals(other_spelling(segments)))
+            if other < index and hides(rule, self._all[other]):
                 return self._all[other] if self._all[other].access is DENIED else None
         return rule
-
-    def _hides(self, found: int, other: int) -> bool:
-        """Return whether rule *found* would override the earlier rule *other*, which matches the path with the other
-        final slash.
-        """
-        if other >= found:
-            return False
-        rule, first = self._all[found], self._all[other]
-        return (
-            (isinstance(first.access, Requirement) or first.access is DENIED)
-            and (first.access, first.policies, first.dpop) != (rule.access, rule.policies, rule.dpop)
-            # Rules for both spellings are intended, so neither is an oversight.
-            and first.template.shape.rstrip("/") != rule.template.shape.rstrip("/")
-        )
-
-
-def _other_spelling(segments: Sequence[str]) -> Sequence[str]:
-    """Return the segments of the same path with its final slash, or without it."""
-    return (*segments, "") if segments[-1] else segments[:-1]
 
 
 def _lowest(method: str, terminals: Iterable[Terminal]) -> int:
@@ -193,25 +174,3 @@ def _lowest(method: str, terminals: Iterable[Terminal]) -> int:
     for terminal in terminals:
         index = min(index, terminal.first(method))
     return index
-
-
-def _find_slash_conflicts(rules: Sequence[Rule]) -> tuple[frozenset[int], frozenset[int]]:
-    """Return the rules that may hide an earlier one, for paths without and with a final slash.
-
-    These are rules with parameters after a rule that needs something else and matches the other spelling. Only they
-    need a second look-up.
-    """
-    hiding: tuple[set[int], set[int]] = (set(), set())
-    needed: tuple[set[object], set[object]] = (set(), set())  # for paths without a final slash, and with one
-    for index, rule in enumerate(rules):
-        template, access = rule.template, rule.access
-        wanted = (access, rule.dpop, tuple((id(policy.decide), policy.route) for policy in rule.policies))
-        if not template.literal:
-            for kind, matches, others in ((0, template.bare, needed[1]), (1, template.slashed, needed[0])):
-                if matches and len(others) > (wanted in others):
-                    hiding[kind].add(index)
-        if isinstance(access, Requirement) or access is DENIED:
-            for kind, matches in ((0, template.bare), (1, template.slashed)):
-                if matches:
-                    needed[kind].add(wanted)
-    return frozenset(hiding[0]), frozenset(hiding[1])
