@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -638,12 +639,14 @@ def test_a_form_without_a_length_is_read_up_to_the_limit():
         sizes.append(size)
         return b"x" * (11 if size < 0 else size)
 
+    stream = io.BytesIO()
     with pytest.raises(RequestTooLarge):
-        read_form(SimpleNamespace(META={}, read=read), 10)
-    assert sizes == [11]
+        read_form(SimpleNamespace(META={}, read=read, _stream=stream), 10)
+    assert (sizes, stream.closed) == ([11], True)
     for length in ("x", "12"):  # no number, and more bytes than the client has sent
+        request = SimpleNamespace(META={"CONTENT_LENGTH": length}, read=lambda _: b"a=1", _stream=io.BytesIO())
         with pytest.raises(InvalidRequest):
-            read_form(SimpleNamespace(META={"CONTENT_LENGTH": length}, read=lambda _: b"a=1"), 20)
+            read_form(request, 20)
 
 
 @pytest.mark.parametrize("secure", [False, True])

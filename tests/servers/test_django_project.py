@@ -112,11 +112,14 @@ def find(token):
     return User.objects.filter(username=token.subject).first()
 """,
     "served.py": f"""
+import os
+
 import django
 from django.core.asgi import get_asgi_application
 from django.core.management import call_command
 from django.core.wsgi import get_wsgi_application
 
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # some versions of uvicorn import an app in their event loop
 django.setup()
 call_command("migrate", verbosity=0)
 call_command("check", fail_level="WARNING")
@@ -126,6 +129,7 @@ User.objects.create_superuser("admin", "admin@example.com", "{PASSWORD}")
 User.objects.create_user("bob", "bob@example.com", "{PASSWORD}")
 for name in ("one", "two", "three"):
     Group.objects.create(name=name)
+del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 wsgi, asgi = get_wsgi_application(), get_asgi_application()
 """,
 }
