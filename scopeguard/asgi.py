@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict
 from urllib.parse import quote
 
 from scopeguard.adapter.asgi_types import ASGIApp, Message, Receive, Scope, Send
@@ -79,6 +79,17 @@ _SECURE: Final = ("https", "wss")
 _STARTS: Final = frozenset(
     ("http.response.start", "websocket.accept", "websocket.close", "websocket.http.response.start")
 )
+
+
+class Settings(TypedDict, total=False):
+    """The settings of :class:`GuardMiddleware`, for extensions that construct it."""
+
+    public: Iterable[str]
+    rules: Rules | Iterable[Rule] | None
+    cors_preflight: Preflight | str | None
+    close_streams: CloseStreams | str
+    recheck_streams: float
+    debug: bool | str
 
 
 class GuardMiddleware(Layer):
@@ -302,14 +313,18 @@ class GuardMiddleware(Layer):
     async def _call_with_report(self, report: Report, scope: Scope, receive: Receive, send: Send) -> None:
         async def tell_and_send(message: Message) -> None:
             if message["type"] in _STARTS:
-                report.publish(framework_route(scope))
+                report.publish(self._framework_route(scope))
             await send(message)
 
         try:
             await self(scope, receive, tell_and_send)
         finally:
-            report.publish(framework_route(scope))
+            report.publish(self._framework_route(scope))
             report.end()
+
+    def _framework_route(self, scope: Scope) -> str | None:
+        """Return the path template of the route that the framework has matched, for the report."""
+        return framework_route(scope)
 
     async def _admit(
         self, scope: Scope, receive: Receive, send: Send, method: str, rule: Rule | None
@@ -452,6 +467,33 @@ def require_of_renewals(scope: Scope, requirement: Requirement | None) -> None:
     connection: Connection | None = (scope.get("state") or {}).get(CONNECTION_KEY)
     if connection is not None and requirement is not None:
         connection.require(requirement)
+
+
+def check_in_app(scope: Scope, requirement: Requirement, adapter: Adapter, needs: str) -> Response | None:
+    """Return the refusal of a request inside the app, or ``None`` if its token satisfies *requirement*.
+
+    Raises :class:`ConfigurationError` if no middleware has checked the request. *needs*: what the app then needs.
+    """
+    state = scope.get("state") or {}
+    guard, token = state.get(GUARD_KEY), state.get("access_token")
+    if type(token) is AccessToken and type(guard) is Guard:
+        engine = engine_of(guard)
+        if not engine.listens and engine.permits(token, requirement):
+            return None
+    if not isinstance(guard, Guard):
+        raise ConfigurationError(f"requires: no guard has checked this request; {needs}")
+    if token is not None and not isinstance(token, AccessToken):
+        raise ConfigurationError(
+            f"request.state.access_token is set by GuardMiddleware, but the app has replaced it with a "
+            f"{type(token).__name__}; use another name"
+        )
+    engine = engine_of(guard)
+    if engine.listens:
+        engine.note_adapter(adapter)
+    if engine.permits(token, requirement):
+        return None
+    decision = engine.authorize(token, requirement, request=request_view(scope, scope.get("method", "GET")))
+    return None if isinstance(decision, Granted) else decision.response
 
 
 def answer_metadata(metadata: ResourceMetadata, scope: Scope) -> Response | None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.requests import HTTPConnection, Request
@@ -28,13 +28,12 @@ from starlette.websockets import WebSocket, WebSocketState
 
 from scopeguard.adapter.declarations import REQUIREMENT, mark
 from scopeguard.asgi import (
-    GUARD_KEY,
     CloseStreams,
     GuardMiddleware,
     Receive,
     Scope,
     Send,
-    request_view,
+    check_in_app,
     require_of_renewals,
     send_response,
 )
@@ -43,10 +42,9 @@ from scopeguard.conditions import Condition
 from scopeguard.config.checks import is_async
 from scopeguard.core.decision import Adapter, Denied, Granted, Unavailable
 from scopeguard.errors import ConfigurationError
-from scopeguard.guard import Guard, engine_of
 from scopeguard.scopes import Requirement, all_of, require
 from scopeguard.spec import challenge
-from scopeguard.tokens import AccessToken, access_token, access_token_or_none
+from scopeguard.tokens import access_token, access_token_or_none
 
 __all__ = [
     "REQUIREMENT", "CloseStreams", "GuardMiddleware", "Refusal", "access_token", "access_token_or_none", "renew",
@@ -54,6 +52,8 @@ __all__ = [
 ]  # fmt: skip
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+_NEEDS: Final = "add Middleware(GuardMiddleware, guard=guard) to the app"
 
 
 class Refusal(Response):
@@ -182,29 +182,8 @@ def _connection_parameter(endpoint: Any) -> tuple[int, str]:
 
 
 def _check(scope: Scope, requirement: Requirement) -> Refusal | None:
-    state = scope.get("state") or {}
-    guard, token = state.get(GUARD_KEY), state.get("access_token")
-    if type(token) is AccessToken and type(guard) is Guard:
-        engine = engine_of(guard)
-        if not engine.listens and engine.permits(token, requirement):
-            return None
-    if not isinstance(guard, Guard):
-        raise ConfigurationError(
-            "requires: no GuardMiddleware has checked this request; add Middleware(GuardMiddleware, guard=guard) to "
-            "the app"
-        )
-    if token is not None and not isinstance(token, AccessToken):
-        raise ConfigurationError(
-            f"request.state.access_token is set by GuardMiddleware, but the app has replaced it with a "
-            f"{type(token).__name__}; use another name"
-        )
-    engine = engine_of(guard)
-    if engine.listens:
-        engine.note_adapter(Adapter.STARLETTE)
-    if engine.permits(token, requirement):
-        return None
-    decision = engine.authorize(token, requirement, request=request_view(scope, scope.get("method", "GET")))
-    return None if isinstance(decision, Granted) else Refusal(decision.response)
+    refused = check_in_app(scope, requirement, Adapter.STARLETTE, _NEEDS)
+    return None if refused is None else Refusal(refused)
 
 
 async def _refuse_websocket(refusal: Refusal, websocket: WebSocket) -> None:

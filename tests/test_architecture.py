@@ -107,7 +107,9 @@ PLACES = {
     "aiohttp": ("audit", "aiohttp"),
     "multidict": ("aiohttp",),  # this and yarl are parts of the interface of aiohttp
     "yarl": ("aiohttp",),
-    "werkzeug": ("flask",),
+    "werkzeug": ("flask", "quart"),
+    "litestar": ("audit", "litestar"),
+    "quart": ("quart",),
     "django": ("audit", "django"),
     "rest_framework": ("django",),
     "drf_spectacular": ("django",),
@@ -563,21 +565,11 @@ def test_adapter_imports_no_other_framework(adapter: str):
         "falcon": {"falcon"},
         "grpc": {"grpc"},
         "aiohttp": {"aiohttp"},
+        "litestar": {"litestar"},
+        "quart": {"quart", "flask", "werkzeug", "click"},  # Quart is built on Flask
     }
-    frameworks = {
-        "starlette",
-        "fastapi",
-        "flask",
-        "werkzeug",
-        "django",
-        "falcon",
-        "aiohttp",
-        "grpc",
-        "click",
-        "rich",
-        "uvicorn",
-        "pytest",
-    }
+    frameworks = {"starlette", "fastapi", "flask", "werkzeug", "django", "click", "rich", "uvicorn", "pytest"}
+    frameworks |= {"aiohttp", "falcon", "grpc", "litestar", "quart"}
     _run_in_a_new_process(
         """
         import importlib, sys

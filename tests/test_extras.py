@@ -15,7 +15,7 @@ from scopeguard.extras import DISTRIBUTION, explain_missing, install_command
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
-@pytest.mark.parametrize("adapter", ["aiohttp", "django", "falcon", "fastapi", "flask", "grpc"])
+@pytest.mark.parametrize("adapter", ["aiohttp", "django", "falcon", "fastapi", "flask", "grpc", "litestar", "quart"])
 def test_adapter_without_its_framework_says_what_to_install(adapter: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delitem(sys.modules, f"scopeguard.{adapter}", raising=False)
     monkeypatch.setitem(sys.modules, adapter, None)

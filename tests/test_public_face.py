@@ -44,36 +44,15 @@ PUBLIC_MODULES = (
     "scopeguard",
     *(
         f"scopeguard.{name}"
-        for name in (
-            "asgi",
-            "client",
-            "contracts",
-            "falcon",
-            "fastapi",
-            "flask",
-            "mcp",
-            "presets",
-            "starlette",
-            "transport",
-        )
+        for name in ("asgi", "client", "contracts", "falcon", "fastapi", "flask", "litestar", "mcp", "presets", "quart")
     ),
-    *(
-        "scopeguard.mcp.verifier",
-        "scopeguard.security_events",
-        "scopeguard.testing",
-        "scopeguard.wsgi",
-        "scopeguard.aws_lambda",
-    ),
+    *("scopeguard.aws_lambda", "scopeguard.starlette", "scopeguard.transport"),
+    *("scopeguard.mcp.verifier", "scopeguard.security_events", "scopeguard.testing", "scopeguard.wsgi"),
 )
 # Each adapter has a form of these for its framework.
 ONE_FOR_EACH_FRAMEWORK = {
-    "GuardMiddleware",
-    "ResourceMetadataMiddleware",
-    "Send",
-    "protect",
-    "public",
-    "renew",
-    "requires",
+    *("AccessRefused", "GuardMiddleware", "ResourceMetadataMiddleware", "ScopeGuard", "Send", "Settings"),
+    *("optional", "protect", "public", "renew", "requires"),
 }
 
 
@@ -92,19 +71,11 @@ def test_a_public_name_has_the_same_meaning_in_each_module():
 
 
 @pytest.mark.parametrize(
-    "module",
-    [
-        "scopeguard",
-        "scopeguard.aiohttp",
-        "scopeguard.falcon",
-        "scopeguard.fastapi",
-        "scopeguard.flask",
-        "scopeguard.starlette",
-    ],
+    "module", ["", ".aiohttp", ".falcon", ".fastapi", ".flask", ".litestar", ".quart", ".starlette"]
 )
 def test_the_accessor_of_the_token_is_one_function_and_not_a_module(module):
-    assert importlib.import_module(module).access_token is scopeguard.tokens.access_token
-    assert importlib.import_module(module).access_token_or_none is scopeguard.tokens.access_token_or_none
+    assert importlib.import_module(f"scopeguard{module}").access_token is scopeguard.tokens.access_token
+    assert importlib.import_module(f"scopeguard{module}").access_token_or_none is scopeguard.tokens.access_token_or_none
 
 
 @pytest.mark.parametrize(

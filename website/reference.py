@@ -65,6 +65,8 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "scopeguard.falcon": (),
     "scopeguard.aiohttp": (),
     "scopeguard.grpc": (),
+    "scopeguard.litestar": (),
+    "scopeguard.quart": (),
     "scopeguard.mcp": (),
     "scopeguard.client": (),
     "scopeguard.presets": (),

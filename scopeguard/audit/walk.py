@@ -18,7 +18,7 @@ _DEEPEST: Final = 100
 
 def find_routes(app: Any, around: Surroundings) -> list[AppRoute]:
     """Return the routes of *app*, in the order in which it matches them."""
-    flask: Any = None
+    flask: Any = None  # or an app of Quart, which has the same attributes
     outermost = app
     for _ in range(_DEEPEST):
         if isinstance(app, Layer):
@@ -28,14 +28,21 @@ def find_routes(app: Any, around: Surroundings) -> list[AppRoute]:
         around = around.inside(app)
         owner = app.__self__ if inspect.ismethod(app) else None
         framework = _framework(app if owner is None else owner)
-        if framework == "flask":
+        if framework in _WRAPPED:
             if owner is not None:
                 flask = owner
                 break
-            # Users wrap middleware around wsgi_app. The innermost wsgi_app is a method of the app.
+            # Users wrap middleware around this attribute. The innermost one is a method of the app.
             flask = app
-            app = app.wsgi_app
+            app = getattr(app, _WRAPPED[framework])
             continue
+        if framework == "litestar":
+            app = app.asgi_handler  # Litestar calls it for requests, and users wrap middleware around it
+            continue
+        if framework == "litestar router":
+            from scopeguard.audit import litestar_routes  # noqa: PLC0415 - imports its framework
+
+            return litestar_routes.find_routes(app.app, around)
         if framework == "starlette":
             from scopeguard.audit import starlette_routes  # noqa: PLC0415 - imports its framework
 
@@ -67,6 +74,7 @@ def find_routes(app: Any, around: Surroundings) -> list[AppRoute]:
     return [opaque_route(outermost, around)]
 
 
+_WRAPPED: Final = {"flask": "wsgi_app", "quart": "asgi_app"}
 _FRAMEWORKS: Final = {
     ("starlette.applications", "Starlette"): "starlette",
     ("starlette.routing", "Router"): "starlette",
@@ -74,6 +82,9 @@ _FRAMEWORKS: Final = {
     ("flask.app", "Flask"): "flask",
     ("aiohttp.web_app", "Application"): "aiohttp",
     ("falcon.app", "App"): "falcon",
+    ("quart.app", "Quart"): "quart",
+    ("litestar.app", "Litestar"): "litestar",
+    ("litestar._asgi.asgi_router", "ASGIRouter"): "litestar router",
     ("django.core.handlers.wsgi", "WSGIHandler"): "django",
     ("django.core.handlers.asgi", "ASGIHandler"): "django",
     ("django.urls.resolvers", "URLResolver"): "django",

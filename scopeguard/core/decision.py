@@ -69,6 +69,8 @@ class Adapter(StrEnum):
     AIOHTTP = "aiohttp"
     GRPC = "grpc"
     DJANGO = "django"
+    LITESTAR = "litestar"
+    QUART = "quart"
     MCP = "mcp"
     GUARD = "guard"
     """The app called :meth:`Guard.check <scopeguard.Guard.check>` or a similar method itself."""

@@ -13,7 +13,7 @@ from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from scopeguard.adapter.declarations import Layer
-from scopeguard.adapter.route_access import RouteAccess
+from scopeguard.adapter.route_access import RouteAccess, ViewRules
 from scopeguard.audit.django_routes import marked_objects, methods_with_declarations
 from scopeguard.audit.route_requirements import RouteRequirements
 from scopeguard.audit.startup import StartCheck
@@ -21,16 +21,13 @@ from scopeguard.config.checks import flag, function, instance, mapping
 from scopeguard.core.engine import Engine
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
-from scopeguard.rules import DENIED, OPTIONAL, Rule, Rules
+from scopeguard.rules import Rule, Rules
 from scopeguard.tokens import AccessToken
 
 if TYPE_CHECKING:
     from scopeguard.adapter.debug_page import DebugPage
 
 _KEYS: Final = ("GUARD", "FILE", "PUBLIC", "RULES", "USER", "ENFORCE_CSRF", "DEBUG")
-_MOST_ROUTES: Final = 4096
-_REST: Final = Rule("/{rest:path}", OPTIONAL)
-_AMBIGUOUS: Final = Rule("/{rest:path}", DENIED)
 
 
 class ProjectLayer(Layer):
@@ -66,33 +63,19 @@ class ProjectLayer(Layer):
             from scopeguard.adapter.debug_page import open_debug_page  # noqa: PLC0415 - for development only
 
             self.debug = open_debug_page(debug, engine)
-        self._matches_every_path = Rules([*self.rules.all, _REST])
-        self._routes: dict[tuple[int, int, str], RouteAccess] = {}
+        self._view_rules: ViewRules[RouteAccess] = ViewRules(self.rules)
+        self.find_rule: Callable[[str, str, bytes | None], Rule | None] = self._view_rules.find
         self._declared = RouteRequirements(self.app, self.rules)
         if engine.metadata is not None:
             engine.metadata.add(self._declared)
 
-    def find_rule(self, method: str, path: str, raw_path: bytes | None) -> Rule | None:
-        """Return the rule for a request; ``None`` if no reading of its path matches a rule, so that the view decides.
-
-        If the readings lead to different rules, the result denies the request: the declaration of the view must not
-        replace the rule that one of them has.
-        """
-        rule = self.rules.find(method, path, raw_path)
-        if rule is None and self.rules.deny_unmatched:
-            return None if self._matches_every_path.find(method, path, raw_path) is _REST else _AMBIGUOUS
-        return rule
-
     def route(self, rule: Rule | None, view: Any, method: str) -> RouteAccess:
         """Return the combined requirement of *rule* and *view*. It is cached for each rule, view and method."""
         # Clients may invent methods.
-        key = (id(rule), id(view), method if method in methods_with_declarations(view) else "")
-        route = self._routes.get(key)
-        if route is None or route.view is not view:
-            route = RouteAccess(rule, view, marked_objects(view, method), self.engine, self.rules)
-            if len(self._routes) < _MOST_ROUTES:
-                self._routes[key] = route
-        return route
+        key = (id(view), method if method in methods_with_declarations(view) else "")
+        return self._view_rules.route(
+            rule, view, key, lambda: RouteAccess(rule, view, marked_objects(view, method), self.engine, self.rules)
+        )
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from flask.wrappers import Response
 
 from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, declare_access, mark
 from scopeguard.adapter.preflights import PREFLIGHT_KEY
+from scopeguard.adapter.view_classes import decorate_class
 from scopeguard.conditions import Condition
 from scopeguard.config.token_sources import TokenSource, check_sources
 from scopeguard.core.decision import Adapter, Granted
@@ -69,8 +70,7 @@ def requires(
 
     def decorate(view: Any) -> Any:
         if isinstance(view, type) and issubclass(view, View):
-            view.decorators = [*view.decorators, decorate]
-            _decorate_subclasses(view, decorate)
+            decorate_class(view, decorate)
             return view
         if isinstance(view, type | Blueprint) or not callable(view):
             raise ConfigurationError(
@@ -96,18 +96,6 @@ def requires(
         return guarded
 
     return decorate
-
-
-def _decorate_subclasses(view_class: type[View], decorate: Callable[[Any], Any]) -> None:
-    """Add *decorate* to subclasses that set ``decorators`` themselves, so that they are not less protected."""
-    own = vars(view_class).get("__init_subclass__")
-
-    def inherit(cls: type[Any], /, **arguments: Any) -> None:
-        (super(view_class, cls).__init_subclass__ if own is None else own.__get__(None, cls))(**arguments)
-        if decorate not in cls.decorators:
-            cls.decorators = [*cls.decorators, decorate]
-
-    setattr(view_class, "__init_subclass__", classmethod(inherit))  # noqa: B010 - type checkers see a method here
 
 
 def _check(requirement: Requirement, sources: frozenset[TokenSource] | None) -> Response | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, request
 from flask.wrappers import Request, Response
@@ -14,6 +14,7 @@ from werkzeug.routing import RequestRedirect
 from scopeguard.adapter.cors import expose_headers
 from scopeguard.adapter.declarations import EXTENSION, Layer
 from scopeguard.adapter.preflights import PREFLIGHT_KEY, announces_allowed_request
+from scopeguard.adapter.route_access import ViewRules
 from scopeguard.adapter.token_removal import has_key, remove_from_environ, remove_key
 from scopeguard.audit.route_requirements import RouteRequirements
 from scopeguard.audit.startup import StartCheck
@@ -34,7 +35,7 @@ from scopeguard.flask.request_state import (
 )
 from scopeguard.guard import Guard, engine_of
 from scopeguard.inbound_tokens import to_serve
-from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
+from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.spec.challenge import add_proof_headers, private_headers, uncached_headers
 from scopeguard.spec.credentials import has_access_token
 from scopeguard.spec.resource_metadata import WELL_KNOWN
@@ -55,10 +56,6 @@ from scopeguard.wsgi import (
 
 if TYPE_CHECKING:
     from scopeguard.adapter.debug_page import DebugPage
-
-_MOST_ROUTES: Final = 4096
-_REST: Final = Rule("/{rest:path}", OPTIONAL)
-_AMBIGUOUS: Final = Rule("/{rest:path}", DENIED)
 
 
 class ScopeGuard:
@@ -187,10 +184,9 @@ class _Hooks:
         self._guard = layer.guard
         self._engine = engine_of(layer.guard)
         self._rules = layer.rules
-        self._matches_every_path = Rules([*layer.rules.all, _REST])
+        self._view_rules: ViewRules[RouteAccess] = ViewRules(layer.rules)
         self._passes_preflights = layer.passes_preflights
         self._start_check = check
-        self._routes: dict[tuple[int, str, str], RouteAccess] = {}
         self.debug: DebugPage | None = None
 
     def check(self) -> Response | None:
@@ -243,16 +239,7 @@ class _Hooks:
         return None
 
     def _find(self, method: str, environ: dict[str, Any]) -> Rule | None:
-        """Return the rule for a request; ``None`` if no reading of its path matches a rule, so that the view decides.
-
-        If the readings lead to different rules, the result denies the request: the declaration of the view must not
-        replace the rule that one of them has.
-        """
-        path, raw = decoded_path(environ), raw_path(environ)
-        rule = self._rules.find(method, path, raw)
-        if rule is None and self._rules.deny_unmatched:
-            return None if self._matches_every_path.find(method, path, raw) is _REST else _AMBIGUOUS
-        return rule
+        return self._view_rules.find(method, decoded_path(environ), raw_path(environ))
 
     def _route(self, rule: Rule | None, flask_request: Request) -> RouteAccess:
         """Return the combined requirement of *rule* and the view. It is cached for each rule, view and method."""
@@ -261,13 +248,12 @@ class _Hooks:
         # Only the methods of a view class have declarations of their own. Without a view, clients could fill the cache
         # with methods of their invention.
         method = "" if view is None or not hasattr(view, "view_class") else flask_request.method
-        key = (id(rule), endpoint, method)
-        route = self._routes.get(key)
-        if route is None or route.view is not view:
-            route = RouteAccess(rule, view, endpoint, flask_request.method, self._engine, self._rules)
-            if len(self._routes) < _MOST_ROUTES:
-                self._routes[key] = route
-        return route
+        return self._view_rules.route(
+            rule,
+            view,
+            (endpoint, method),
+            lambda: RouteAccess(rule, view, endpoint, flask_request.method, self._engine, self._rules),
+        )
 
     def _decide(self, environ: dict[str, Any], state: RequestState, known: AccessToken | None) -> Decision:
         engine, route = self._engine, state.route

@@ -14,7 +14,7 @@ from werkzeug.local import LocalProxy
 
 from scopeguard.adapter.declarations import REQUIREMENT
 from scopeguard.adapter.route_access import RouteAccess as AnyRouteAccess
-from scopeguard.audit.flask_routes import blueprint_names
+from scopeguard.audit.flask_routes import hooks_before, marked_objects
 from scopeguard.core.decision import Report
 from scopeguard.core.engine import Engine
 from scopeguard.inbound_tokens import InboundToken
@@ -45,9 +45,10 @@ class RouteAccess(AnyRouteAccess):
     __slots__ = ()
 
     def __init__(self, rule: Rule | None, view: Any, endpoint: str, method: str, engine: Engine, rules: Rules) -> None:
-        super().__init__(rule, view, _decorables(view, endpoint, method), engine, rules)
+        super().__init__(rule, view, marked_objects(current_app, view, endpoint, method), engine, rules)
         # One challenge names all scopes.
-        self.add_requirements(getattr(hook, REQUIREMENT) for hook in _hooks(endpoint) if hasattr(hook, REQUIREMENT))
+        hooks = hooks_before(current_app, endpoint)
+        self.add_requirements(getattr(hook, REQUIREMENT) for hook in hooks if hasattr(hook, REQUIREMENT))
 
 
 class RequestState:
@@ -123,26 +124,6 @@ def find_token() -> AccessToken | None:
 
 
 add_finder(find_token)
-
-
-def _decorables(view: Any, endpoint: str, method: str) -> list[Any]:
-    """Return the objects that decorators may have marked for *view*, the most specific first."""
-    known = current_app.blueprints
-    found: list[Any] = [known[name] for name in blueprint_names(endpoint) if name in known]
-    if view is None:
-        return found
-    view_class = getattr(view, "view_class", None)
-    function = getattr(view_class, method.lower(), None)
-    if function is None and method == "HEAD":
-        function = getattr(view_class, "get", None)
-    return [function, view_class, view, *found]
-
-
-def _hooks(endpoint: str) -> list[Any]:
-    """Return the functions given to before_request that Flask calls before the view of *endpoint*."""
-    return [
-        hook for name in (None, *blueprint_names(endpoint)) for hook in current_app.before_request_funcs.get(name, ())
-    ]
 
 
 def is_answered_by_flask(flask_request: Request) -> bool:

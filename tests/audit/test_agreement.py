@@ -7,6 +7,8 @@ from typing import Any
 import httpx
 import pytest
 from flask import Flask
+from litestar import Litestar, get, post
+from quart import Quart
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -14,6 +16,8 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from scopeguard import OPTIONAL, PUBLIC, Guard, Rule, all_of, any_of
+from scopeguard import litestar as in_litestar
+from scopeguard import quart as in_quart
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.audit.findings import audit_app
 from scopeguard.audit.matching import example_path
@@ -67,7 +71,51 @@ def flask_app(guard: Guard) -> Any:
     return app
 
 
-@pytest.mark.parametrize("make", [starlette_app, flask_app])
+def litestar_app(guard: Guard) -> Any:
+    async def answer() -> str:
+        return "answer"
+
+    app = Litestar(
+        [
+            get("/open", scopeguard="public")(answer),
+            get("/maybe", scopeguard="optional")(answer),
+            get("/plain")(answer),
+            get("/both", guards=[in_litestar.requires("read")])(answer),
+            get("/rows/{number:str}", guards=[in_litestar.requires(any_of("a", "b"))])(answer),
+            post("/rows/{number:str}", status_code=200)(answer),
+            get("/files/{rest:path}", scopeguard="public")(answer),
+            get("/nobody")(answer),
+        ],
+        openapi_config=None,
+        logging_config=None,
+    )
+    rules = [Rule("/rows/{number}", all_of("rows"), ["POST"]), Rule("/both", OPTIONAL), Rule("/plain")]
+    in_litestar.ScopeGuard(app, guard, rules=rules)
+    return app
+
+
+def quart_app(guard: Guard) -> Any:
+    app = Quart("agreeing", static_folder=None)
+
+    def add(path: str, decorate: Any = lambda view: view, *methods: str) -> None:
+        async def answer(**_: Any) -> str:
+            return "answer"
+
+        app.add_url_rule(path, f"{path} {methods}", decorate(answer), methods=methods or ["GET"])
+
+    add("/open", in_quart.public)
+    add("/maybe", in_quart.optional)
+    add("/plain")
+    add("/both", in_quart.requires("read"))
+    add("/rows/<number>", in_quart.requires(any_of("a", "b")), "GET", "POST")
+    add("/files/<path:rest>", in_quart.public)
+    add("/nobody")
+    rules = [Rule("/rows/{number}", all_of("rows"), ["POST"]), Rule("/both", OPTIONAL), Rule("/plain")]
+    in_quart.ScopeGuard(app, guard, rules=rules)
+    return app
+
+
+@pytest.mark.parametrize("make", [starlette_app, flask_app, litestar_app, quart_app])
 def test_audit_agrees_with_the_responses(make: Any):
     authority = FakeAuthority(audience="https://api.example.com")
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)

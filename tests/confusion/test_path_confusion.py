@@ -21,14 +21,25 @@ from confusion_table import PLAIN, SUSPICIOUS, WEBSOCKETS, Spelling
 from scopeguard.testing import FakeAuthority, FakeClock
 from server_process import ASGI_SERVERS, WSGI_SERVERS, ServerProcess, server_process
 
-_ASGI_APPS = ("starlette", "fastapi", "quart", "litestar", "falcon", "django", "django-extension")
+_ASGI_APPS = (
+    *("starlette", "fastapi", "quart", "litestar", "falcon", "django", "django-extension"),
+    *("quart-declared", "litestar-declared"),  # the views have the policy, and there are no rules
+)
 _WSGI_APPS = ("flask", "flask-extension", "falcon", "django", "django-extension")
 # The effect of a mount on a path does not depend on the server, so one server for each suffices.
 _MOUNTED = {
-    "uvicorn-httptools": ("starlette-mounted", "litestar-mounted"),
+    "uvicorn-httptools": (
+        *("starlette-mounted", "litestar-mounted"),
+        *("litestar-declared-mounted", "quart-declared-mounted"),
+    ),
     "waitress": ("flask-mounted", "django-mounted"),
 }
-_ROOTED = {"hypercorn": ("starlette-rooted", "litestar-rooted", "quart-rooted")}
+_ROOTED = {
+    "hypercorn": (
+        *("starlette-rooted", "litestar-rooted", "quart-rooted"),
+        *("litestar-declared-rooted", "quart-declared-rooted"),
+    )
+}
 _HANDLER = re.compile(rb"(?im)^x-handler: *([\w-]+)")
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 

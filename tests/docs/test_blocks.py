@@ -845,6 +845,7 @@ ELSEWHERE = {
     ),
     *("tenant_rule", "organization", "graphql", "django_wsgi", "django_view"),
     *("falcon", "falcon_sink", "grpc", "aiohttp"),
+    *("litestar", "litestar_layers", "litestar_openapi", "quart", "quart_blueprint"),
     *(
         "django_settings",
         "django_views",

@@ -1,8 +1,9 @@
-"""The blocks of the guides for Falcon, aiohttp and gRPC run, and do what the text around them says."""
+"""The blocks of the guides for Falcon, Litestar, Quart, aiohttp and gRPC run, and do what the text around them says."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -12,11 +13,15 @@ import falcon.testing
 import grpc
 import grpc.aio
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient as LitestarClient
+from quart.testing.connections import WebsocketResponseError
 
 from aiohttp_calls import call_aiohttp
 from documentation import run
 from scenarios import Answered, Exchange
 from scopeguard.falcon import protect
+from scopeguard.litestar import ScopeGuard as LitestarScopeGuard
 from scopeguard.testing import FakeAuthority
 
 
@@ -24,6 +29,10 @@ from scopeguard.testing import FakeAuthority
 def authority(monkeypatch: pytest.MonkeyPatch) -> FakeAuthority:
     made = FakeAuthority("https://auth.example.com", audience="https://api.example.com")
     monkeypatch.setattr("scopeguard.guard.HttpxTransport", lambda: made.transport)
+    # Litestar would configure the logging of the whole process.
+    monkeypatch.setattr("litestar.logging.config.LoggingConfig.configure", lambda _: logging.getLogger)
+    for name in ("block_litestar", "block_litestar_layers"):  # Litestar looks up the modules of handlers
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
     return made
 
 
@@ -111,3 +120,73 @@ def test_aiohttp_handlers_need_their_scopes(authority: FakeAuthority):
     assert send("POST", "/rows", authority.mint("read")).status == 403
     assert send("POST", "/rows", authority.mint("bigquery")).json == {"client": "client"}
     assert send("GET", "/rows", authority.mint("", subject="ann")).json == {"subject": "ann"}
+
+
+def statuses(client: Any, path: str, *scopes: str | None, authority: FakeAuthority, method: str = "GET") -> list[int]:
+    """Return the status for a token with each of *scopes*; ``None`` is a request without a token."""
+    given = [{} if each is None else authority.bearer(each) for each in scopes]
+    return [client.request(method, path, headers=headers).status_code for headers in given]
+
+
+def test_litestar_handlers_need_their_scopes(authority: FakeAuthority):
+    app = run("litestar")["app"]
+    with LitestarClient(app, base_url="https://api.example.com") as client:
+        assert client.get("/healthz").text == "ok"
+        assert statuses(client, "/insert", None, "read", method="POST", authority=authority) == [401, 403]
+        assert client.post("/insert", headers=authority.bearer("bigquery")).json() == {"client": "client"}
+        assert statuses(client, "/schema/openapi.json", None, "", authority=authority) == [401, 200]
+        assert statuses(client, "/nowhere", None, "", authority=authority) == [401, 404]
+
+
+def test_litestar_guards_of_layers_add_up(authority: FakeAuthority):
+    app = Litestar([run("litestar_layers")["router"]], openapi_config=None, logging_config=None)
+    LitestarScopeGuard(app, run("litestar")["guard"])
+    with LitestarClient(app, base_url="https://api.example.com") as client:
+        few, some, every = "api", "api rows.read", "api rows.read rows.secret"
+        assert statuses(client, "/v1/rows", few, some, authority=authority) == [403, 200]
+        assert statuses(client, "/v1/rows/secret", some, every, authority=authority) == [403, 200]
+        assert statuses(client, "/v1/rows/open", None, few, some, authority=authority) == [401, 403, 200]
+        assert f'scope="{every}"' in client.get("/v1/rows/secret").headers["www-authenticate"]
+
+
+def test_litestar_document_has_the_scopes(authority: FakeAuthority):
+    names = run("litestar")
+    before = {name: names[name] for name in ("insert", "health", "guard", "provide_token")}
+    app = run("litestar_openapi", **before)["app"]
+    with LitestarClient(app, base_url="https://api.example.com") as client:
+        document = client.get("/schema/openapi.json").json()
+        assert client.get("/schema").status_code == 200
+    assert document["paths"]["/insert"]["post"]["security"] == [
+        {"Bearer": ["bigquery.insertdata"]},
+        {"Bearer": ["bigquery"]},
+    ]
+    assert "security" not in document["paths"]["/healthz"]["get"]
+
+
+def test_quart_views_need_their_scopes(authority: FakeAuthority):
+    names = run("quart")
+    app = names["app"]
+    app.register_blueprint(run("quart_blueprint")["rows"])
+
+    async def call() -> None:
+        client = app.test_client()
+
+        async def status(method: str, path: str, scopes: str | None) -> int:
+            headers = {} if scopes is None else authority.bearer(scopes)
+            answer = await client.open(path, method=method, headers=headers, scheme="https")
+            code: int = answer.status_code
+            return code
+
+        assert await status("GET", "/healthz", None) == 200
+        assert [await status("POST", "/insert", scopes) for scopes in (None, "read", "bigquery")] == [401, 403, 200]
+        assert [await status("GET", "/rows/", scopes) for scopes in (None, "other", "rows.read")] == [401, 403, 200]
+        both = ("rows.read", "rows.read rows.write")
+        assert [await status("POST", "/rows/", scopes) for scopes in both] == [403, 200]
+        assert [await status("GET", "/nowhere", scopes) for scopes in (None, "")] == [401, 404]
+        async with client.websocket("/live", headers=authority.bearer("rows.read"), scheme="wss") as socket:
+            assert await socket.receive() == "client"
+        with pytest.raises(WebsocketResponseError):
+            async with client.websocket("/live", scheme="wss") as socket:
+                await socket.receive()
+
+    asyncio.run(call())

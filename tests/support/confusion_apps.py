@@ -52,6 +52,7 @@ RULES: Final = Rules(
         Rule("/{rest:path}", PUBLIC),
     ]
 )
+_NEEDED: Final = ("", "read", "secret")
 PATHS: Final = {
     "/public": "public",
     "/secret": "secret",
@@ -134,17 +135,33 @@ def _fastapi() -> Any:
     return add(app, {"/{rest:path}": "catch-all"})
 
 
-def _quart() -> Any:
+def _quart(*, declares: bool = False) -> Any:
+    """Return the app. *declares*: its views declare their requirements, and there are no rules."""
     from quart import Blueprint, Quart, Response, request, websocket
+    from quart.views import MethodView
+
+    from scopeguard.quart import ScopeGuard, public, requires
+
+    def declared(view: Any, name: str) -> Any:
+        if not declares:
+            return view
+        return requires(_NEEDED[LEVELS[name]])(view) if LEVELS[name] else public(view)
 
     def says(name: str) -> Any:
         async def view(**_: str) -> Response:
             return Response(name, headers=_said(name))
 
-        return view
+        return declared(view, name)
 
-    async def dual() -> Response:
-        return Response("", headers=_said(_dual(request.method)))
+    class Dual(MethodView):
+        async def get(self) -> Response:
+            return Response("", headers=_said(_dual(request.method)))
+
+        async def post(self) -> Response:
+            return Response("", headers=_said("dual-post"))
+
+    for name in ("get", "post"):
+        setattr(Dual, name, declared(getattr(Dual, name), f"dual-{name}"))
 
     async def live() -> None:
         await websocket.accept(headers=_said("live"))
@@ -155,41 +172,58 @@ def _quart() -> Any:
             owner.add_url_rule(path, name, says(name), methods=ANY_METHOD)
     app.register_blueprint(area)
     app.add_url_rule("/items/<name>", "item", says("item"), methods=ANY_METHOD)
-    app.add_url_rule("/dual", "dual", dual, methods=["GET", "POST"])
-    app.add_websocket("/live", "live", live)
+    app.add_url_rule("/dual", "dual", Dual.as_view("dual"))
+    app.add_websocket("/live", "live", declared(live, "live"))
     app.add_url_rule("/<path:rest>", "catch-all", says("catch-all"), methods=ANY_METHOD)
+    if declares:
+        ScopeGuard(app, _guard())
     return app
 
 
-def _litestar() -> Any:
+def _litestar(*, declares: bool = False) -> Any:
+    """Return the app. *declares*: its handlers declare their requirements, and there are no rules."""
     from litestar import HttpMethod, Litestar, Request, Response, Router, WebSocket, route, websocket
 
+    from scopeguard.litestar import ScopeGuard, requires
+
     methods = [HttpMethod.GET, HttpMethod.POST, HttpMethod.PUT, HttpMethod.DELETE, HttpMethod.PATCH]
+
+    def declared(name: str) -> Any:
+        if not declares:
+            return {}
+        return {"guards": [requires(_NEEDED[LEVELS[name]])]} if LEVELS[name] else {"scopeguard": "public"}
 
     def says(path: str, name: str) -> Any:
         async def handler() -> Response[str]:
             return Response(name, headers=_said(name), status_code=200)
 
-        return route(path, http_method=methods)(handler)
+        return route(path, http_method=methods, **declared(name))(handler)
 
-    async def dual(request: Request[Any, Any, Any]) -> Response[str]:
-        return Response("", headers=_said(_dual(request.method)), status_code=200)
+    def dual(method: HttpMethod, name: str) -> Any:
+        async def handler(request: Request[Any, Any, Any]) -> Response[str]:
+            return Response("", headers=_said(_dual(request.method)), status_code=200)
+
+        return route("/dual", http_method=[method], **declared(name))(handler)
 
     async def live(socket: WebSocket[Any, Any, Any]) -> None:
         await socket.accept(headers=_said("live"))
         await socket.close()
 
-    return Litestar(
+    app = Litestar(
         [
             *(says(path, name) for path, name in PATHS.items()),
             Router("/area", route_handlers=[says(path, name) for path, name in AREA.items()]),
             says("/items/{name:str}", "item"),
-            route("/dual", http_method=[HttpMethod.GET, HttpMethod.POST])(dual),
-            websocket("/live")(live),
+            dual(HttpMethod.GET, "dual-get"),
+            dual(HttpMethod.POST, "dual-post"),
+            websocket("/live", **declared("live"))(live),
             says("/{rest:path}", "catch-all"),
         ],
         openapi_config=None,
     )
+    if declares:
+        ScopeGuard(app, _guard())
+    return app
 
 
 class _Resource:
@@ -364,6 +398,7 @@ _ASGI: Final[dict[str, Callable[[], Any]]] = {
     "falcon": _falcon_asgi,
     "django": _django_asgi,
 }
+_DECLARING: Final[dict[str, Callable[..., Any]]] = {"quart": _quart, "litestar": _litestar}
 _WSGI: Final[dict[str, Callable[[], Any]]] = {"flask": _flask, "falcon": _falcon_wsgi, "django": _django_wsgi}
 _AROUND: Final[dict[str, Callable[[Any], Any]]] = {"mounted": _under, "rooted": _rooted}
 
@@ -373,6 +408,10 @@ def _asgi_app(named: str) -> Any:
     name, _, around = named.partition("-")
     if around == "extension":
         return _django_asgi(extension=True)
+    if around.startswith("declared"):
+        app = _DECLARING[name](declares=True)
+        around = around.removeprefix("declared").removeprefix("-")
+        return _AROUND[around](app) if around else app
     app = GuardASGI(_ASGI[name](), guard=_guard(), rules=RULES)
     return _AROUND[around](app) if around else app
 

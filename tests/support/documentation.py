@@ -45,7 +45,7 @@ def run(name: str, **given: Any) -> dict[str, Any]:
     """Run the block called *name* with the names in *given*, and return the names it defines."""
     block = NAMED[name]
     namespace: dict[str, Any] = {"__name__": f"block_{name}", **given}
-    exec(compile("\n" * (block.line - 1) + block.source, block.page, "exec"), namespace)
+    exec(compile("\n" * (block.line - 1) + block.source, block.page, "exec", dont_inherit=True), namespace)
     return namespace
 
 

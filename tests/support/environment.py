@@ -9,7 +9,10 @@ from typing import NoReturn
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ADAPTERS = ("asgi", "wsgi", "starlette", "fastapi", "flask", "django", "falcon", "aiohttp", "grpc")
+ADAPTERS = (
+    *("asgi", "wsgi", "starlette", "fastapi", "flask", "django", "falcon"),
+    *("aiohttp", "grpc", "litestar", "quart"),
+)
 
 
 def in_ci() -> bool:

@@ -12,8 +12,12 @@ import falcon
 import falcon.asgi
 import fastapi
 import flask
+import quart
 from aiohttp import web
 from django.http import HttpRequest, HttpResponse
+from litestar import HttpMethod, Litestar, route
+from litestar import Request as LitestarRequest
+from litestar import Response as LitestarResponse
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -42,6 +46,14 @@ from scopeguard.falcon import requires as falcon_requires
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard, access_token_or_none, optional, public
 from scopeguard.flask import requires as flask_requires
+from scopeguard.litestar import ScopeGuard as LitestarScopeGuard
+from scopeguard.litestar import access_token_or_none as litestar_access_token_or_none
+from scopeguard.litestar import requires as litestar_requires
+from scopeguard.quart import ScopeGuard as QuartScopeGuard
+from scopeguard.quart import access_token_or_none as quart_access_token_or_none
+from scopeguard.quart import optional as quart_optional
+from scopeguard.quart import public as quart_public
+from scopeguard.quart import requires as quart_requires
 from scopeguard.starlette import GuardMiddleware
 from scopeguard.starlette import requires as starlette_requires
 
@@ -251,6 +263,50 @@ def _copy_of(view: Any) -> Any:
     return types.FunctionType(view.__code__, view.__globals__, view.__name__, closure=view.__closure__)
 
 
+def _litestar(guard: Guard) -> Send:
+    methods = [HttpMethod.GET, HttpMethod.POST, HttpMethod.HEAD]
+
+    def handler(path: str, **declared: Any) -> Any:
+        async def answer(request: LitestarRequest[Any, Any, Any]) -> LitestarResponse[bytes]:
+            assert litestar_access_token_or_none() is request.scope["state"]["access_token"]
+            assert request.user is request.auth
+            content = seen(litestar_access_token_or_none(), request.scope["query_string"], await request.body())
+            headers = {"Cache-Control": "public, max-age=60"}
+            return LitestarResponse(
+                b"" if request.method == "HEAD" else content,
+                media_type="application/json",
+                headers=headers,
+                status_code=200,
+            )
+
+        return route(path, http_method=methods, **declared)(answer)
+
+    handlers = [handler(path, guards=[litestar_requires(requirement)]) for path, requirement in SCOPED.items()]
+    handlers += [handler(path) for path in (*SOURCES, "/none")]
+    handlers += [handler("/optional", scopeguard="optional"), handler("/public", opt={"scopeguard": "public"})]
+    app = Litestar(handlers, openapi_config=None, logging_config=None)
+    places = [Rule(path, token_sources=sources) for path, sources in SOURCES.items()]
+    LitestarScopeGuard(app, guard, rules=[*places, *(_proof_rules(guard) or [Rule("/none")])])
+    return in_loop("asyncio", call_asgi, app)
+
+
+def _quart(guard: Guard) -> Send:
+    app = quart.Quart(__name__, static_folder=None)
+    QuartScopeGuard(app, guard, rules=_proof_rules(guard))
+
+    async def view() -> Any:
+        body: Any = await quart.request.get_data()
+        answer = seen(quart_access_token_or_none(), quart.request.query_string, body)
+        return answer, {"Cache-Control": "public, max-age=60"}
+
+    views: dict[str, Any] = {path: quart_requires(requirement)(view) for path, requirement in SCOPED.items()}
+    views |= {path: quart_requires(AUTHENTICATED, token_sources=sources)(view) for path, sources in SOURCES.items()}
+    views |= {"/none": view, "/optional": quart_optional(_copy_of(view)), "/public": quart_public(_copy_of(view))}
+    for path, guarded in views.items():
+        app.add_url_rule(path, path, guarded, methods=METHODS)
+    return in_loop("asyncio", call_asgi, app)
+
+
 # Without the middleware, routing answers what no route does.
 LEFT_TO_ROUTING = (
     "an unknown path without a token",
@@ -278,4 +334,6 @@ FRAMEWORK_DOORS: tuple[Door, ...] = (
     Door("lambda-rest-api", _lambda(rest_api)),
     Door("lambda-http-api", _lambda(http_api)),
     Door("lambda-load-balancer", _lambda(load_balancer)),
+    Door("litestar", _litestar),
+    Door("quart", _quart),
 )

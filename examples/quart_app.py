@@ -1,0 +1,51 @@
+"""A Quart app: the extension denies by default, and ``@requires`` says which scopes a view requires.
+
+    scopeguard devserver --client "loader:any secret:bigquery.insertdata bigquery.readonly"
+    uvicorn examples.quart_app:app
+
+The first command prints how to get a token. Then call the app:
+
+    curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/tables/t/rows
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from quart import Quart, request
+from quart.views import MethodView
+
+from scopeguard import Guard, Issuer, any_of
+from scopeguard.quart import ScopeGuard, access_token, public, requires
+
+guard = Guard(Issuer(os.environ.get("ISSUER", "http://127.0.0.1:9000"), audience="http://127.0.0.1:8000"))
+app = Quart(__name__)
+ScopeGuard(app, guard)
+tables: dict[str, list[Any]] = {}
+
+
+class Rows(MethodView):
+    @requires(any_of("bigquery.readonly", "bigquery"))
+    async def get(self, table: str) -> list[Any]:
+        return tables.get(table, [])
+
+    @requires(any_of("bigquery.insertdata", "bigquery"))
+    async def post(self, table: str) -> tuple[dict[str, int], int]:
+        rows = tables.setdefault(table, [])
+        rows.append(await request.get_json())
+        return {"rows": len(rows)}, 201
+
+
+app.add_url_rule("/tables/<table>/rows", view_func=Rows.as_view("rows"))
+
+
+@app.get("/me")
+async def me() -> dict[str, str | None]:  # without @requires: any valid token
+    return {"client": access_token().client_id}
+
+
+@app.get("/healthz")
+@public
+async def healthz() -> str:
+    return "ok"
