@@ -904,3 +904,9 @@ def test_refusal_of_several_proofs_says_how_they_came(values: list[bytes], found
     with pytest.raises(InvalidProof) as caught:
         single_proof(values, 1000)
     assert caught.value.detail == {"found": found}
+
+
+def test_no_proof_is_missing():
+    with pytest.raises(InvalidProof) as caught:
+        single_proof([], 1000)
+    assert caught.value.reason is Reason.PROOF_MISSING
