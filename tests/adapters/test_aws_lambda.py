@@ -14,15 +14,28 @@ from typing import Any
 import pytest
 
 from doors import asgi_app, guard_for
-from environment import missing
+from environment import ROOT, missing
 from lambda_events import ARN, Event, answered, http_api, http_authorizer, load_balancer, rest_api, rest_authorizer
-from scopeguard import PUBLIC, ConfigurationError, DPoP, Guard, Rule, access_token, access_token_or_none, all_of, asgi
+from scopeguard import (
+    PUBLIC,
+    ConfigurationError,
+    DPoP,
+    Guard,
+    MutualTLS,
+    Rule,
+    access_token,
+    access_token_or_none,
+    all_of,
+    asgi,
+)
 from scopeguard.aws_lambda import AuthorizerUnavailable, Unauthorized, authorizer, protect
 from scopeguard.rules.mcp import McpPolicy
 from scopeguard.testing import FakeAuthority
 
 Shape = Callable[..., Event]
 SHAPES: list[Shape] = [rest_api, http_api, load_balancer]
+PEM = (ROOT / "tests" / "data" / "rfc8705-appendix-a.pem").read_text("ascii")
+THUMBPRINT = "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0"
 RULES = [Rule("/rows", all_of("read")), Rule("/rows/{row}", all_of("write")), Rule("/open", PUBLIC)]
 
 
@@ -259,6 +272,19 @@ def test_scheme_and_client_of_a_load_balancer_come_from_its_own_fields(authority
     headers = [*bearer(authority.mint()), ("X-Forwarded-For", "127.0.0.1")]
     assert answered(guarded(load_balancer("GET", "/", headers), None)).status == 200
     assert answered(guarded(load_balancer("GET", "/", headers, scheme="http"), None)).status == 400
+
+
+def test_certificate_that_the_gateway_has_verified_counts_for_bound_tokens(authority: FakeAuthority):
+    guarded = protect(guard_for(authority, mutual_tls=MutualTLS()))(Recorder())
+    token = authority.mint(claims={"cnf": {"x5t#S256": THUMBPRINT}})
+    certificate = {"clientCert": {"clientCertPem": PEM, "subjectDN": "CN=client"}}
+    rest, http = rest_api("GET", "/", bearer(token)), http_api("GET", "/", bearer(token))
+    for event in (rest, http):
+        assert answered(guarded(event, None)).status == 401
+    rest["requestContext"]["identity"] |= certificate
+    http["requestContext"]["authentication"] = certificate
+    for event in (rest, http):
+        assert answered(guarded(event, None)).status == 200
 
 
 def test_error_of_the_handler_is_its_own(authority: FakeAuthority):
