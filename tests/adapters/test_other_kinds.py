@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from doors import DOORS, Door
 from framework_doors import FRAMEWORK_DOORS
 from scenarios import REALM, Exchange
 from scopeguard import ChallengeStyle, Guard
-from scopeguard.testing import FakeAuthority, bad_tokens
+from scopeguard.testing import BadToken, FakeAuthority, bad_tokens
 from scopeguard.testing.forgeries.forge import Forge
 
 # Signed by the issuer, for this API, with all claims of an access token: only the type differs.
@@ -54,6 +55,22 @@ def guard_of(authority: FakeAuthority, **settings: Any) -> Guard:
     )
 
 
+@pytest.fixture(scope="module")
+def authority() -> FakeAuthority:
+    return FakeAuthority()
+
+
+@pytest.fixture(scope="module")
+def forge(authority: FakeAuthority) -> Forge:
+    """It has generated the keys of the authority, which takes longer than a test."""
+    return Forge(authority)
+
+
+@pytest.fixture(scope="module")
+def hostile(authority: FakeAuthority) -> Mapping[str, BadToken]:
+    return bad_tokens(authority)
+
+
 def bearer(token: str) -> Exchange:
     return Exchange(target="/none", headers=((b"authorization", b"Bearer " + token.encode()),))
 
@@ -64,9 +81,9 @@ def challenges(answer: Any) -> list[str]:
 
 @pytest.mark.rule("IJ-01", "X-47", "X-41", "X-42", "X-43", "X-44", "X-45", "X-46")
 @pytest.mark.parametrize("door", DOORS_BY_NAME.values(), ids=list(DOORS_BY_NAME))
-def test_token_of_another_kind_is_refused_even_if_its_type_is_accepted(door: Door):
-    authority = FakeAuthority()
-    forge = Forge(authority)
+def test_token_of_another_kind_is_refused_even_if_its_type_is_accepted(
+    authority: FakeAuthority, forge: Forge, door: Door
+):
     spelled = [spelling for typ in TYPES for spelling in (typ, f"application/{typ}", typ.upper())]
     send = door.opened(guard_of(authority, typ=("at+jwt", *spelled)))
     assert send(bearer(forge.sign())).status == 200
@@ -80,9 +97,10 @@ def test_token_of_another_kind_is_refused_even_if_its_type_is_accepted(door: Doo
 
 @pytest.mark.rule("IJ-01")
 @pytest.mark.parametrize("door", DOORS_BY_NAME.values(), ids=list(DOORS_BY_NAME))
-def test_hostile_tokens_of_other_kinds_are_refused_by_a_default_issuer(door: Door):
-    authority = FakeAuthority()
-    tokens = [bad for name, bad in bad_tokens(authority).items() if name.startswith("kind-")]
+def test_hostile_tokens_of_other_kinds_are_refused_by_a_default_issuer(
+    authority: FakeAuthority, hostile: Mapping[str, BadToken], door: Door
+):
+    tokens = [bad for name, bad in hostile.items() if name.startswith("kind-")]
     send = door.opened(guard_of(authority))
     assert len(tokens) > 60
     answers = {bad.name: send(bearer(bad.token)) for bad in tokens}
@@ -90,9 +108,7 @@ def test_hostile_tokens_of_other_kinds_are_refused_by_a_default_issuer(door: Doo
 
 
 @pytest.mark.parametrize("typ", TYPES)
-def test_type_that_the_operator_expects_exactly_is_accepted(typ: str):
-    authority = FakeAuthority()
-    forge = Forge(authority)
+def test_type_that_the_operator_expects_exactly_is_accepted(authority: FakeAuthority, forge: Forge, typ: str):
     send = DOORS_BY_NAME["blocking"].opened(guard_of(authority, typ=typ, expected_headers={"typ": [typ]}))
     assert send(bearer(forge.sign(forge.header(typ=typ)))).status == 200
     assert send(bearer(forge.sign(forge.header(typ=f"application/{typ}")))).status == 401

@@ -5,7 +5,7 @@ The straight line may leave a token to the flow, and may never grant one that th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
@@ -19,7 +19,7 @@ from scopeguard.flow.immediate import verify_at_once
 from scopeguard.guard import engine_of
 from scopeguard.state.status_list import StatusLists
 from scopeguard.stores.memory import MemoryStore
-from scopeguard.testing import FakeAuthority, bad_tokens
+from scopeguard.testing import BadToken, FakeAuthority, bad_tokens
 from scopeguard.tokens import AccessToken
 
 Settings = dict[str, Any]
@@ -57,11 +57,17 @@ def test_odd_tokens_get_the_same_judgement_in_both_ways(policy: str):
     assert comparison.left == 0
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_hostile_tokens_are_left_to_the_flow(policy: str):
+@pytest.fixture(scope="module")
+def hostile() -> tuple[FakeAuthority, Mapping[str, BadToken]]:
     authority = FakeAuthority(algorithm="ES256")
+    return authority, bad_tokens(authority)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_hostile_tokens_are_left_to_the_flow(hostile: tuple[FakeAuthority, Mapping[str, BadToken]], policy: str):
+    authority, tokens = hostile
     comparison = comparison_of(authority, POLICIES[policy])
-    for name, bad in bad_tokens(authority).items():
+    for name, bad in tokens.items():
         assert comparison.compare(bad.token) is None, name
 
 
