@@ -843,7 +843,7 @@ ELSEWHERE = {
         "tenants",
         "tenant_of",
     ),
-    *("tenant_rule", "organization", "graphql", "django_wsgi", "django_view"),
+    *("tenant_rule", "organization", "graphql", "graphql_ariadne", "django_wsgi", "django_view"),
     *("falcon", "falcon_sink", "grpc", "aiohttp"),
     *("litestar", "litestar_layers", "litestar_openapi", "quart", "quart_blueprint"),
     *(
