@@ -17,6 +17,7 @@ from doors import guard_for
 from scenarios import Answered, Exchange
 from scopeguard import (
     DENIED,
+    OPTIONAL,
     ConfigurationError,
     DecisionEvent,
     DPoP,
@@ -179,6 +180,15 @@ def test_readings_of_a_path_that_lead_to_different_rules_are_denied(api: Api):
     def build(app: web.Application) -> None:
         app.router.add_get("/items/{name}", requires("read")(handler))
 
+    def build_other(app: web.Application) -> None:
+        app.router.add_get("/{name}", handler)  # aiohttp matches it with /open%2Fsecret, too
+
+    rules = [Rule("/open/{name}", OPTIONAL), Rule("/{name}", all_of("secret"))]
+    assert api.send(build_other, "secret", "/secret", rules=rules).status == 200
+    assert [api.send(build_other, scope, "/open%2Fsecret", rules=rules).status for scope in ("read", None)] == [
+        403,
+        401,
+    ]
     rules = [Rule("/items/admin/secret", all_of("secret"))]
     assert api.send(build, "read", "/items/a", rules=rules).status == 200
     assert api.send(build, "read", "/items/admin%2Fsecret", rules=rules).status == 403

@@ -220,6 +220,14 @@ def test_token_is_taken_from_one_value_of_one_place(grpc_server: GrpcServer, aut
         assert outcome.code is code, metadata
 
 
+def test_api_keys_are_not_accepted_and_not_beside_a_token(grpc_server: GrpcServer, authority: FakeAuthority):
+    keys = ApiKeys(prefix="acme", lookup=lambda _: None, issuer="https://keys.test")
+    name = grpc_server.guarded(guard_for(authority, api_keys=keys), rules=READ)
+    token, key = bearer(authority.mint("read")), (("x-api-key", "acme_unknown"),)
+    calls = [grpc_server.call(name, "/plain/x", sent).code for sent in (token, token, key, (*token, *key))]
+    assert calls == [Status.OK, Status.OK, Status.UNAUTHENTICATED, Status.UNAUTHENTICATED]
+
+
 def test_policy_of_a_rule_decides(grpc_server: GrpcServer, authority: FakeAuthority):
     asked: list[PolicyRequest] = []
 
