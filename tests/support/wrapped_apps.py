@@ -146,6 +146,58 @@ def _fastmcp() -> Any:
     return server.http_app(path="/mcp")
 
 
+def _quart() -> Any:
+    return import_module("finitelycomputable.helloworld_quart").application
+
+
+class _Operator:
+    """What the admin of a Litestar app asks of its operator: users, an audit trail and a cache."""
+
+    def __init__(self) -> None:
+        self._cached: dict[str, Any] = {}
+
+    async def authenticate(self, session: Any, username: str, password: str) -> str | None:
+        return username if password == PASSWORD else None
+
+    def identity_of(self, user: str) -> str:
+        return user
+
+    async def is_valid(self, session: Any, actor_id: Any) -> bool:
+        return True
+
+    async def write(self, *_: Any, **__: Any) -> None: ...
+
+    async def get(self, key: str) -> Any:
+        return self._cached.get(key)
+
+    async def set(self, key: str, value: Any, ttl: int) -> None:
+        self._cached[key] = value
+
+    async def delete(self, key: str) -> None:
+        self._cached.pop(key, None)
+
+
+def _litestar() -> Any:
+    admin_litestar: Any = import_module("admin_litestar")
+    database: Any = import_module("sqlalchemy.ext.asyncio")
+    operator = _Operator()
+    admin = admin_litestar.Admin(
+        config=admin_litestar.AdminConfig(path="/admin"),
+        specs=[],
+        auth=operator,
+        audit=operator,
+        cache=lambda _: operator,
+        session_factory=database.async_sessionmaker(database.create_async_engine("sqlite+aiosqlite://")),
+        csrf_secret="made-up" * 5,
+    )
+    sessions = import_module("litestar.stores.memory").MemoryStore()
+    return import_module("litestar").Litestar(
+        [admin.router()],
+        template_config=admin.template_config(),
+        middleware=[admin.session_config(sessions).middleware],
+    )
+
+
 def _httpbin() -> Any:
     return import_module("httpbin").app
 
@@ -156,7 +208,9 @@ APPS: Final[dict[str, tuple[str, Callable[[], Any]]]] = {
     "django-wsgi": ("wsgi", lambda: _django(asynchronous=False)),
     "fastmcp": ("asgi", _fastmcp),
     "httpbin": ("wsgi", _httpbin),
+    "litestar": ("asgi", _litestar),
     "pypiserver": ("wsgi", _pypiserver),
+    "quart": ("asgi", _quart),
     "radicale": ("wsgi", _radicale),
     "strawberry": ("asgi", _strawberry),
 }
@@ -168,6 +222,10 @@ def _chosen() -> Any:
         return make()
     guard = Guard(Issuer(AUTHORITY, audience=AUDIENCE, jwks_file=os.environ["WRAPPED_JWKS"]), audit="off")
     rules = Rules([Rule("/{rest:path}", all_of("use"))])
+    if os.environ["WRAPPED_APP"] in ("litestar", "quart"):
+        extended = make()
+        import_module(f"scopeguard.{os.environ['WRAPPED_APP']}").ScopeGuard(extended, guard, rules=rules)
+        return extended
     return (GuardASGI if kind == "asgi" else GuardWSGI)(make(), guard=guard, rules=rules)
 
 

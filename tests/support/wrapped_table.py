@@ -220,13 +220,34 @@ _FASTMCP: Final = [
     Ask("GET", "/elsewhere"),
 ]
 
+_LITESTAR: Final = [
+    Ask("GET", "/admin"),
+    Ask("HEAD", "/admin"),
+    Ask("OPTIONS", "/admin"),
+    Ask("DELETE", "/admin"),
+    Ask("POST", "/admin/login", _FORM, b"username=admin&password=x"),  # no CSRF token
+    Ask("GET", "/schema/openapi.json"),
+    Ask("GET", "/nothing-here"),
+    Ask("POST", "/nothing-here", _JSON, b'{"a": 1}'),
+]
+_QUART: Final = [
+    Ask("GET", "/"),
+    Ask("HEAD", "/"),
+    Ask("OPTIONS", "/"),
+    Ask("POST", "/", _FORM, b"a=1"),
+    Ask("POST", "/", body=BIG[:300_000], chunked=True),
+    Ask("GET", "/nothing-here"),
+]
+
 ASKED: Final = {
     "datasette": _DATASETTE,
     "django-asgi": _DJANGO,
     "django-wsgi": _DJANGO,
     "fastmcp": _FASTMCP,
     "httpbin": _HTTPBIN,
+    "litestar": _LITESTAR,
     "pypiserver": _PYPISERVER,
+    "quart": _QUART,
     "radicale": _RADICALE,
     "strawberry": _STRAWBERRY,
 }

@@ -25,6 +25,8 @@ _IMPORTED = {
     "django-wsgi": ("django.core.management", "django.db.models", "django.core.wsgi"),
     "fastmcp": ("fastmcp",),
     "httpbin": ("httpbin",),
+    "litestar": ("litestar", "admin_litestar"),
+    "quart": ("quart",),
     "pypiserver": ("pypiserver",),
     "radicale": ("radicale",),
     "strawberry": ("strawberry.asgi",),

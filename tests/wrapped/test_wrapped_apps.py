@@ -26,7 +26,9 @@ PLACES = [
     ("httpbin", "gunicorn"),
     ("httpbin", "waitress"),
     ("httpbin", "serve"),
+    ("litestar", "uvicorn-httptools"),
     ("pypiserver", "waitress"),
+    ("quart", "uvicorn-h11"),
     ("radicale", "gunicorn"),
     ("strawberry", "uvicorn-h11"),
 ]
@@ -41,7 +43,7 @@ _VARIES = re.compile(
     rb"(?im)^(?:date|server|last-modified|expires): .*\r\n"  # of the server, and of files made a moment apart
     rb'|(?<="query_ms": )[0-9.]+|(?<=Queries took )[0-9.]+|(?<=took )[0-9.]+(?=ms)'  # datasette's stop-watch
     rb"|(?<=ds_csrftoken=)[^;]+|(?<=csrfmiddlewaretoken\" value=\")\w+|(?<=csrftoken=)\w+|(?<=expires=)[^;]+"
-    rb"|(?<=mcp-session-id: )\w+|(?<=name=\"csrftoken\" value=\")[^\"]+"
+    rb"|(?<=set-cookie: session=)\w+|(?<=mcp-session-id: )\w+|(?<=name=\"csrftoken\" value=\")[^\"]+"
 )
 
 
