@@ -6,6 +6,7 @@ from typing import Any
 
 from scopeguard.adapter.declarations import Layer
 from scopeguard.audit.inspection import inspect_app
+from scopeguard.guard import engine_of
 from scopeguard.rules import Rule
 from scopeguard.rules.routed import RoutedRules
 
@@ -46,7 +47,7 @@ class AppRules:
         # At the first request, because an app may add routes after its middleware, or in its lifespan.
         layer = self._layer
         found = inspect_app(layer.app, layer.root_path)
-        routed = RoutedRules(layer.rules, found.prefixes)
+        routed = RoutedRules(layer.rules, found.prefixes, engine_of(layer.guard).sources.methods)
         watched = found.watched if routed.depends_on_app else ()
         self._owners, self._names = [owner for owner, _, _ in watched], [name for _, name, _ in watched]
         self._values = [value for _, _, value in watched]

@@ -7,6 +7,7 @@ from typing import Final
 from scopeguard.adapter.declarations import Layer
 from scopeguard.audit.inspection import inspect_app
 from scopeguard.audit.report import Code
+from scopeguard.guard import engine_of
 from scopeguard.redaction import printable
 from scopeguard.rules.routed import RoutedRules
 
@@ -31,7 +32,8 @@ def find_differences(layer: Layer, at: str) -> list[tuple[Code, str, str, str]]:
             f"{printable(name)} removes {printable(own)} from the path before it routes, which is easily overlooked"
         )
         found.append((Code.ROOT_PATH, f"* {at}{place or '/'}", message, _ROOT_PATH_FIX))
-    if inspection.unknown and not RoutedRules(layer.rules, inspection.prefixes).is_plain:
+    rules = RoutedRules(layer.rules, inspection.prefixes, engine_of(layer.guard).sources.methods)
+    if inspection.unknown and not rules.is_plain:
         names = ", ".join(map(printable, inspection.unknown[:_MOST_NAMES]))
         message = f"the audit cannot tell by which path {names} routes"
         found.append((Code.UNKNOWN_PATH, f"* {at or '/'}", message, _UNKNOWN_PATH_FIX))

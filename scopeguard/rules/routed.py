@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from scopeguard.config.dpop import DPoPMode
-from scopeguard.config.token_sources import join_sources
+from scopeguard.config.token_sources import TokenSource, join_sources
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules import DENIED, Access, Rule, Rules
 from scopeguard.rules.path_readings import is_suspicious
@@ -81,19 +81,21 @@ def check_root_path(root_path: str | None) -> str | None:
 class RoutedRules:
     """*rules* for an app that removes *prefixes* from paths.
 
+    *sources* are those of the guard, which hold for rules without sources of their own; ``None`` if they are unknown.
+
     * ``is_plain``: unless the server has a ``root_path``, each path has one reading, and :meth:`Rules.find` suffices.
     * ``depends_on_app``: other prefixes could change ``is_plain``.
     """
 
     __slots__ = ("_joined", "_literal_rules", "_prefixes", "_rules", "depends_on_app", "is_plain")
 
-    def __init__(self, rules: Rules, prefixes: Prefixes) -> None:
+    def __init__(self, rules: Rules, prefixes: Prefixes, sources: frozenset[TokenSource] | None = None) -> None:
         self._rules = rules
         self._prefixes = prefixes
         self._literal_rules = _LiteralRules(rules.all)
         self._joined: dict[tuple[int, ...], Rule | None] = {}
         self.depends_on_app: bool = self._literal_rules.any
-        counts = prefixes.mounted or (prefixes.unknown and _may_differ(rules.all, self._literal_rules))
+        counts = prefixes.mounted or (prefixes.unknown and _may_differ(rules.all, self._literal_rules, sources))
         self.is_plain: bool = not (prefixes.root_path or (counts and self._literal_rules.any))
 
     def find(self, method: str, path: str, raw_path: bytes | None = None, root_path: str = "") -> Rule | None:
@@ -275,17 +277,26 @@ def _has_text(step: One | Many | Rest) -> bool:
     return len(parts) == 1 or any(parts)
 
 
-def _may_differ(rules: Iterable[Rule], named: _LiteralRules) -> bool:
-    """Return whether a path without some segments may match a rule with another requirement; true in doubt."""
+def _may_differ(rules: Iterable[Rule], named: _LiteralRules, sources: frozenset[TokenSource] | None) -> bool:
+    """Return whether a path without some segments may match a rule with another requirement; true in doubt.
+
+    *sources* are those of rules without sources of their own.
+    """
     strict = [rule for rule in rules if named.has(rule)]
     hiding = [rule for rule in rules if not rule.template.literal and rule.access is not DENIED]
     needed, given = {rule.access for rule in strict}, {rule.access for rule in hiding}
-    if any(rule.policies for rule in strict) or len({(rule.dpop, rule.sources) for rule in (*strict, *hiding)}) > 1:
+    settings = {(rule.dpop, _kinds(sources if rule.sources is None else rule.sources)) for rule in (*strict, *hiding)}
+    if len(settings) > 1 or any(rule.policies for rule in strict):
         return True
     if len(needed) * len(given) <= _MOST_COMPARED and all(_covers(one, other) for one in given for other in needed):
         return False
     lengths = {_length(rule.template) for rule in strict}
     return any(None in lengths or lengths - {length} for length in map(_length, (rule.template for rule in hiding)))
+
+
+def _kinds(sources: frozenset[TokenSource] | None) -> tuple[bool, bool] | None:
+    """Return whether *sources* accept API keys, and tokens. In which place a token comes is no privilege."""
+    return None if sources is None else (TokenSource.API_KEY in sources, sources != {TokenSource.API_KEY})
 
 
 def _length(template: Template) -> int | None:

@@ -607,6 +607,26 @@ def test_credential_must_be_accepted_by_both_settings(first: Any, other: Any, le
 
 
 @pytest.mark.parametrize(
+    ("of_guard", "of_rule", "plain"),
+    [
+        (["header"], ["header", "query"], True),  # places of the same token
+        (["header"], ["header", "api_key"], False),
+        (["header"], ["api_key"], False),
+        (["header", "api_key"], ["header"], False),
+        (["header", "api_key"], ["query", "api_key"], True),
+        (None, ["header"], False),
+    ],
+    ids=str,
+)
+def test_paths_have_one_reading_if_all_rules_accept_the_same_kinds_of_credentials(
+    of_guard: list[str] | None, of_rule: list[str], *, plain: bool
+):
+    rules = Rules([Rule("/admin", "read"), Rule("/{rest:path}", "read", token_sources=of_rule)])
+    sources = None if of_guard is None else frozenset(map(TokenSource, of_guard))
+    assert RoutedRules(rules, Prefixes(unknown=(Place(),)), sources).is_plain is plain
+
+
+@pytest.mark.parametrize(
     ("sources", "left"), [(["api_key"], None), (["header", "api_key"], {H}), (["header"], {H}), (None, None)]
 )
 def test_path_with_two_readings_accepts_what_both_rules_accept(sources: Any, left: Any):
