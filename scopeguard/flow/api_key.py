@@ -132,9 +132,24 @@ def look_up(identifier: str, function: LookUp, state: ApiKeyState, clock: Clock)
     known = answers.find(identifier, clock.monotonic())
     if known is not None or answers.is_absent(identifier, clock.monotonic()):
         return known
-    pause = answers.pause(identifier, clock.monotonic())
+    pause, is_charged = answers.charge(identifier, clock.monotonic())
     if pause > 0:
         raise ApiKeysUnavailable(title, retry_after=pause, problem="too many calls found nothing; see unknown_burst")
+    try:
+        found = yield from call_look_up(identifier, function, state)
+    except ApiKeysUnavailable:
+        if is_charged:
+            answers.refund()
+        raise
+    if found is not None and is_charged:
+        answers.refund()
+    answers.absorb(identifier, found, clock.monotonic())
+    return found
+
+
+def call_look_up(identifier: str, function: LookUp, state: ApiKeyState) -> Flow[ApiKey | None]:
+    """Return what *function* returns. Raises :class:`ApiKeysUnavailable` for an exception, and for another object."""
+    title = state.settings.title
     found: Any
     try:
         found = yield from ask(CallApp(function=partial(function, identifier), is_async=state.settings.is_async))
@@ -142,8 +157,7 @@ def look_up(identifier: str, function: LookUp, state: ApiKeyState, clock: Clock)
         raise ApiKeysUnavailable(title, problem=f"raised {type(error).__name__}") from None
     if isinstance(found, CoroutineType):
         found.close()  # it is never awaited
-    if found is not None and not (isinstance(found, ApiKey) and found.id == identifier):
-        what = "another key" if isinstance(found, ApiKey) else type(found).__name__
-        raise ApiKeysUnavailable(title, problem=f"returned {what}; it must return an ApiKey with this id, or None")
-    answers.absorb(identifier, found, clock.monotonic())
-    return found if isinstance(found, ApiKey) else None
+    if found is None or (isinstance(found, ApiKey) and found.id == identifier):
+        return found
+    what = "another key" if isinstance(found, ApiKey) else type(found).__name__
+    raise ApiKeysUnavailable(title, problem=f"returned {what}; it must return an ApiKey with this id, or None")

@@ -80,7 +80,8 @@ class KeyFile(Locked):
 class LookedUp(Locked):
     """Answers of the function by key id, bounded by entries and by age. Seconds are monotonic.
 
-    Strangers choose unknown ids. So these have a map of their own, which cannot evict a key, and a budget.
+    Strangers choose unknown ids. So these have a map of their own, which cannot evict a key, and a budget. A call is
+    charged when it begins, because many may be in progress at once.
     """
 
     def __init__(self, settings: ApiKeys) -> None:
@@ -102,20 +103,31 @@ class LookedUp(Locked):
             until = self._absent.peek(identifier)
             return until is not None and now < until
 
-    def pause(self, identifier: str, now: float) -> float:
-        """Return the seconds until the function may be called for *identifier*; 0 for a key that it found before."""
+    def charge(self, identifier: str, now: float) -> tuple[float, bool]:
+        """Return the seconds until the function may be called for *identifier*, and whether a call now was charged.
+
+        A key that was found before costs nothing.
+        """
         with self._lock:
-            return 0.0 if identifier in self._found else self._budget.shortfall(now)
+            if identifier in self._found:
+                return 0.0, False
+            pause = self._budget.shortfall(now)
+            if pause == 0.0:
+                self._budget.spend(now)
+            return pause, pause == 0.0
+
+    def refund(self) -> None:
+        """Give back what a call was charged that has found a key, or that has failed."""
+        with self._lock:
+            self._budget.refund()
 
     def absorb(self, identifier: str, key: ApiKey | None, now: float) -> None:
         """Cache the answer of the function."""
         settings = self._settings
         with self._lock:
             if key is None:
-                known = self._found.pop(identifier)
+                self._found.pop(identifier)
                 self._absent.put(identifier, now + settings.negative_ttl)
-                if known is None:
-                    self._budget.spend(now)
             else:
                 self._absent.pop(identifier)
                 self._found.put(identifier, (now + settings.ttl, key))

@@ -23,3 +23,7 @@ class Budget:
     def spend(self, now: float) -> None:
         """Take one unit, which must be available."""
         self._full_at = max(self._full_at, now) + self._interval
+
+    def refund(self) -> None:
+        """Give one unit back that was spent."""
+        self._full_at -= self._interval

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from scopeguard import ApiKey, ApiKeys, ApiKeysUnavailable, InvalidApiKey, Polic
 from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.errors import AuthorityUnavailable
-from scopeguard.flow.api_key import warm_keys
+from scopeguard.flow.api_key import verify_key, warm_keys
 from scopeguard.flow.authenticate import validate
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
@@ -214,6 +215,27 @@ def test_strangers_cannot_flood_the_function():
     assert unavailable(keys, OTHER).retry_after == 7
     assert len(keys.effects) == 1
     keys.clock.advance(7)
+    refused(keys, OTHER)
+
+
+def test_strangers_cannot_flood_the_function_with_calls_at_once():
+    """Kind: a budget that is checked before the work and charged after it."""
+    keys = Keys(lookup=lambda _: None, unknown_burst=1, unknown_interval=7)
+    held = verify_key(TEXT, keys.state, keys.clock)
+    assert isinstance(next(held), CallApp)  # a call in progress
+    assert unavailable(keys, OTHER).retry_after == 7
+    assert keys.effects == []
+    held.close()  # the client has gone, and its call is paid
+    assert unavailable(keys, OTHER).retry_after == 7
+
+
+@pytest.mark.parametrize("answer", [KEY, OSError(), replace(KEY, id="b" * 16)], ids=["found", "failed", "wrong"])
+def test_call_that_finds_a_key_or_fails_does_not_cost_the_budget(answer: Any):
+    keys = Keys(lookup=lambda _: None, unknown_burst=1, unknown_interval=7)
+    keys.answer = answer
+    with suppress(ApiKeysUnavailable):
+        keys.check()
+    keys.answer = None
     refused(keys, OTHER)
 
 

@@ -66,18 +66,29 @@ def test_unknown_ids_have_a_budget_and_found_ones_do_not_need_it():
     answers = looked_up()
     answers.absorb(KEY.id, KEY, 0.0)
     for identifier in ("b" * 16, "c" * 16):
-        assert answers.pause(identifier, 0.0) == 0.0
+        assert answers.charge(identifier, 0.0) == (0.0, True)
         answers.absorb(identifier, None, 0.0)
-    assert answers.pause("d" * 16, 0.0) == 1.0
-    assert answers.pause("d" * 16, 1.0) == 0.0
-    assert answers.pause(KEY.id, 0.0) == 0.0
+    assert answers.charge("d" * 16, 0.0) == (1.0, False)
+    assert answers.charge("d" * 16, 1.0) == (0.0, True)
+    assert answers.charge(KEY.id, 0.0) == (0.0, False)
+
+
+def test_calls_in_progress_are_charged():
+    """Kind: a budget that is checked before the work and charged after it."""
+    answers = looked_up()
+    assert [answers.charge(letter * 16, 0.0)[0] for letter in "bcd"] == [0.0, 0.0, 1.0]
+    answers.absorb("b" * 16, None, 0.0)
+    assert answers.charge("d" * 16, 0.0) == (1.0, False)
+    answers.refund()
+    assert answers.charge("d" * 16, 0.0) == (0.0, True)
 
 
 def test_key_that_disappears_does_not_cost_the_budget():
     answers = looked_up(unknown_burst=1)
     answers.absorb(KEY.id, KEY, 0.0)
-    answers.absorb(KEY.id, None, 0.0)
-    assert answers.pause("d" * 16, 0.0) == 0.0
+    assert answers.charge(KEY.id, 10.0) == (0.0, False)
+    answers.absorb(KEY.id, None, 10.0)
+    assert answers.charge("d" * 16, 10.0) == (0.0, True)
 
 
 def test_unknown_ids_evict_no_key():

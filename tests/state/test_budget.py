@@ -47,3 +47,13 @@ def test_no_order_of_times_exceeds_the_budget(burst: int, steps: list[float]):
             budget.spend(now)
             spend_all += 1
     assert spend_all <= burst + (latest - min(0.0, now)) / 10 + len([step for step in steps if step < 0])
+
+
+def test_refund_gives_one_unit_back_and_never_more_than_the_burst():
+    budget = spend_all(Budget(2, 10.0), 0.0, 2)
+    budget.refund()
+    spend_all(budget, 0.0, 1)
+    assert budget.shortfall(0.0) == 10
+    for _ in range(5):
+        budget.refund()
+    assert spend_all(budget, 0.0, 2).shortfall(0.0) == 10
