@@ -30,7 +30,7 @@ from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import Rule, Rules
 from scopeguard.spec.credentials import has_access_token
 from scopeguard.tokens import AccessToken
-from scopeguard.wsgi import ENVIRON_KEY, Environ, GuardMiddleware, StartResponse
+from scopeguard.wsgi import ENVIRON_KEY, GUARD_KEY, Environ, GuardMiddleware, StartResponse
 
 __all__ = ["AuthorizerUnavailable", "Unauthorized", "authorizer", "protect"]
 
@@ -38,7 +38,7 @@ Event = dict[str, Any]
 Handler = Callable[[Event, Any], Any]
 Headers = list[tuple[str, str]]
 
-# The event of a handler lacks them, because events are often logged.
+# The event of a handler lacks them, and the field for API keys, because events are often logged.
 _TOKEN_FIELDS: Final = ("authorization", "x-forwarded-authorization")
 _CALL: Final = "scopeguard.aws_lambda.call"
 _PATH_CHARACTERS: Final = "/%!$&'()*+,;=:@~"
@@ -62,8 +62,8 @@ def protect(
     API, or the key of a custom domain. A path without it is compared as it is.
 
     The handler reads the token from :func:`scopeguard.access_token`. Its event has neither ``Authorization`` nor a
-    token in the query. A refusal is an answer in the form of the event: 401 or 403 with a challenge, or 503 with
-    ``Retry-After``. REST APIs rename ``WWW-Authenticate`` in it to ``x-amzn-remapped-www-authenticate``.
+    token in the query, and no API key. A refusal is an answer in the form of the event: 401 or 403 with a challenge, or
+    503 with ``Retry-After``. REST APIs rename ``WWW-Authenticate`` in it to ``x-amzn-remapped-www-authenticate``.
 
     Raises :class:`ConfigurationError` for an argument of the wrong kind. The handler raises :class:`TypeError` for an
     event that is not an HTTP request.
@@ -134,7 +134,7 @@ class _Call:
         self.ran = True
         if self.handler is None:
             return 200, []
-        answer = self.handler(_without_token(self.event, self.environ), self.context)
+        answer = self.handler(_without_credentials(self.event, self.environ), self.context)
         has_status = isinstance(answer, Mapping) and "statusCode" in answer
         headers = _pairs(answer) if has_status else [("content-type", "application/json")]
         self._own = (answer, headers)
@@ -230,15 +230,21 @@ def _latin(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "surrogatepass").decode("latin-1")
 
 
-def _without_token(event: Event, environ: Environ) -> Event:
-    """Return a copy of *event* without the token of the request, if the guard has accepted one."""
-    if environ.get(ENVIRON_KEY) is None:
-        return event
+def _without_credentials(event: Event, environ: Environ) -> Event:
+    """Return a copy of *event* without API keys, and without the token of the request if the guard has accepted one."""
+    accepted, key_field = environ.get(ENVIRON_KEY) is not None, engine_of(environ[GUARD_KEY]).key_field
+    removed = {*(_TOKEN_FIELDS if accepted else ()), "" if key_field is None else key_field.decode("ascii")}
     copy = {**event}
     for part in ("headers", "multiValueHeaders"):
         if event.get(part):
-            copy[part] = {name: value for name, value in event[part].items() if name.lower() not in _TOKEN_FIELDS}
-    if has_access_token(environ["QUERY_STRING"].encode("latin-1")):  # it is no token here: the middleware removes one
+            left = event[part].items()
+            copy[part] = {name: value for name, value in left if name.lower().replace("_", "-") not in removed}
+    context = event.get("requestContext") or {}
+    if "x-api-key" in removed and context.get("identity"):  # API Gateway copies this field for its usage plans
+        identity = {name: value for name, value in context["identity"].items() if name != "apiKey"}
+        copy["requestContext"] = {**context, "identity": identity}
+    # A parameter that the environ still has is no token here: the middleware removes one.
+    if not accepted or has_access_token(environ["QUERY_STRING"].encode("latin-1")):
         return copy
     for part in ("queryStringParameters", "multiValueQueryStringParameters"):
         if event.get(part):

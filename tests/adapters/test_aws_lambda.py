@@ -18,6 +18,8 @@ from environment import ROOT, missing
 from lambda_events import ARN, Event, answered, http_api, http_authorizer, load_balancer, rest_api, rest_authorizer
 from scopeguard import (
     PUBLIC,
+    ApiKey,
+    ApiKeys,
     ConfigurationError,
     DPoP,
     Guard,
@@ -30,6 +32,7 @@ from scopeguard import (
 )
 from scopeguard.aws_lambda import AuthorizerUnavailable, Unauthorized, authorizer, protect
 from scopeguard.rules.mcp import McpPolicy
+from scopeguard.spec.api_key import make_key
 from scopeguard.testing import FakeAuthority
 
 Shape = Callable[..., Event]
@@ -169,6 +172,38 @@ def test_event_of_the_handler_has_no_token(authority: FakeAuthority, shape: Shap
         assert "*/*" in json.dumps(handler.events[-1])
         assert '"b"' in json.dumps(handler.events[-1]) or "a=b" in json.dumps(handler.events[-1])
         assert json.dumps(event) == before  # the caller's own event is unchanged
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_event_of_the_handler_has_no_api_key(authority: FakeAuthority, shape: Shape):
+    """Kind: a credential of a newer kind that an adapter with its own list of credentials does not remove."""
+    handler = Recorder()
+    identifier, text, digest = make_key("acme", lambda size: b"x" * size)
+    key = ApiKey(id=identifier, sha256=digest, client_id="client", expires_at=None)
+    rules = [Rule("/rows", token_sources=("header", "api_key")), Rule("/open", PUBLIC)]
+    for name in ("X-API-Key", "X-Row-Key"):
+        keys = ApiKeys(prefix="acme", lookup=lambda _: key, issuer="https://api.test/keys", header=name)
+        guarded = protect(guard_for(authority, api_keys=keys), rules=rules)(handler)
+        for target, sent in (("/rows", name.lower()), ("/rows", name.upper()), ("/open", name)):
+            event = shape("GET", target, [("Accept", "*/*"), (sent, text), (name.replace("-", "_"), text)])
+            if shape is rest_api and name == "X-API-Key":  # API Gateway copies this field
+                event["requestContext"]["identity"]["apiKey"] = text
+            before = json.dumps(event)
+            assert answered(guarded(event, None)).status == 200
+            assert text not in json.dumps(handler.events[-1])
+            assert "*/*" in json.dumps(handler.events[-1])
+            assert json.dumps(event) == before
+
+
+def test_key_of_api_gateway_stays_in_the_event(authority: FakeAuthority):
+    handler = Recorder()
+    keys = ApiKeys(prefix="acme", lookup=lambda _: None, issuer="https://api.test/keys", header="X-Row-Key")
+    event = rest_api("GET", "/", [("x-api-key", "of-a-usage-plan"), *bearer(authority.mint())])
+    event["requestContext"]["identity"]["apiKey"] = "of-a-usage-plan"
+    for given in ({}, {"api_keys": keys}):
+        assert answered(protect(guard_for(authority, **given))(handler)(event, None)).status == 200
+        assert handler.events[-1]["requestContext"] == event["requestContext"]
+        assert handler.events[-1]["headers"]["x-api-key"] == "of-a-usage-plan"
 
 
 def test_parameter_that_is_no_token_is_kept(authority: FakeAuthority):
