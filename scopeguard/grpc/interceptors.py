@@ -53,6 +53,11 @@ class _Interceptor:
                 f"{type(self).__name__}: rules: must name the methods of the server, as in "
                 'rules=[Rule("/rows.v1.Rows/{method}", all_of("rows.read"))]; a method without a rule is denied'
             )
+        if not engine.sources.in_header:
+            raise ConfigurationError(
+                f"{type(self).__name__}: token_sources of the guard lacks 'header', and gRPC has no other place; "
+                "add it, or give gRPC a guard of its own"
+            )
         for rule in chosen.all:
             if rule.sources is not None and rule.sources != {TokenSource.HEADER}:
                 raise ConfigurationError(
@@ -161,8 +166,8 @@ class GuardInterceptor(_Interceptor, grpc.ServerInterceptor):
     ``POST``, and ``htu`` is ``DPoP.base_url`` with the path of the method. A token that is bound to a certificate needs
     ``MutualTLS()``, and a server that asks its clients for certificates.
 
-    Raises :class:`ConfigurationError` for an argument of the wrong kind, without rules, and for rules that the guard
-    cannot apply.
+    Raises :class:`ConfigurationError` for an argument of the wrong kind, without rules, for rules that the guard cannot
+    apply, and for a guard that takes no tokens in the header.
     """
 
     __module__ = "scopeguard.grpc"  # where apps import it from

@@ -38,6 +38,7 @@ from scopeguard.testing import FakeAuthority, ProofKey
 
 Status = grpc.StatusCode
 READ = [Rule(f"/{service}/{{method}}", all_of("read")) for service in ("plain", "writing", "blocking", "missing")]
+KEYS = ApiKeys(prefix="acme", lookup=lambda _: None, issuer="https://api.test/keys")
 HEALTH = "/grpc.health.v1.Health/{method}"
 
 
@@ -375,6 +376,9 @@ def test_mistakes_are_named(make: Any, authority: FakeAuthority):
         ({"guard": guard, "public": [HEALTH]}, "must name the methods of the server"),
         ({"guard": guard, "rules": [Rule("/a/b", token_sources=("header", "form"))]}, "token_sources"),
         ({"guard": guard, "rules": [Rule("/a/b", dpop="required")]}, "checks no proofs"),
+        # Kind: an adapter that replaces the places of the guard, and so opens one that the guard closes.
+        ({"guard": guard_for(authority, api_keys=KEYS, token_sources=["api_key"]), "rules": READ}, "lacks 'header'"),
+        ({"guard": guard_for(authority, token_sources=["query"]), "rules": READ}, "lacks 'header'"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             make(**given)
