@@ -29,7 +29,7 @@ from benchmarks.material import ALGORITHMS, AUDIENCE, Material
 from benchmarks.measuring import Measured, Turn, figure, in_turns, machine, now, quiet, table
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.flow.authenticate import validate
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.guard import engine_of
 
 Decode = Callable[[str], object]

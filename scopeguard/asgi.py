@@ -38,7 +38,7 @@ from scopeguard.core.engine import Engine
 from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.core.starting import aprepare
 from scopeguard.errors import ConfigurationError, Forbidden
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.guard import Guard, engine_of
 from scopeguard.inbound_tokens import hand_over, to_serve
 from scopeguard.reasons import Reason

@@ -33,7 +33,7 @@ from scopeguard.core.decision import Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.edge.aio import loop_caller
 from scopeguard.errors import AccessDenied, AuthorityUnavailable, Forbidden, InvalidToken
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.flow.revocation import bearer_of
 from scopeguard.inbound_tokens import InboundToken
 from scopeguard.reasons import Reason

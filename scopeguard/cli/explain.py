@@ -31,7 +31,7 @@ from scopeguard.errors import ConfigurationError, InvalidToken
 from scopeguard.explanation import Check, Explanation, Outcome, Verdict
 from scopeguard.explanation.explainer import Explainer
 from scopeguard.explanation.route import Route
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.flow.issuers import parse
 from scopeguard.guard import Guard, engine_of
 from scopeguard.request import HeaderList, RequestView

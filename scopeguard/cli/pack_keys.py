@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from scopeguard.doctor.transport import WatchedTransport
+from scopeguard.doctor.noting_transport import WatchedTransport
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.keys import fetch_keys
 from scopeguard.guard import Guard, engine_of

@@ -9,7 +9,7 @@ from typing import Final
 from scopeguard.config.mutual_tls import MutualTLS
 from scopeguard.config.token_sources import TokenSources
 from scopeguard.errors import InvalidRequest
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.reasons import Reason
 from scopeguard.redaction import printable
 from scopeguard.request import RequestView

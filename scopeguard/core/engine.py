@@ -45,7 +45,7 @@ from scopeguard.errors import (
 )
 from scopeguard.flow.authenticate import authenticate, validate
 from scopeguard.flow.context import Context
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import Clock, Flow, Store, start
 from scopeguard.flow.immediate import verify_at_once
 from scopeguard.flow.observation import CredentialKind, Observation, TokenCheck

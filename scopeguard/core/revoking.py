@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.errors import AccessDenied, ConfigurationError
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.flow.issuers import choose_issuer, resolve_issuer
 from scopeguard.flow.revocation import stable_part
 from scopeguard.state.issuers import IssuerRecord

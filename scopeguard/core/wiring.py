@@ -35,7 +35,7 @@ from scopeguard.spec.jwks import parse_configured_key_set
 from scopeguard.spec.signatures import Backends
 from scopeguard.spec.spiffe import KEY_USE
 from scopeguard.state.issuers import IssuerRecord, Issuers, ResolvedIssuers
-from scopeguard.state.keyring import KeyRing
+from scopeguard.state.keys import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.token_cache import TokenCache
 

@@ -15,7 +15,7 @@ from scopeguard.django.requests import hide_key, hide_token, raw_path, read_form
 from scopeguard.django.responses import to_response, with_headers
 from scopeguard.django.state import RequestState
 from scopeguard.django.users import set_user
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.request import RequestView
 from scopeguard.rules import OPTIONAL, PUBLIC, Rule
 from scopeguard.spec.credentials import has_access_token

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from scopeguard.doctor.finding import Finding, error, ok, warning
-from scopeguard.doctor.transport import Exchange
+from scopeguard.doctor.noting_transport import Exchange
 
 _CHECK: Final = "clock"
 NOTABLE: Final = 5.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from scopeguard.core.engine import Engine
 from scopeguard.doctor.finding import Finding, error, ok
 from scopeguard.doctor.issuers import check_connections
+from scopeguard.doctor.noting_transport import WatchedTransport
 from scopeguard.doctor.outages import advise, describe
-from scopeguard.doctor.transport import WatchedTransport
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.authzen import find_endpoint
 from scopeguard.flow.effects import Send, ask

@@ -20,12 +20,12 @@ from scopeguard.doctor.environment import check_python, check_versions, installe
 from scopeguard.doctor.files import check_files
 from scopeguard.doctor.finding import Diagnosis, Finding, error, ok, skipped, warning
 from scopeguard.doctor.issuers import check_issuer, static_findings
+from scopeguard.doctor.noting_transport import WatchedTransport
 from scopeguard.doctor.proxies import Door, check_door, check_trusted
 from scopeguard.doctor.resource import check_resource
 from scopeguard.doctor.rules import check_app, check_rules
 from scopeguard.doctor.store import SUBJECT as STORE
 from scopeguard.doctor.store import check_store
-from scopeguard.doctor.transport import WatchedTransport
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 

@@ -16,10 +16,10 @@ from scopeguard.core.engine import Engine
 from scopeguard.doctor.clocks import check_clock, server_offset
 from scopeguard.doctor.finding import Finding, error, ok, skipped, warning
 from scopeguard.doctor.keys import check_keys
+from scopeguard.doctor.noting_transport import Exchange, WatchedTransport
 from scopeguard.doctor.outages import advise, describe
-from scopeguard.doctor.transport import Exchange, WatchedTransport
 from scopeguard.errors import AuthorityUnavailable, Blame
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import Answer
 from scopeguard.flow.introspection_requests import ask_authority
 from scopeguard.flow.issuers import discover, has_keys

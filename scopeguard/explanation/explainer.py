@@ -26,7 +26,7 @@ from scopeguard.explanation.probes import PROBES, Content, applies
 from scopeguard.explanation.result import Explanation, Outcome, Verdict
 from scopeguard.explanation.route import Route
 from scopeguard.explanation.values import TEXTS, listed, shown
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.flow.introspection_requests import ask_authority
 from scopeguard.flow.issuers import find_issuer, has_keys, parse
 from scopeguard.flow.keys import verify_signature

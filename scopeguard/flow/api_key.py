@@ -20,7 +20,7 @@ from scopeguard.errors import (
     InvalidToken,
 )
 from scopeguard.flow.context import Context
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import CallApp, Clock, Flow, Lane, ReadFile, SingleFlight, T, ask
 from scopeguard.flow.observation import Observation, TokenCheck
 from scopeguard.flow.revocation import check_not_revoked

@@ -16,7 +16,7 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.config.token_sources import TokenSource, TokenSources
 from scopeguard.errors import AuthorityUnavailable, InvalidApiKey, InvalidProof, InvalidToken
 from scopeguard.flow.context import Context
-from scopeguard.flow.credential import Credential, find_credential
+from scopeguard.flow.credentials import Credential, find_credential
 from scopeguard.flow.effects import Flow
 from scopeguard.flow.issuers import find_issuer, parse
 from scopeguard.flow.keys import signing_keys, verify_by_any_set, verify_by_set

@@ -6,7 +6,7 @@ from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken
 from scopeguard.flow.context import Context
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import (
     HOOK_TIMEOUT,
     LONGEST_RETRY_PAUSE,

@@ -14,7 +14,7 @@ from scopeguard.config.introspection import Dialect
 from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken
 from scopeguard.flow.answers import check_status, json_body
 from scopeguard.flow.bearer import own_bearer
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import Answer, Clock, Flow, Send, ask
 from scopeguard.flow.issuers import discover
 from scopeguard.flow.keys import verify_signature

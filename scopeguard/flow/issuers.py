@@ -10,7 +10,7 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.answers import check_status
 from scopeguard.flow.context import Context
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import (
     HOOK_TIMEOUT,
     QUEUE_TIMEOUT,

@@ -22,7 +22,7 @@ from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse
 from scopeguard.spec.signatures import SignatureBackendError
 from scopeguard.spec.spiffe import KEY_USE
 from scopeguard.state.issuers import IssuerRecord
-from scopeguard.state.keyring import Absent, Due, Found
+from scopeguard.state.keys import Absent, Due, Found
 from scopeguard.tokens import Unverified
 
 # The most signature checks that one hostile token can cause.

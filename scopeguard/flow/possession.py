@@ -19,7 +19,7 @@ from urllib.parse import quote
 from scopeguard.config.dpop import DPoP, DPoPMode
 from scopeguard.config.mutual_tls import CertificateSource, MutualTLS
 from scopeguard.errors import AuthorityUnavailable, InvalidProof, InvalidToken, NonceRequired
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import Clock, Flow, ProofStore, Store, UseStore, ask
 from scopeguard.reasons import Reason
 from scopeguard.request import RequestView

@@ -6,7 +6,7 @@ from scopeguard.config.token_sources import TokenSource
 from scopeguard.errors import AuthorityUnavailable, Forbidden, InvalidApiKey, InvalidRequest, InvalidToken
 from scopeguard.flow.authenticate import validate
 from scopeguard.flow.context import Context
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import Flow
 from scopeguard.reasons import Reason
 from scopeguard.redaction import fingerprint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.context import Context
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import Flow, Lane, SingleFlight, UseStore, ask
 from scopeguard.reasons import Reason
 from scopeguard.spec import jwt

@@ -15,7 +15,7 @@ from scopeguard.config.cors import Preflight
 from scopeguard.config.streams import CloseStreams
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Unavailable
 from scopeguard.errors import AccessDenied, ConfigurationError, Forbidden, InvalidRequest, MalformedMessage
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.guard import Guard
 from scopeguard.reasons import Reason
 from scopeguard.request import RequestView

@@ -23,7 +23,7 @@ from scopeguard.spec.spiffe import trust_domain_of
 from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.fork import Locked
 from scopeguard.state.key_by_id import KeysById
-from scopeguard.state.keyring import KeyRing
+from scopeguard.state.keys import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.similar_names import SimilarNames
 from scopeguard.tokens import LateFields, Unverified

@@ -9,7 +9,7 @@ from typing import Final
 
 from scopeguard.config.introspection import Validation
 from scopeguard.state.issuers import IssuerRecord, Issuers
-from scopeguard.state.keyring import KeyRing
+from scopeguard.state.keys import KeyRing
 
 
 class Obstacle(StrEnum):

@@ -25,7 +25,7 @@ from scopeguard.spec.jwks import VerificationKey
 from scopeguard.spec.strict_json import parse_object
 from scopeguard.state.fork import renew_after_fork
 from scopeguard.state.issuers import IssuerRecord, Issuers
-from scopeguard.state.keyring import Held
+from scopeguard.state.keys import Held
 from scopeguard.tokens import AccessToken, Unverified
 
 V = TypeVar("V")

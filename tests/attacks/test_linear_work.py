@@ -25,7 +25,7 @@ from scopeguard.rules import PUBLIC, Rule, Rules
 from scopeguard.rules.mcp import canonical_uri
 from scopeguard.rules.routed import Place, Prefixes, RoutedRules
 from scopeguard.server.access_log import Entry
-from scopeguard.server.proxy_headers import Proxies
+from scopeguard.server.trusted_proxies import Proxies
 from scopeguard.spec import (
     api_key,
     authzen,

@@ -24,7 +24,7 @@ from scopeguard.state.breaker import Breaker
 from scopeguard.state.introspection import IntrospectionCache
 from scopeguard.state.issuers import ResolvedIssuers
 from scopeguard.state.key_by_id import KeysById
-from scopeguard.state.keyring import KeyRing
+from scopeguard.state.keys import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.security_event import Seen
 from scopeguard.state.status_list import StatusLists

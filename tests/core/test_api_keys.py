@@ -41,7 +41,7 @@ from scopeguard import (
 from scopeguard.config.token_sources import TokenSource, join_sources
 from scopeguard.core.starting import take_over
 from scopeguard.explanation import Verdict
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.guard import engine_of
 from scopeguard.inbound_tokens import InboundToken, hand_over, to_serve
 from scopeguard.rules.routed import Place, Prefixes, RoutedRules

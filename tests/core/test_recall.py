@@ -18,7 +18,7 @@ from scopeguard.config.token_sources import TokenSources
 from scopeguard.guard import engine_of
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.jwks import parse_key_set
-from scopeguard.state.keyring import Held
+from scopeguard.state.keys import Held
 from scopeguard.state.token_cache import CachedToken
 from scopeguard.stores.memory import MemoryStore
 from scopeguard.testing import FakeAuthority

@@ -17,7 +17,7 @@ from scopeguard.flow.effects import Answer, Flow, ReadFile, ReadForm, Send, Sing
 from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.state.issuers import IssuerRecord, Issuers
-from scopeguard.state.keyring import KeyRing
+from scopeguard.state.keys import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.token_cache import TokenCache
 from scopeguard.testing import FakeAuthority

@@ -16,7 +16,7 @@ from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.api_key import verify_key, warm_keys
 from scopeguard.flow.authenticate import validate
 from scopeguard.flow.context import Context
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import CallApp, Lane, ReadFile, SingleFlight
 from scopeguard.flow.observation import Observation, TokenCheck
 from scopeguard.spec.api_key import Grantor, make_key

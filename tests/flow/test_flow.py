@@ -16,7 +16,7 @@ from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
 from scopeguard.errors import AuthorityUnavailable, InvalidRequest, InvalidToken, MissingCredentials
 from scopeguard.flow.authenticate import authenticate
 from scopeguard.flow.context import Context
-from scopeguard.flow.credential import find_credential
+from scopeguard.flow.credentials import find_credential
 from scopeguard.flow.effects import Answer, ReadFile, ReadForm, Send, SingleFlight, start
 from scopeguard.flow.keys import MOST_VERIFICATIONS, warm
 from scopeguard.reasons import Reason

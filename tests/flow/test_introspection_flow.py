@@ -19,7 +19,7 @@ from scopeguard.devserver.keys import compact
 from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken
 from scopeguard.flow.authenticate import authenticate
 from scopeguard.flow.context import Context
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import Answer, CallHook, Flow, Send, SingleFlight, UseStore
 from scopeguard.flow.introspection import introspect
 from scopeguard.flow.introspection_requests import ask_authority

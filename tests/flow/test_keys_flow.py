@@ -10,7 +10,7 @@ from scopeguard.flow.effects import SingleFlight
 from scopeguard.flow.key_by_id import key_by_id
 from scopeguard.flow.status_list import check_token_status
 from scopeguard.state.issuers import IssuerRecord
-from scopeguard.state.keyring import KeyRing
+from scopeguard.state.keys import KeyRing
 from scopeguard.testing import FakeClock
 from scopeguard.tokens import AccessToken
 

@@ -9,7 +9,7 @@ import pytest
 
 from scopeguard import AccessDenied, AuthorityUnavailable, InvalidToken, Reason, TokenSource
 from scopeguard.flow.context import Context
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.flow.renewal import holder_of, renew
 from scopeguard.state.issuers import Issuers
 from scopeguard.state.revocation import Revocations

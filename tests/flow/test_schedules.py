@@ -32,7 +32,7 @@ from scopeguard.flow.effects import Answer, Flow, Send, SingleFlight
 from scopeguard.flow.keys import signing_keys
 from scopeguard.reasons import Reason
 from scopeguard.state.issuers import IssuerRecord
-from scopeguard.state.keyring import Found, KeyRing
+from scopeguard.state.keys import Found, KeyRing
 from scopeguard.testing import FakeClock
 
 ALG = "ES256"

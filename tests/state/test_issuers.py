@@ -14,7 +14,7 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.flow.issuers import has_keys
 from scopeguard.spec.discovery import Metadata
 from scopeguard.state.issuers import IssuerRecord, Issuers
-from scopeguard.state.keyring import KeyRing
+from scopeguard.state.keys import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.tokens import Unverified
 

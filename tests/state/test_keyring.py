@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.spec.jwks import KeySet, VerificationKey, parse_key_set
-from scopeguard.state.keyring import Absent, Due, Found, KeyRing
+from scopeguard.state.keys import Absent, Due, Found, KeyRing
 
 POLICY = KeySetPolicy()
 ALG = "ES256"

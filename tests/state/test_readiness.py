@@ -15,7 +15,7 @@ from scopeguard.config.resolver import IssuerResolver
 from scopeguard.core.wiring import build_issuer_record
 from scopeguard.spec.jwks import KeySet
 from scopeguard.state.issuers import IssuerRecord, Issuers, ResolvedIssuers
-from scopeguard.state.keyring import KeyRing
+from scopeguard.state.keys import KeyRing
 from scopeguard.state.readiness import Obstacle, assess
 from scopeguard.state.revocation import Revocations
 

@@ -20,7 +20,7 @@ from scopeguard.request import HeaderList
 from scopeguard.spec import jwt
 from scopeguard.spec.jwks import VerificationKey, parse_configured_key_set
 from scopeguard.state.issuers import IssuerRecord, Issuers
-from scopeguard.state.keyring import KeyRing
+from scopeguard.state.keys import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.status_list import StatusLists
 from scopeguard.state.token_cache import CachedToken, TokenCache, _Generations

@@ -19,7 +19,7 @@ from typing import Any
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.authenticate import validate
-from scopeguard.flow.credential import Credential
+from scopeguard.flow.credentials import Credential
 from scopeguard.flow.immediate import verify_at_once
 from scopeguard.guard import Guard, engine_of
 from scopeguard.state.token_cache import TokenCache
