@@ -34,7 +34,9 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _PREFIX: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _LONGEST_PREFIX: Final = 20
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # RFC 6749 §3.3
-_OF_THE_KEY: Final = frozenset(("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "cnf"))
+_OF_THE_KEY: Final = frozenset(("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti"))
+# What a key cannot show (a sign-in, the possession of another key), and a date that is not compared.
+_NEVER_OF_A_KEY: Final = frozenset(("acr", "amr", "auth_time", "cnf", "nbf"))
 _LATEST: Final = 2.0**53
 # Fields that the server or the proxies of a request write, or that carry other credentials.
 _TAKEN: Final = frozenset(("cookie", "host", "proxy-authorization", "x-forwarded-authorization", "dpop"))
@@ -53,7 +55,7 @@ class ApiKey:
     * ``issued_at``: when the key was made, in seconds since the epoch.
     * ``revoked``: refuse the key.
     * ``claims``: further claims of its access tokens, such as a tenant. The names that the fields above determine
-      (``sub``, ``scope``, ...) are refused.
+      (``sub``, ``scope``, ...) are refused, and those of a sign-in (``acr``, ``amr``, ``auth_time``): a key is none.
 
     A fast digest is right for these keys. A slow one (bcrypt, Argon2) makes guesses at secrets that people choose more
     expensive. The secret of a key is 256 random bits, which cannot be guessed at any speed.
@@ -97,7 +99,11 @@ class ApiKey:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, number(getattr(self, name), f"{where}: {name}", most=_LATEST))
         flag(self.revoked, f"{where}: revoked")
-        taken = sorted(_OF_THE_KEY & set(mapping(self.claims, f"{where}: claims")))
+        given_claims = set(mapping(self.claims, f"{where}: claims"))
+        refused = sorted(given_claims & _NEVER_OF_A_KEY)
+        if refused:
+            raise ConfigurationError(f"{where}: claims: {', '.join(refused)} cannot be set; a key does not show it")
+        taken = sorted(given_claims & _OF_THE_KEY)
         if taken:
             raise ConfigurationError(
                 f"{where}: claims: {', '.join(taken)} cannot be set here; use the fields of the key"

@@ -550,6 +550,11 @@ def test_wrong_setting_is_refused(settings: Any, problem: str):
         ({"scopes": "read"}, "must be a list"),
         ({"scopes": ["read write"]}, "must be one scope"),
         ({"claims": {"cnf": {}}}, "cnf cannot be set"),
+        # Kind: a claim that says what a key cannot show, or that nothing checks.
+        ({"claims": {"acr": "gold"}}, "acr cannot be set"),
+        ({"claims": {"auth_time": 1}}, "auth_time cannot be set"),
+        ({"claims": {"amr": ["mfa"]}}, "amr cannot be set"),
+        ({"claims": {"nbf": 1}}, "nbf cannot be set"),
         ({"claims": {"x": float("nan")}}, "JSON"),
     ],
 )
