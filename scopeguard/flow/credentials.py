@@ -113,7 +113,7 @@ def _find_key(request: RequestView, sources: TokenSources, keys: ApiKeys, tokens
     values = request.headers.get_all(keys.header_field)
     if not values:
         return []
-    if tokens or (not sources.in_header and credentials.has_token(request.headers.get_all("authorization"))):
+    if tokens or credentials.has_token(request.headers.get_all("authorization")):  # one that is not read counts too
         raise InvalidRequest(Reason.TOKEN_AND_API_KEY, header=keys.header)
     if not sources.in_api_key:
         raise MissingCredentials(Reason.API_KEY_REFUSED, header=keys.header, setting="token_sources")

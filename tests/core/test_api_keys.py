@@ -155,8 +155,10 @@ def test_token_and_key_together_are_refused_on_every_route(
         assert (decision.response.status, decision.error.error) == (400, "invalid_request")
 
 
-def test_dpop_token_and_key_together_are_refused(authority: FakeAuthority):
-    decision = build(authority, sources=["api_key"]).check(request(("authorization", "dpop abc"), FIELD))
+@pytest.mark.parametrize("sources", [["api_key"], ["header", "api_key"], ["header"]], ids=str)
+def test_dpop_token_and_key_together_are_refused(authority: FakeAuthority, sources: list[str]):
+    """Kind: a credential in a scheme that the guard does not read, beside one that it accepts."""
+    decision = build(authority, sources=sources).check(request(("authorization", "dpop abc"), FIELD))
     assert reason_of(decision) is Reason.TOKEN_AND_API_KEY
 
 
