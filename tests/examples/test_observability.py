@@ -113,7 +113,14 @@ def test_api_exports_both_guards_to_one_registry():
     app = load("api").make_app("http://127.0.0.1:1", "http://127.0.0.1:2", "for development", registry)
     client = TestClient(app)
     assert [client.get(path).status_code for path in ("/tables/a", "/proofs/")] == [401, 401]
-    labels = {"outcome": "denied", "reason": "no_credentials", "adapter": "asgi", "issuer": "", "route": ""}
+    labels = {
+        "outcome": "denied",
+        "reason": "no_credentials",
+        "adapter": "asgi",
+        "issuer": "",
+        "route": "",
+        "credential": "",
+    }
     assert registry.get_sample_value("scopeguard_decisions_total", labels) == 2.0
 
 
