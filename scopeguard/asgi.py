@@ -226,7 +226,7 @@ class GuardMiddleware(Layer):
                 if admitted is None:
                     return
                 receive, send, token, credential = admitted
-        elif engine.key_field is not None:  # the app must not see a key on an open route either
+        elif engine.key_field is not None:  # a key is also removed on an open route
             remove_field(scope, engine.key_field)
         # No header can write these keys. The state is copied, because some servers give every request the same dict.
         # The guard is in the state because one more key doubles the size of the scope of uvicorn and Starlette.
@@ -472,7 +472,8 @@ def require_of_renewals(scope: Scope, requirement: Requirement | None) -> None:
 def check_in_app(scope: Scope, requirement: Requirement, adapter: Adapter, needs: str) -> Response | None:
     """Return the refusal of a request inside the app, or ``None`` if its token satisfies *requirement*.
 
-    Raises :class:`ConfigurationError` if no middleware has checked the request. *needs*: what the app then needs.
+    Raises :class:`ConfigurationError` if no middleware has checked the request. Its message ends with
+    *needs*, which says how to add the middleware.
     """
     state = scope.get("state") or {}
     guard, token = state.get(GUARD_KEY), state.get("access_token")

@@ -45,7 +45,7 @@ _PATH_CHARACTERS: Final = "/%!$&'()*+,;=:@~"
 
 
 class Unauthorized(Exception):
-    """Raised by an authorizer for a request without a valid token. API Gateway knows its text, and answers with 401."""
+    """Raised by an authorizer for a request without a valid token. API Gateway recognizes its text and answers 401."""
 
 
 class AuthorizerUnavailable(Exception):
@@ -116,7 +116,7 @@ def authorizer(guard: Guard, *, rules: Rules | Iterable[Rule] | None = None, bas
 
 
 class _Call:
-    """One call of a handler, and the response to it. ``ran``: the guard has let the request pass."""
+    """One call of a handler, and the response to it. ``ran``: the guard has accepted the request."""
 
     def __init__(self, handler: Handler | None, event: Event, context: Any, environ: Environ) -> None:
         self.handler, self.event, self.context = handler, event, context
@@ -130,7 +130,7 @@ class _Call:
         return lambda data: None
 
     def run(self) -> tuple[int, Headers]:
-        """Call the handler, for which the guard has let the request pass."""
+        """Call the handler. The guard has accepted the request."""
         self.ran = True
         if self.handler is None:
             return 200, []
@@ -155,14 +155,14 @@ class _Call:
 
 def _call_handler(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     call: _Call | None = environ.get(_CALL)
-    # The middleware sends preflights of its own, about requests that it has refused. No event is one of these.
+    # To learn which origins may read a refusal, the middleware sends preflights that no event describes.
     status, headers = (204, []) if call is None or call.environ is not environ else call.run()
     start_response(f"{status} ", headers)
     return ()
 
 
 def _environ_of(event: Event, prefix: str) -> Environ:
-    """Return the WSGI environ of the request that *event* describes. Raises :class:`TypeError` if it is none."""
+    """Return the WSGI environ of the request that *event* describes. Raises :class:`TypeError` for other events."""
     context = event.get("requestContext") or {}
     if "http" in context:  # format 2.0, also of function URLs
         method, client, path = context["http"]["method"], context["http"].get("sourceIp"), event["rawPath"]
@@ -243,7 +243,7 @@ def _without_credentials(event: Event, environ: Environ) -> Event:
     if "x-api-key" in removed and context.get("identity"):  # API Gateway copies this field for its usage plans
         identity = {name: value for name, value in context["identity"].items() if name != "apiKey"}
         copy["requestContext"] = {**context, "identity": identity}
-    # A parameter that the environ still has is no token here: the middleware removes one.
+    # A parameter that the environ still has is not a token source: the middleware removes tokens.
     if not accepted or has_access_token(environ["QUERY_STRING"].encode("latin-1")):
         return copy
     for part in ("queryStringParameters", "multiValueQueryStringParameters"):
@@ -253,7 +253,7 @@ def _without_credentials(event: Event, environ: Environ) -> Event:
 
 
 def _answer(event: Event, status: int, headers: Headers, cookies: Iterable[str] = ()) -> Event:
-    """Return status and header fields in the form that the sender of *event* reads."""
+    """Return status and header fields in the form that the service which sent *event* reads."""
     context = event.get("requestContext") or {}
     cookies = [*cookies, *(value for name, value in headers if name.lower() == "set-cookie")]
     fields: dict[str, list[str]] = {}
@@ -278,7 +278,7 @@ def _policy(event: Event, token: AccessToken | None, *, allowed: bool) -> Event:
         context["scopes"] = " ".join(sorted(token.scopes))
     if "methodArn" not in event:
         return {"isAuthorized": allowed, "context": context}
-    # A path may contain what IAM takes for a pattern or a variable, which would allow other paths too.
+    # IAM would read these characters of a path as a pattern or a variable, and allow other paths too.
     allowed = allowed and not set(event["methodArn"].split("/", 2)[-1]) & set("*?$")
     effect = {"Action": "execute-api:Invoke", "Effect": "Allow" if allowed else "Deny", "Resource": event["methodArn"]}
     return {

@@ -92,7 +92,7 @@ class AccessDenied(Exception):
         # The scheme of the credentials, which decides the challenge that names the error (RFC 9449 section 7.2).
         self.is_dpop: bool = False
         self.is_api_key: bool = False  # the credential was an API key
-        # The field for API keys, if the route accepts nothing else.
+        # The field for API keys if the route accepts keys only, for the challenge.
         self.api_key_header: str | None = None
         self.hints: Mapping[str, str] = _NO_HINTS
         self._facts: dict[str, object] = detail
@@ -398,7 +398,7 @@ class PolicyUnavailable(AuthorityUnavailable):
 
 
 class ApiKeysUnavailable(AuthorityUnavailable):
-    """The file with the API keys, or the function that looks them up, gave no answer: 503, never 401."""
+    """The file with the API keys cannot be used, or the function that looks keys up has failed: 503, never 401."""
 
     description: ClassVar[str] = API_KEYS_UNAVAILABLE
 

@@ -11,8 +11,8 @@
     app = Litestar([insert, health], dependencies={"token": provide_token()})
     ScopeGuard(app, guard)
 
-The extension is the ASGI middleware, around ``app.asgi_handler``. It asks the router of Litestar which handler a
-request has, and checks the token before any middleware of the app runs, and even if no route matches. A refusal is a
+The extension is the ASGI middleware, around ``app.asgi_handler``. It looks up the handler of a request in the router
+of Litestar, and checks the token before any middleware of the app runs, and even if no route matches. A refusal is a
 finished response, so that no exception handler of the app changes it. Litestar's ``request.user`` and ``request.auth``
 are the token.
 
@@ -139,7 +139,7 @@ class _Extension(GuardMiddleware):
     def _rule(self, method: str, scope: Scope) -> Rule | None:
         path, template, handler = _match(self._litestar, scope, method if scope["type"] == "http" else None)
         rule = self._view_rules.find(method, path, scope.get("raw_path"))
-        if method == scope.get("method", "GET"):  # else it is the method that a preflight announces
+        if method == scope.get("method", "GET"):  # false for the method that a preflight announces
             scope[_TEMPLATE_KEY] = template
 
         def combine() -> RouteAccess:
@@ -155,7 +155,7 @@ class _Extension(GuardMiddleware):
 def _match(app: Any, scope: Scope, method: str | None) -> tuple[str, str | None, Any]:
     """Return the path by which Litestar routes a request, the template of its route and its handler, or ``None``.
 
-    The router itself is asked, because only it finds the same handler for each spelling of a path.
+    The router itself looks it up, because only it finds the same handler for each spelling of a path.
     """
     path, root_path = scope["path"], scope.get("root_path") or ""
     routed = normalize_path(path.split(root_path, maxsplit=1)[-1] if root_path else path)
@@ -169,8 +169,8 @@ def _match(app: Any, scope: Scope, method: str | None) -> tuple[str, str | None,
 class AccessRefused(HTTPException):
     """Ends a request whose token does not satisfy a guard, with the response of scopeguard.
 
-    :class:`ScopeGuard` checks what guards require before the app, so that this is rare. Litestar calls a handler that
-    the app registers for this class, or for its status, instead of scopeguard's::
+    :class:`ScopeGuard` checks what guards require before the app, so this is for guards that the app calls
+    itself. A handler that the app registers for this class, or for its status, replaces the response::
 
         Litestar([...], exception_handlers={AccessRefused: refuse})
     """

@@ -13,10 +13,10 @@
     async def health():
         return "ok"
 
-The extension is the ASGI middleware, around ``app.asgi_app``. It asks Quart which view a request has, and checks the
-token before Quart runs anything else. A refusal is a finished response, so that no error handler of the app changes it.
-``requires`` also works without the extension, in an app behind :class:`scopeguard.asgi.GuardMiddleware`. Without either
-it raises, and the view does not run.
+The extension is the ASGI middleware, around ``app.asgi_app``. It looks up the view of a request in Quart, and checks
+the token before Quart runs anything else. A refusal is a finished response, so that no error handler of the app changes
+it. ``requires`` also works without the extension, in an app behind :class:`scopeguard.asgi.GuardMiddleware`. Without
+either it raises, and the view does not run.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class _Extension(GuardMiddleware):
         super().__init__(app.asgi_app, guard=guard, **settings)
         self._quart = app
         self._view_rules: ViewRules[RouteAccess] = ViewRules(self.rules)
-        if self._engine.sources.limit is not None:  # a profile refuses some token sources, also those of views
+        if self._engine.sources.limit is not None:  # a profile also limits the token sources of views
             declared = RouteRequirements(self.app)
             check: Callable[[], object] = lambda: self._engine.check_rules(Rules(declared.declared_rules()))  # noqa: E731
             self._check = StartCheck(self, guard, check=check)
@@ -158,7 +158,7 @@ class _Extension(GuardMiddleware):
             return route
 
         route = self._view_rules.route(rule, view, (endpoint, own, is_websocket), combine)
-        if method == scope.get("method", "GET"):  # else it is the method that a preflight announces
+        if method == scope.get("method", "GET"):  # false for the method that a preflight announces
             scope[_ROUTE_KEY] = (None if made.url_rule is None else made.url_rule.rule, route)
         return route.combined
 
@@ -179,7 +179,7 @@ def _match(app: Any, scope: Scope, method: str, *, is_websocket: bool) -> Any:
         made = app.asgi_websocket_class(app, scope)._create_websocket_from_scope(send)
     else:
         made = app.asgi_http_class(app, {**scope, "method": method})._create_request_from_scope(send)
-    with suppress(HTTPException, UnicodeError):  # of the host or the query; no view runs, because Quart fails as well
+    with suppress(HTTPException, UnicodeError):  # a bad host or query: no view runs, because Quart raises it too
         (app.websocket_context if is_websocket else app.request_context)(made).match_request()
     return made
 
@@ -262,7 +262,7 @@ def _check(requirement: Requirement, sources: frozenset[TokenSource] | None) -> 
             "requires: token_sources had no effect; they need ScopeGuard(app, guard), and the decorator on the view "
             "itself, below no other that hides it"
         )
-    # A function given to before_request. No view runs, because Quart answers a preflight that was let through itself.
+    # Called from a function for before_request. Quart itself answers a preflight that needs no token, without a view.
     if route is not None and current.method == "OPTIONS" and _is_automatic(current):
         return None
     refused = check_in_app(scope, requirement, Adapter.QUART, _NEEDS)

@@ -184,7 +184,7 @@ class GuardMiddleware(Layer):
             recalled = environ[ENVIRON_KEY] = recall(engine, environ, None if rule is None else rule.requirement)
         if is_open or recalled is not None:
             if is_open:
-                remove_key(environ, engine.key_field)  # the app must not see it on an open route either
+                remove_key(environ, engine.key_field)  # a key is also removed on an open route
             before = begin_serving(to_serve(recalled) if engine.keeps_inbound else recalled)
             try:
                 return self.app(environ, start_response)
@@ -195,7 +195,7 @@ class GuardMiddleware(Layer):
     def _answer_with_report(
         self, environ: Environ, start_response: StartResponse, rule: Rule | None
     ) -> Iterable[bytes] | None:
-        """Answer the request in a report for the listeners. Return ``None`` if a layer around this one has begun it."""
+        """Answer the request and report the decision to the listeners. ``None``: an outer layer reports it."""
         if self._debug is not None:  # the page is a listener
             answer = debug_answer(self._debug, environ)
             if answer is not None:

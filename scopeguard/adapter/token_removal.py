@@ -36,15 +36,16 @@ def remove_from_scope(scope: Scope, sources: TokenSources) -> str | None:
 
 
 def remove_field(scope: Scope, name: bytes) -> None:
-    """Remove the field *name* (lower case) from an ASGI *scope*, by a new list."""
+    """Remove the field *name* (lower case) from an ASGI *scope*. The list of headers is replaced, not changed."""
     # Remove the spelling with underscores, too, because an app behind a WSGI bridge reads both as one field.
     scope["headers"] = [pair for pair in scope["headers"] if pair[0].lower().replace(b"_", b"-") != name]
 
 
 def has_key(headers: Headers, sources: TokenSources) -> bool:
-    """Return whether *headers* have the field for API keys, so that no shared cache may store the response.
+    """Return whether *headers* have the field for API keys. Then no shared cache may store the response.
 
-    RFC 9111 section 3.5 keeps shared caches from storing responses to requests with ``Authorization`` only.
+    RFC 9111 section 3.5 forbids shared caches to store responses to requests with ``Authorization``. It does not cover
+    other fields.
     """
     return sources.api_keys is not None and bool(headers.get_all(sources.api_keys.header_field))
 
@@ -61,7 +62,7 @@ def select_subprotocol(send: Send, subprotocol: str) -> Send:
 
 
 def remove_from_environ(environ: dict[str, Any], sources: TokenSources) -> None:
-    """Remove a token from the forwarded field in a WSGI *environ*, if that is a token source, and API keys."""
+    """Remove API keys from a WSGI *environ*, and the forwarded field if it is a token source."""
     if sources.in_forwarded:
         environ.pop("HTTP_X_FORWARDED_AUTHORIZATION", None)
     if sources.api_keys is not None:
@@ -69,13 +70,13 @@ def remove_from_environ(environ: dict[str, Any], sources: TokenSources) -> None:
 
 
 def remove_key(environ: dict[str, Any], field: bytes | None) -> None:
-    """Remove *field*, the one for API keys, from a WSGI *environ*. ``None``: there is no such field."""
+    """Remove *field*, the one for API keys, from a WSGI *environ*. It is ``None`` if the guard accepts no keys."""
     if field is not None:
         environ.pop(_environ_name(field), None)
 
 
 def environ_has(environ: dict[str, Any], field: bytes | None) -> bool:
-    """Return whether a WSGI *environ* has *field*, the one for API keys. ``None``: there is no such field."""
+    """Return whether a WSGI *environ* has *field*, the one for API keys. It is ``None`` for a guard without keys."""
     return field is not None and _environ_name(field) in environ
 
 

@@ -180,7 +180,7 @@ class _Checks:
                 token = decision.access_token if isinstance(decision, Granted) else None
             state.is_checked = True
         else:
-            remove_key(request, self._engine.key_field)  # handlers must not see it on an open route either
+            remove_key(request, self._engine.key_field)  # a key is also removed on an open route
         state.token = token
         put(request, TOKEN_KEY, token)
         before = begin_serving(to_serve(token) if self._engine.keeps_inbound else token)
@@ -191,7 +191,7 @@ class _Checks:
             raise
         finally:
             end_serving(before)
-        # Not left to the signal: middleware may pass a copy of the request on, and aiohttp keeps the original.
+        # The signal does not do this: it gets the original request, and middleware may have passed on a copy.
         if not response.prepared:
             self._finish(request, state, response)
         return response
@@ -227,7 +227,7 @@ class _Checks:
         return decision
 
     def _find(self, method: str, request: web.Request) -> Rule | None:
-        """Return the rule for a request; ``None`` if no reading of its path matches one, so that the handler decides.
+        """Return the rule for a request, or ``None`` if no reading of its path matches one. Then the handler decides.
 
         If the readings lead to different rules, the result denies the request.
         """
@@ -241,12 +241,11 @@ class _Checks:
         """Return the combined requirement of *rule* and *handler*. It is cached for each rule, handler and method."""
         marked: list[Any] = [getattr(handler, "__func__", handler)]
         is_view = isinstance(handler, type)
-        if is_view:  # of its methods, those for requests have declarations of their own
+        if is_view:  # its method for the request may have a decorator, too
             name = "get" if method == "HEAD" and not hasattr(handler, "head") else method.lower()
             marked.insert(0, getattr(handler, name, None) if method.isupper() else None)
-        if getattr(handler, "__module__", "").startswith(
-            "aiohttp."
-        ):  # the handlers of 404 and 405, made for each request
+        # The handlers for 404 and 405. aiohttp makes one for each request, so they are not cached.
+        if getattr(handler, "__module__", "").startswith("aiohttp."):
             return RouteAccess(rule, handler, (), self._engine, self._rules)
         key = (id(rule), id(handler), method if is_view and marked[0] is not None else "")
         route = self._routes.get(key)
@@ -263,13 +262,13 @@ class _Checks:
             return False
         own, rule = self._find("OPTIONS", request), self._find(announced, request)
         is_closed = self._rules.closes(rule)
-        if rule is None and is_closed:  # the handler may have a decorator
+        if rule is None and is_closed:  # denied unless the handler has a decorator
             match = await self._app.router.resolve(request.clone(method=announced))
             is_closed = self._route(rule, match.handler, announced).closed
         return announces_allowed_request(announced, None if own is None else own.access, lambda _: is_closed)
 
     async def finish_response(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
-        """Add the headers of the guard to *response*, which a handler begins to send before it returns."""
+        """Add the headers of the guard to *response*, if its handler begins to send it before it returns."""
         state: RequestState | None = request.get(STATE_KEY)
         if state is not None and not state.is_finished:
             if state.report is not None and isinstance(request, web.Request):

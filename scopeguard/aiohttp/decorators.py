@@ -36,8 +36,8 @@ def requires(
         @requires("tables.read", any_of("projects.read", "admin"))
         async def tables(request): ...
 
-    Decorate an async handler, a method that takes the request, a method of a ``web.View``, or a whole ``View`` class,
-    also one that others inherit. Put it below the line ``@routes.get``. Several decorators add up.
+    Decorate an async handler, a method that takes the request, a method of a ``web.View``, or a whole ``View`` class.
+    The subclasses of a view class are included. Put it below the line ``@routes.get``. Several decorators add up.
 
     *acr* and *max_age* (seconds) require that the user signed in strongly and recently enough, as in
     :func:`~scopeguard.all_of`.

@@ -1,4 +1,4 @@
-"""What a guard reads of a request of aiohttp, the removal of tokens from it, and the refusal as a response."""
+"""Translate requests of aiohttp for the guard, remove tokens from them, and translate refusals into responses."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class RequestState:
 
 
 def put(request: web.BaseRequest, key: str, value: object) -> None:
-    """Set *key* of *request*. Newer versions of aiohttp warn about a key that is text, and older ones have no other."""
+    """Set *key* of *request*. Newer versions of aiohttp warn about text as a key. Older ones accept nothing else."""
     inner: Any = request
     inner._state[key] = value
 
@@ -106,7 +106,7 @@ def _shared_notes(request: web.BaseRequest) -> ProofNotes:
 
 
 def _certificate(request: web.BaseRequest) -> str | None:
-    """Return the thumbprint of the certificate of the client, if TLS ends here and the client has sent one."""
+    """Return the thumbprint of the client certificate, or ``None`` if aiohttp does not end TLS or none was sent."""
     connection: Any = request.get_extra_info("ssl_object")
     der = None if connection is None else connection.getpeercert(binary_form=True)
     return thumbprint(der) if der else None
@@ -132,7 +132,7 @@ async def read_form(request: web.BaseRequest, limit: int, seconds: float) -> byt
             raise RequestTimedOut(Reason.FORM_TOO_SLOW) from None
         except (web.RequestPayloadError, OSError):
             raise InvalidRequest(Reason.FORM_INCOMPLETE) from None
-        # request.read() would read a body without a length up to the limit of the app, which may be none.
+        # request.read() would read a body without a length up to the limit of the app. The app may have no limit.
         inner._read_bytes = bytes(body)
     found: bytes = inner._read_bytes
     if len(found) > limit:
@@ -163,7 +163,7 @@ def remove_tokens(request: web.BaseRequest, sources: TokenSources, *, in_query: 
 
 
 def remove_key(request: web.BaseRequest, field: bytes | None) -> None:
-    """Remove *field*, the one for API keys. ``None``: there is no such field."""
+    """Remove *field*, the one for API keys, from *request*. It is ``None`` if the guard accepts no keys."""
     if field is not None and field.decode("ascii") in request.headers:
         scope: Scope = {"headers": list(request.raw_headers)}
         remove_field(scope, field)

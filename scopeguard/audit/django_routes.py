@@ -122,7 +122,7 @@ def marked_objects(view: Any, method: str) -> list[Any]:
     """Return the objects that decorators may have marked for *view*, the most specific first."""
     operation = next((one for one in operations_of(view) if method in one.methods), None)
     if operation is not None:
-        # Of several callbacks for authentication, one suffices, so that none of them is required.
+        # One successful callback for authentication suffices, so with several none of them is required.
         required = operation.auth_callbacks if len(operation.auth_callbacks) == 1 else ()
         return [operation.view_func, *(one for one in required if hasattr(one, REQUIREMENT)), view]
     view_class = view_class_of(view)

@@ -49,7 +49,7 @@ def _responders(node: Any, path: str, around: Surroundings) -> list[AppRoute]:
     return [
         _route(template, around, method, responder)
         for method, responder in sorted((node.method_map or {}).items())
-        if not _function_of(responder).__module__.startswith("falcon.")  # those that answer 405, and OPTIONS
+        if not _function_of(responder).__module__.startswith("falcon.")  # without those of Falcon, for OPTIONS and 405
     ]
 
 
@@ -78,7 +78,7 @@ def _requirements_of(function: Any) -> list[Requirement]:
     while inner is not None:
         marked += [cell.cell_contents for cell in getattr(inner, "__closure__", None) or ()]
         inner = getattr(inner, "__wrapped__", None)
-    # The marks of a function are also those of the functions around it, which functools.wraps has copied.
+    # functools.wraps copies the attributes of a function to its wrappers, so only objects that are not functions count.
     hooks = [item for item in marked[1:] if not callable(getattr(item, "__get__", None))]
     found = [getattr(item, REQUIREMENT, None) for item in (function, *hooks)]
     return [requirement for requirement in found if isinstance(requirement, Requirement)]

@@ -294,7 +294,7 @@ class _Audit:
     # -- findings
 
     def _closes_rest(self, entry: Entry, route: AppRoute) -> bool:
-        """Return whether *entry* is the row for all other methods of a route of which rules describe some methods."""
+        """Return whether *entry* is for all other methods of a route, and rules describe some of its methods."""
         if entry.method != "*":
             return False
         path, named = example_path(route.path), _methods(route, self._candidates(route))

@@ -234,7 +234,7 @@ class _Search:
             self._add_root_path(app, own, place, outermost=outermost, is_visible=is_visible)
 
     def _inspect_falcon(self, app: Any, place: Place) -> None:
-        """Inspect a Falcon app: its components may change the path before it routes, and its router may be another."""
+        """Inspect a Falcon app. Components may change the path before routing, and the router may be a custom one."""
         self._watch(app, "_middleware")
         self._watch(app, "_router")
         for component in app._unprepared_middleware:

@@ -34,7 +34,10 @@ def run(
     scopes: tuple[str, ...],
     expires: str,
 ) -> None:
-    """Make the key. Raises :class:`ConfigurationError`."""
+    """Make a key, print it, and store its digest in the file. Without a file, print the entry to standard error.
+
+    Raises :class:`ConfigurationError` for options that do not fit together, and for a file that cannot be used.
+    """
     if config is not None:
         if keys_file is not None or prefix is not None:
             raise ConfigurationError("--config: names the file and the prefix; leave --keys-file and --prefix out")
@@ -102,7 +105,7 @@ def entry_of(key: ApiKey) -> str:
 
 
 def _string(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")  # a basic string of TOML has no DEL
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML forbids DEL in strings
 
 
 def _moment(seconds: float) -> str:

@@ -121,9 +121,10 @@ def _guard(config: str, jwks: str | None) -> Guard:
 
 
 def _layer_of(target: str, config: str | None, *, factory: bool) -> Layer:
-    """Return what guards the app *target*: its middleware or extension, or with the file *config* what serve would add.
+    """Return the layer that guards the app *target*: its middleware or extension.
 
-    Raises :class:`ConfigurationError` if the app has no guard, or several.
+    With the file *config*, it is the layer that ``scopeguard serve`` would add. Raises :class:`ConfigurationError` if
+    the app has no guard, or several.
     """
     app = load(target, factory=factory)
     if config is not None:
@@ -146,7 +147,7 @@ def _layer_of(target: str, config: str | None, *, factory: bool) -> Layer:
 
 
 class _DependencyLayer(Layer):
-    """Stands for the middleware of *app*, of which only dependencies check tokens, with *guard*."""
+    """The layer of *app* without middleware: only its dependencies check tokens, with *guard*."""
 
     views_decide = True
 
@@ -157,7 +158,7 @@ class _DependencyLayer(Layer):
 
 
 def _rules_for(layer: Layer, method: str, path: str) -> Rules:
-    """Return rules that require of a request what *layer* and the route of its app require together."""
+    """Return rules that combine the requirement of *layer* and that of the route in its app."""
     rule = layer.rules.find(method, path)
     declared = Rules(RouteRequirements(layer.app, layer.rules).declared_rules()).find(method, path)
     if declared is None or declared.requirement is None:
@@ -225,7 +226,7 @@ def _is_key(text: str, engine: Engine) -> bool:
 
 
 def _sources(engine: Engine, rules: Rules | None, request: RequestView, *, is_key: bool) -> TokenSources:
-    """Return where the route takes credentials. A token is explained as if it came in a header, wherever it came."""
+    """Return the token sources of the route. A token is explained as if it was sent in a header."""
     sources = Route.find(rules, None, request).sources(engine.sources)
     if is_key:
         return sources if rules is not None else sources.only([TokenSource.API_KEY])
@@ -267,7 +268,7 @@ def _print(explanation: Explanation, limit: str, *, offline: bool, has_proof: bo
 
 
 def _limit_of(explanation: Explanation, *, has_app: bool) -> str:
-    """Return a sentence about requirements that the verdict does not include, ``""`` if a rule or an app decides."""
+    """Return a sentence about requirements that were not checked, or ``""`` if a rule or an app decides."""
     if explanation.path is None:
         return "Not checked: what the route requires. Name it: --path, --method."
     if explanation.rule is None and not has_app:

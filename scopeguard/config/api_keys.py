@@ -27,7 +27,7 @@ from scopeguard.config.checks import (
 from scopeguard.errors import ConfigurationError
 
 ID_LENGTH: Final = 16
-"""The characters of a key id: 95 bits, so that ids are never given twice."""
+"""The number of characters in a key id: 95 random bits, so that two keys do not get the same id."""
 
 _ID: Final = re.compile(rf"[0-9A-Za-z]{{{ID_LENGTH}}}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -127,12 +127,12 @@ class ApiKeys:
     route takes keys until its token sources name ``"api_key"``.
 
     * ``prefix``: the beginning of every key, as in ``"acme"``: lower-case letters and digits in words that underscores
-      join. Scanners for secrets find keys by it, so it should be a name that no one else uses.
+      join. Scanners for secrets find keys by it, so it should be a name that other APIs do not use.
     * ``keys_file``: a TOML file with the keys, which ``scopeguard api-key new`` writes. It is read when the first key
       arrives, and again after ``ttl`` seconds.
     * ``lookup``: instead of a file, a function that takes a key id and returns an :class:`ApiKey` or ``None``. It may
-      be async, for ASGI apps only; it then runs in the event loop of the request. It should set a time limit: it has no
-      other. Any exception in it is an outage (503).
+      be async, for ASGI apps only; it then runs in the event loop of the request. It should set a time limit, because
+      scopeguard sets none. Any exception in it is an outage (503).
     * ``header``: the request field that holds the key.
     * ``issuer``: the ``issuer`` of the access tokens that keys yield. Default: the identifier of the resource, because
       the API itself issues its keys. It must not be that of a trusted issuer: a user is identified by issuer and
@@ -193,5 +193,5 @@ class ApiKeys:
 
     @property
     def title(self) -> str:
-        """The place of the keys, for messages."""
+        """A phrase for log lines that says where the keys are."""
         return f"the API keys in {self.keys_file}" if self.keys_file is not None else "the lookup of API keys"

@@ -36,7 +36,7 @@ class Dialect(StrEnum):
     """The form of the request to the endpoint and of its answer."""
 
     RFC7662 = "rfc7662"
-    KUBERNETES_TOKEN_REVIEW = "kubernetes_token_review"  # the TokenReview API; audiences are sent with the token
+    KUBERNETES_TOKEN_REVIEW = "kubernetes_token_review"  # the TokenReview API, which gets the audiences with the token
     GITLAB_TOKEN_INFO = "gitlab_token_info"  # the token is the credential; other member names; 401 means not active
     GOOGLE_TOKENINFO = "google_tokeninfo"  # the token is the credential; numbers are strings; 400 means not active
 

@@ -194,8 +194,9 @@ def join_sources(
 ) -> frozenset[TokenSource] | None:
     """Return the sources for a request to which two settings apply: *first*, unless they disagree about API keys.
 
-    ``None`` is the setting of the guard. A place is no privilege, but the kind of the credential is one. So if one of
-    them takes keys or refuses tokens, only what both accept is left, which may be nothing.
+    ``None`` is the setting of the guard. If one of them accepts API keys or refuses tokens, the result is what both
+    accept, which may be nothing: a setting must not open a route to another kind of credential. Where a token is sent
+    gives no rights, so otherwise *first* holds.
     """
     if first is None:
         return first if other is None or TokenSource.API_KEY in other else other

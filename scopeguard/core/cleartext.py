@@ -30,7 +30,7 @@ class CleartextTokens:
     watches: bool
     """False after the first one was logged."""
     quiet_peers: set[str]
-    """The addresses whose cleartext is not logged: loopback, and proxies that have said that their client used TLS."""
+    """The addresses whose cleartext is not logged: loopback, and proxies that sent ``X-Forwarded-Proto: https``."""
 
     def __init__(self, *, require_https: bool, certificates: MutualTLS | None) -> None:
         self._require_https = require_https
@@ -39,7 +39,7 @@ class CleartextTokens:
         self.quiet_peers = set(_LOOPBACK)
 
     def without_logging(self) -> CleartextTokens:
-        """Return an object that refuses the same tokens and logs none."""
+        """Return a copy that refuses the same tokens and does not log."""
         silent = CleartextTokens(require_https=self._require_https, certificates=self._certificates)
         silent.watches = False
         return silent

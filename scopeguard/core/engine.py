@@ -86,7 +86,7 @@ class Engine:
     vary: str
     """The request fields with credentials, for ``Vary``."""
     key_field: bytes | None
-    """The field for API keys, in lower case. A request with it needs :meth:`check`, also if it has a token."""
+    """The field for API keys, in lower case. Adapters must not call :meth:`recall` for a request with it."""
 
     def __init__(self, settings: Settings, reporter: Reporter) -> None:
         self.settings: Settings = settings
@@ -539,8 +539,8 @@ class Engine:
         keys = self.settings.api_keys
         if keys is None:
             if sources.in_api_key:
-                sources.check_senders()  # raises: the guard has no keys
-        elif sources.api_keys is None:  # sources that the caller has made
+                sources.check_senders()  # raises ConfigurationError, because the guard has no keys
+        elif sources.api_keys is None:  # the caller constructed them without the keys of the guard
             sources = sources.with_api_keys(keys)
         flow = authenticate(
             request,

@@ -1,4 +1,4 @@
-"""Prepare a guard for its first request: import, fetch keys, and take over the caches of the guard that it replaces."""
+"""Prepare a guard for its first request: import, fetch keys, and take over caches from the guard that it replaces."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def prepare(engine: Engine) -> None:
-    """Import what the first exchange needs, without an exchange. Servers call this first.
+    """Import what the first outbound request needs, without sending one. Servers call this first.
 
-    Otherwise the first exchange blocks the event loop while an HTTP client is imported.
+    Otherwise the first outbound request would block the event loop while an HTTP client is imported.
     """
     load = getattr(engine.runtime.transport, "prepare", None)
     if load is not None:
@@ -24,7 +24,7 @@ def prepare(engine: Engine) -> None:
 
 
 async def aprepare(engine: Engine) -> None:
-    """:func:`prepare` for asyncio and trio, with what the first wait for an exchange needs: 30 ms."""
+    """:func:`prepare` for asyncio and trio. It also imports the part of anyio that waits, which takes 30 ms."""
     from scopeguard.edge import aio
 
     prepare(engine)

@@ -69,7 +69,7 @@ def _prepare(state: RequestState) -> RequestView | None:
     layer, route, request = state.layer, state.route, state.request
     engine = layer.engine
     if route.access is PUBLIC or (layer.passes_preflights and _is_open_preflight(state)):
-        hide_key(request, engine.key_field)  # views must not see it on an open route either
+        hide_key(request, engine.key_field)  # a key is also removed on an open route
         _accept(state, state.token, is_checked=False)
         return None
     authorization = request.META.get("HTTP_AUTHORIZATION")

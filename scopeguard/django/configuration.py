@@ -71,7 +71,7 @@ class ProjectLayer(Layer):
 
     def route(self, rule: Rule | None, view: Any, method: str) -> RouteAccess:
         """Return the combined requirement of *rule* and *view*. It is cached for each rule, view and method."""
-        # Clients may invent methods.
+        # Clients can send any method. Only known ones are part of the key, so that the cache stays small.
         key = (id(view), method if method in methods_with_declarations(view) else "")
         return self._view_rules.route(
             rule, view, key, lambda: RouteAccess(rule, view, marked_objects(view, method), self.engine, self.rules)

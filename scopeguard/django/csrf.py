@@ -8,7 +8,7 @@ from scopeguard.django.state import RequestState
 def exempt_from_csrf(state: RequestState) -> None:
     """Exempt a request with an accepted token from Django's CSRF check, if it cannot be forged.
 
-    A browser adds cookies to a forged request by itself, and never an Authorization field with a token. So a request
+    A browser adds cookies to a request of another site, but never an ``Authorization`` field with a token. So a request
     with a token in that field is not forged. The setting ``ENFORCE_CSRF`` demands the CSRF token from it as well.
     """
     if not state.is_ambient and not state.layer.enforces_csrf:

@@ -92,7 +92,7 @@ def read_form(request: Any, limit: int) -> bytes:
 
 
 def hide_token(request: Any, sources: TokenSources, *, in_query: bool) -> None:
-    """Remove a token from the URL and from the forwarded field that views and logs read, and an API key."""
+    """Remove a token in the URL or the forwarded field, and an API key, from what views and logs read."""
     scope = getattr(request, "scope", None)
     if in_query:
         strip_query_token(request.META)
@@ -109,7 +109,7 @@ def hide_token(request: Any, sources: TokenSources, *, in_query: bool) -> None:
 
 
 def hide_key(request: Any, field: bytes | None) -> None:
-    """Remove *field*, the one for API keys, from what views and logs read. ``None``: there is no such field."""
+    """Remove *field*, the one for API keys, from what views and logs read. It is ``None`` without keys."""
     if field is not None:
         remove_key(request.META, field)
         request.__dict__.pop("headers", None)

@@ -1,8 +1,8 @@
 """The clock of a machine that may be frozen between two requests.
 
 AWS Lambda freezes an instance after each event, for seconds or hours, and with SnapStart it starts from a snapshot that
-may be weeks old. The monotonic clock need not advance meanwhile: keys, answers and proofs would look as fresh as they
-were. The clock on the wall is set again.
+may be weeks old. The monotonic clock may stand still meanwhile, so that keys, answers and proofs would look fresher
+than they are. The wall clock is correct afterwards.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _NOTICEABLE: Final = 2.0
 class SuspendableClock:
     """The clocks of the machine. ``monotonic`` advances by the time for which the machine was frozen.
 
-    It is found by the clock on the wall: if that has advanced further than the monotonic clock, the difference counts.
-    So setting the clock forward makes caches look older than they are, and setting it back changes nothing.
+    The wall clock shows how long that was: if it has advanced further than the monotonic clock, the difference is
+    added. So setting the wall clock forward makes caches look older than they are. Setting it back changes nothing.
     """
 
     __slots__ = ("_ahead", "_monotonic", "_slept", "wall")

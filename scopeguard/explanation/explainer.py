@@ -1,7 +1,7 @@
 """Explains a request: the engine decides, and each check of the table is performed by itself.
 
-The engine stops at the first fault. The explanation goes on, with the same functions, as far as it can: without a
-trusted issuer, for example, no key may be fetched.
+The engine stops at the first fault. The explanation goes on with the same functions as far as possible. Without a
+trusted issuer, for example, it fetches no key.
 
 Longer than 400 lines because all checks of a request share what the checks before them have found.
 """

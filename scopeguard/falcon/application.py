@@ -1,4 +1,4 @@
-"""The guard around a Falcon app, and the parts inside the app that keep the refusals of ``requires`` as they are."""
+"""The guard around a Falcon app, and the parts inside it that keep error handlers from changing a refusal."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def protect(
     recheck_streams: float | None = None,
     debug: bool | str = False,
 ) -> ASGIMiddleware | WSGIMiddleware:
-    """Return *app*, a ``falcon.App`` or ``falcon.asgi.App``, with a guard around it: the app for the server.
+    """Return *app*, a ``falcon.App`` or ``falcon.asgi.App``, with a guard around it. Give the server the result.
 
     Every request needs a valid token, unless a rule says otherwise. The settings are those of
     :class:`scopeguard.asgi.GuardMiddleware` and :class:`scopeguard.wsgi.GuardMiddleware`; *close_streams* and
     *recheck_streams* are for ASGI only.
 
     The token is ``req.context.access_token``, ``None`` for an anonymous caller, and :func:`access_token` returns it
-    anywhere. A component that the app had before ``protect`` runs before the first of the two is set. A generator in
-    ``resp.stream`` of a WSGI app runs after the call of the app, so it must take the token from ``req``.
+    anywhere. Components that the app had before ``protect`` run before ``req.context.access_token`` is set. A generator
+    in ``resp.stream`` of a WSGI app runs after the call of the app, so it must take the token from ``req``.
 
-    Changed in *app*: a middleware component and an error handler are added, so that no error handler of the app
-    changes a refusal.
+    ``protect`` adds a middleware component and an error handler to *app*, so that no error handler of the app changes a
+    refusal.
 
     Raises :class:`ConfigurationError` for another app, and as the middleware does.
     """
@@ -77,7 +77,7 @@ def protect(
 
 
 class Refused(falcon.HTTPStatus):
-    """Ends a request with the refusal of the guard, also in an app that ``protect`` does not know."""
+    """Ends a request with the refusal of the guard, also in an app without ``protect``."""
 
     def __init__(self, refusal: Response) -> None:
         super().__init__(refusal.status, dict(refusal.headers), refusal.body.decode("utf-8", "replace"))
@@ -139,7 +139,7 @@ async def _refuse_async(req: Any, resp: Any, refused: Refused, params: Any, ws: 
 
 
 class _WsgiRefusals:
-    """Adds the challenges of a refusal to the response of *app*. Falcon would join several in one field."""
+    """Adds the challenges of a refusal to the response of *app*. Falcon would join them in one field."""
 
     def __init__(self, app: Any) -> None:
         self.app: Any = app
@@ -154,7 +154,7 @@ class _WsgiRefusals:
 
 
 class _AsgiRefusals:
-    """:class:`_WsgiRefusals` for ASGI. A websocket that is not accepted yet is refused as the guard does it."""
+    """:class:`_WsgiRefusals` for ASGI. A websocket that is not accepted yet gets the refusal of the guard."""
 
     def __init__(self, app: Any) -> None:
         self.app: Any = app

@@ -76,7 +76,7 @@ class Requires:
     def __call__(self, *given: Any) -> Any:
         if len(given) == 1:
             return self._decorate(given[0])
-        # The check is complete before the result is awaited, so that it does not matter whether Falcon awaits it.
+        # The check is complete here, because a WSGI app does not await the result.
         _check(given[0], self._requirement)
         return _NOTHING
 
@@ -120,7 +120,7 @@ def _request_in(args: tuple[Any, ...]) -> Any:
 
 
 class _Done:
-    """An awaitable result without a coroutine, which would warn where nothing awaits it."""
+    """An awaitable result. A coroutine would warn in a WSGI app, which does not await it."""
 
     def __await__(self) -> Any:
         return iter(())

@@ -41,7 +41,7 @@ from scopeguard.tokens import AccessToken, Anonymous, access_token_or_none, begi
 
 _Tokens = dict[object, AccessToken | None]
 _TOKENS_KEY: Final = "scopeguard.fastapi.tokens"
-"""The key in the scope of the tokens that the dependencies of one request have checked, by guard and place."""
+"""The key in the scope of the checked tokens. Each is found by the guard and the token sources of its dependency."""
 
 _all_of: Final = functools.lru_cache(maxsize=1024)(all_of)  # an app has few lists of scopes
 

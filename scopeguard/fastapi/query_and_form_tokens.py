@@ -1,4 +1,4 @@
-"""Tokens in the query and in forms, and keys in fields, of requests that FastAPI has begun to process."""
+"""Tokens in the query and in forms, and API keys, in requests that FastAPI has begun to process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def strip_query_token(connection: HTTPConnection, response: Response) -> None:
 
 
 def hide_fields(connection: HTTPConnection, response: Response, view: RequestView, sources: TokenSources) -> None:
-    """Remove tokens and API keys in fields of their own. Keep the response to an API key out of shared caches."""
+    """Remove API keys, and tokens outside ``Authorization``, from the fields. Keep the response to a key private."""
     if has_key(view.headers, sources):
         for name, value in uncached_headers([]):
             response.headers[name] = value

@@ -232,7 +232,7 @@ class _Hooks:
                     case refusal:
                         return to_flask_response(refusal.response)
         else:
-            remove_key(environ, engine.key_field)  # views must not see it on an open route either
+            remove_key(environ, engine.key_field)  # a key is also removed on an open route
         state.is_checked = not is_passed
         environ[ENVIRON_KEY] = token
         state.serving = CurrentToken(flask_request, token, to_serve(token) if engine.keeps_inbound else token)

@@ -1,6 +1,6 @@
-"""The check of an API key: find it by its id, in the file or with the function of the operator, then compare it.
+"""The check of an API key: find it by its id, in the file or with the function ``lookup``, then compare it.
 
-Start with :func:`validate_key`, which takes the place of the checks of a token.
+Start with :func:`validate_key`, which :mod:`scopeguard.flow.authenticate` calls instead of the checks of a token.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def validate_key(credential: Credential, context: Context, observation: Observat
     Raises :class:`InvalidApiKey`, and :class:`AuthorityUnavailable` if the keys or the revocations cannot be read.
     """
     state, issuers = context.api_keys, context.issuers
-    if state is None:  # unreachable: no other guard finds keys
+    if state is None:  # unreachable: find_credential() returns keys only if there is a state
         raise InvalidApiKey(Reason.API_KEY_UNKNOWN)
     if observation is not None:
         observation.note(state.grantor.issuer, TokenCheck.VERIFIED)
@@ -80,13 +80,13 @@ def verify_key(text: str, state: ApiKeyState, clock: Clock) -> Flow[AccessToken]
 
 
 def warm_keys(state: ApiKeyState, clock: Clock) -> Flow[None]:
-    """Read the file with the keys, if there is one. A function is called for requests only."""
+    """Read the file with the keys, if there is one. The function ``lookup`` is called for requests only."""
     if state.settings.lookup is None:
         yield from read_keys(state, clock)
 
 
 def read_keys(state: ApiKeyState, clock: Clock) -> Flow[Mapping[str, ApiKey]]:
-    """Return the keys in the file, by id. It is read once for all waiting requests, if the last read is too old."""
+    """Return the keys in the file, by id. If the last read is too old, one read serves all waiting requests."""
     file, settings = state.file, state.settings
     keys = file.current(clock.monotonic())
     if keys is not None:

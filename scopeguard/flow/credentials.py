@@ -42,13 +42,15 @@ def find_credential(
     opaque: bool = False,
     dpop: DPoPMode = DPoPMode.OFF,
 ) -> Flow[Credential]:
-    """Return the one token, or API key, of the request.
+    """Return the one token or API key of the request.
 
     A request with tokens in more than one enabled place is denied: "Clients MUST NOT use more than one method to
-    transmit the token in each request" (RFC 6750 section 2). So is one with a token and an API key, if the guard
-    accepts keys on any route. *headers*: the fields that may hold the token, ``None``
-    for ``Authorization``. *opaque*: an issuer introspects opaque tokens, so that more characters are allowed. *dpop*:
-    ``OFF`` if the scheme ``DPoP`` is unknown, ``REQUIRED`` if it is the only one.
+    transmit the token in each request" (RFC 6750 section 2). A request with a token and an API key is
+    denied too, if the guard accepts keys on any route.
+
+    *headers*: the fields that may hold the token, ``None`` for ``Authorization``. *opaque*: an issuer introspects
+    opaque tokens, so that more characters are allowed. *dpop*: ``OFF`` if the scheme ``DPoP`` is unknown, ``REQUIRED``
+    if it is the only one. Not checked: whether the token or the key is valid.
     """
     form = credentials.OPAQUE if opaque else credentials.TOKEN68
     found: list[Credential] = []
@@ -104,7 +106,7 @@ def find_credential(
 
 
 def _find_key(request: RequestView, sources: TokenSources, keys: ApiKeys, tokens: list[Credential]) -> list[Credential]:
-    """Return the API key of the request, if there is one, in a list. *tokens* are those that were found.
+    """Return a list with the API key of the request, empty if there is none. *tokens* are those that were found.
 
     A key in place of a token is refused here, before it could be sent to an authorization server.
     """

@@ -120,9 +120,9 @@ def exchange(question: Send) -> Flow[Answer]:
 def send_question(
     question: Callable[[str], Send], record: IssuerRecord, state: IntrospectionState, clock: Clock
 ) -> Flow[Answer]:
-    """Send *question* of the token that authenticates this API, and return the response.
+    """Send the request that *question* makes with the bearer token of this API, and return the response.
 
-    It is sent once more with a new token if the response is a 401 and a function returns the token.
+    If the response is a 401 and a function returns the bearer token, the request is sent once more with a new one.
     """
     bearer = yield from bearer_token(record, state)
     answer = yield from exchange(question(bearer))
@@ -137,7 +137,7 @@ def send_question(
 def make_question(
     credential: Credential, endpoint: str, record: IssuerRecord, state: IntrospectionState, clock: Clock, bearer: str
 ) -> Send:
-    """Return the question about *credential*. *bearer* is the token that authenticates this API, if one does."""
+    """Return the request about *credential*. *bearer* is the bearer token of this API, empty without one."""
     settings, authority = state.settings, record.issuer.url
     proof = introspection.proof(
         settings, state.key, authority, now=clock.wall(), identifier=state.new_id(), bearer=bearer

@@ -19,8 +19,8 @@ _MOST_AHEAD: Final = 300.0
 def plant_packed_keys(record: IssuerRecord, clock: Clock) -> Flow[tuple[str, ...]]:
     """Plant the packed key set of *record* in its key ring, and return lines for the log.
 
-    A set that is unreadable, malformed, of another issuer, too old or of the future is not used. Keys are then fetched
-    as without one: a packed set never decides that a token is refused.
+    A set that is unreadable, malformed, of another issuer, too old or dated in the future is not used. Keys are then
+    fetched as without a packed set. A packed set never causes a refusal.
     """
     issuer, policy = record.issuer, record.issuer.key_set
     problem, keys, age = None, None, 0.0

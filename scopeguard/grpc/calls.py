@@ -1,4 +1,4 @@
-"""A call of gRPC as the request that a guard checks, its handler behind a check, and a refusal as a status."""
+"""Translate gRPC calls into requests for the guard, wrap their handlers, and translate refusals into statuses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SENT: Final = ("www-authenticate", "dpop-nonce", "retry-after")
 
 
 class Responses:
-    """The responses of a handler, which runs between them. The token is current only while it runs."""
+    """The responses of a streaming handler. The token is current only while the handler computes one."""
 
     def __init__(self, responses: Iterator[Any], serving: Serving) -> None:
         self._responses = responses
@@ -49,7 +49,7 @@ class Responses:
 
 
 class LaterResponses:
-    """The responses of a call that *start* begins when the first one is wanted."""
+    """The responses of a call that *start* begins when gRPC takes the first one."""
 
     def __init__(self, start: Callable[[], Iterator[Any]]) -> None:
         self._start = start
@@ -65,7 +65,7 @@ class LaterResponses:
 
 
 def replace_handler(handler: Any, guard: Callable[..., Any], unknown: Any) -> Any:
-    """Return *handler* with its function behind *guard*. ``None``, for an unknown method, becomes *unknown*."""
+    """Return *handler* with its function wrapped by *guard*. For an unknown method (``None``), wrap *unknown*."""
     if handler is None:
         return grpc.stream_stream_rpc_method_handler(guard(unknown, None, streams=True))
     requests, responses = (
@@ -90,7 +90,7 @@ def parse_message(parse: Any, request: Any, context: Any) -> Any:
 
 
 def abort(context: Any, code: Any, details: str) -> NoReturn:
-    """End a call of which the handler may block. It does not return, so that the handler does not run."""
+    """End a call from a thread that may block. Always raises, so that the handler does not run."""
     context.abort(code, details)
     # With a handler in a thread of an async server, abort() of grpcio 1.74 and older returns.
     raise grpc.aio.AbortError("The call has ended.")

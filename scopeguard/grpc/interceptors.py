@@ -37,7 +37,7 @@ from scopeguard.tokens import Serving, begin_serving, end_serving
 
 
 class _Interceptor:
-    """What the interceptors for both kinds of server share."""
+    """The part that the interceptors for both kinds of server share."""
 
     _blocks = False
 
@@ -83,7 +83,7 @@ class _Interceptor:
     def _guard(self, method: str, rule: Rule | None, inner: Any, parse: Any, *, streams: bool) -> Any:
         """Return *inner*, a function that handles a call and may block, behind the check.
 
-        *parse* makes the request message from its bytes. It is ``None`` if gRPC does, because there are several.
+        *parse* makes the request message from its bytes. It is ``None`` for a stream of requests, which gRPC parses.
         *streams*: the result is an iterator.
         """
 
@@ -108,7 +108,7 @@ class _Interceptor:
         return guarded_later
 
     def _check(self, method: str, rule: Rule | None, context: Any) -> Serving:
-        """Return what is current during the call, or abort it."""
+        """Return the token to serve during the call, or abort the call."""
         view = request_view(method, context, with_proofs=self._engine.checks_proofs)
         report = self._begin_report(method, rule)
         try:

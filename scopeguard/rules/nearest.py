@@ -1,4 +1,4 @@
-"""Find the rule that was probably meant for a request that no rule allows, for the log line about it."""
+"""Find the rule that is nearest to a request that no rule allows. The log line about the request names it."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def _named(rule: Rule) -> str:
 def _cost(steps: Sequence[Step], segments: Sequence[str]) -> float:
     """Return how much *segments* differ from a template with *steps*: one for each segment too many, too few or wrong.
 
-    A template of which no literal segment resembles its counterpart, or of which more than half differs, is far.
+    The result is ``_FAR`` if no literal segment resembles its counterpart, or if more than half of the segments differ.
     """
     length = max(len(steps), len(segments))
     if length > _MOST_SEGMENTS or abs(len(steps) - len(segments)) * 2 > length:
         return _FAR
-    # The edit distance of two lists. The second item is 0 if literal texts are alike on the way, else 1.
+    # The edit distance of two lists. The second item is 0 if a literal segment resembles its counterpart, else 1.
     row = [(float(at), 1) for at in range(len(segments) + 1)]
     for step in steps:
         above, row = row, [(row[0][0] + 1, 1)]
@@ -75,7 +75,7 @@ def _cost(steps: Sequence[Step], segments: Sequence[str]) -> float:
 
 
 def _difference(step: Step, segment: str) -> tuple[float, int]:
-    """Return the difference of *segment* from *step*, between 0 and 1, and 0 if literal texts are alike, else 1."""
+    """Return the difference of *segment* from *step*, from 0 to 1; and 0 if it resembles a literal *step*, else 1."""
     if not isinstance(step, One) or not step.is_literal:
         return (0.1, 1) if segment else (1.0, 1)
     literal = step.literals[0]
@@ -87,7 +87,7 @@ def _difference(step: Step, segment: str) -> tuple[float, int]:
 
 
 def _is_misspelt(one: str, other: str) -> bool:
-    """Return whether two texts are equal but for at most two characters in one place, and long enough to tell."""
+    """Return whether two texts, both longer than two characters, differ by at most two characters in one place."""
     short, long = sorted((one, other), key=len)
     if len(long) - len(short) > _MOST_MISSPELT or len(short) <= _MOST_MISSPELT or len(long) > _MOST_CHARACTERS:
         return False

@@ -295,7 +295,7 @@ def _may_differ(rules: Iterable[Rule], named: _LiteralRules, sources: frozenset[
 
 
 def _kinds(sources: frozenset[TokenSource] | None) -> tuple[bool, bool] | None:
-    """Return whether *sources* accept API keys, and tokens. In which place a token comes is no privilege."""
+    """Return whether *sources* accept API keys, and whether they accept tokens. The place of a token is irrelevant."""
     return None if sources is None else (TokenSource.API_KEY in sources, sources != {TokenSource.API_KEY})
 
 

@@ -66,7 +66,7 @@ class Proxy(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What ``scopeguard authorize`` knows of the proxy.
+    """The settings of ``scopeguard authorize`` about the proxy.
 
     * ``proxy``: its kind.
     * ``trusted``: the addresses of proxies, as for :class:`~scopeguard.config.trusted_proxies.Proxies`; at least one.

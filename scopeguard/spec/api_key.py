@@ -3,7 +3,7 @@
 A key is ``<prefix>_<id>_<secret><checksum>``. The id is public and 16 characters long. The secret has 43 characters,
 which are 256 random bits. The checksum has six: the CRC-32 of everything before it. All three consist of the letters
 and digits of ASCII, so that a double click selects a whole key. The checksum tells a scanner, and this module, that a
-text is a key without looking it up. It is no protection: anyone can compute it.
+text is a key without looking it up. It does not protect the key: it can be computed without any secret.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 _REST: Final = re.compile(
     rb"_([0-9A-Za-z]{%d})_[0-9A-Za-z]{%d}([0-9A-Za-z]{%d})" % (ID_LENGTH, SECRET_LENGTH, CHECKSUM_LENGTH)
 )
-_LONGEST: Final = 128  # more than any key has
+_LONGEST: Final = 128  # in characters; every key is shorter
 _MEMBERS: Final = frozenset(
     ("id", "sha256", "subject", "client_id", "scopes", "expires_at", "issued_at", "revoked", "claims")
 )

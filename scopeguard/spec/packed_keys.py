@@ -22,7 +22,7 @@ _EARLIEST: Final = 1.6e9
 
 
 def pack_keys(document: Mapping[str, Any], issuer: str, now: float) -> dict[str, Any]:
-    """Return *document*, a JWK Set of *issuer* that was fetched at *now*, ready to be packed."""
+    """Return the content of the file for *document*, a JWK Set of *issuer* that was fetched at *now*."""
     return {"issuer": issuer, "fetched_at": int(now), "keys": document["keys"]}
 
 
@@ -35,8 +35,8 @@ def parse_packed_keys(
     is too old, and whether its date is in the future.
 
     Raises :class:`MalformedKeySet` also if the set does not name *issuer*, or has no ``fetched_at``: keys of another
-    issuer (that of a test environment, for one) could sign tokens in the name of this one, and keys that were withdrawn
-    at some time could be used for ever.
+    issuer, such as that of a test environment, could sign tokens in the name of this one, and withdrawn keys could be
+    used for ever.
     """
     if isinstance(document, bytes):
         try:

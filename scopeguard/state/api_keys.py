@@ -1,4 +1,4 @@
-"""The API keys that a process knows: the content of the file, or cached answers of the function of the operator."""
+"""The API keys that a process has cached: the content of the file, or answers of the function ``lookup``."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class LookedUp(Locked):
             return None if entry is None or now >= entry[0] else entry[1]
 
     def is_absent(self, identifier: str, now: float) -> bool:
-        """Return whether the function said a moment ago that there is no such key."""
+        """Return whether a cached answer, which may still be used, says that there is no such key."""
         with self._lock:
             until = self._absent.peek(identifier)
             return until is not None and now < until
@@ -145,7 +145,7 @@ class ApiKeyState:
         self.answers: LookedUp = LookedUp(settings)
 
     def known(self, identifier: str, now: float) -> ApiKey | None:
-        """Return the key with *identifier*, if it needs neither a read nor a call."""
+        """Return the key with *identifier* if it is cached and may still be used."""
         if self.settings.lookup is not None:
             return self.answers.find(identifier, now)
         return (self.file.held or {}).get(identifier)

@@ -194,7 +194,8 @@ class Resolution:
 
 
 class ResolvedIssuers(Locked):
-    """The issuers that *resolver* finds; *new_record* builds the state of one. *reserved* is the name of none of them.
+    """The issuers that *resolver* finds; *new_record* builds the state of one. None of them is named
+    *reserved*.
 
     At most ``max_issuers`` with an accepted token are held, and the least recently used one is evicted first. Issuers
     without an accepted token (newcomers) get the remaining places, and at least one. A name in an unverified token

@@ -119,7 +119,7 @@ class RedisStore(Locked):
         return bool(self._servers.options.get("password"))
 
     def facts(self) -> list[ServerFacts]:
-        """Return what each primary says about itself (``INFO`` and ``TIME``), for ``scopeguard doctor``."""
+        """Return the facts about each primary from ``INFO`` and ``TIME``, for ``scopeguard doctor``."""
         return self._run(lambda client: [read_facts(name, server) for name, server in client.primaries()])
 
     def get(self, key: str, /) -> bytes | None:
@@ -220,11 +220,10 @@ class RedisStore(Locked):
         return hmac.digest(self._secret or b"", name.encode() + b"\0" + value, "sha256")
 
     def _run_confirmed(self, tagged: str, operation: Callable[[Any], Any]) -> Any:
-        """Return the answer to *operation* on keys in the slot of *tagged*, once as many replicas as configured have
-        what it has written.
+        """Return the answer to *operation* on keys in the slot of *tagged*, after *replicas* have confirmed its writes.
 
-        That holds for reading too. A primary that was replaced and has not noticed it does not have the newest
-        revocations, and the replicas that follow the new one confirm nothing to it.
+        Reading needs a confirmation, too. A primary that was replaced may go on answering without the newest
+        revocations, but the replicas of the new primary do not confirm its writes.
         """
         if not self.replicas:
             return self._run(lambda client: client.run(tagged, operation))
@@ -233,7 +232,7 @@ class RedisStore(Locked):
         def pipelined(server: Any) -> list[Any]:
             with server.pipeline(transaction=False) as pipeline:
                 operation(pipeline)
-                # WAIT is about writes, and the operation may have written nothing: replicas have to confirm this one.
+                # WAIT confirms writes only, and the operation may have written nothing. Replicas confirm this write.
                 pipeline.set(f"{tagged}:fence", b"", px=1000)
                 pipeline.wait(self.replicas, milliseconds)
                 return list(pipeline.execute())

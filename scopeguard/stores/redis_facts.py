@@ -1,4 +1,4 @@
-"""What servers of Redis or Valkey say about themselves, for ``scopeguard doctor``."""
+"""Facts about servers of Redis or Valkey, for ``scopeguard doctor``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFacts:
-    """What a primary says about itself: :meth:`RedisStore.facts() <scopeguard.stores.redis.RedisStore.facts>`.
+    """Facts about a primary, as it reports them: :meth:`RedisStore.facts() <scopeguard.stores.redis.RedisStore.facts>`.
 
     * ``name``: its address in a cluster, else empty.
     * ``product``: "Redis" or "Valkey". ``version``: that of the product.

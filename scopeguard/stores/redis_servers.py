@@ -47,7 +47,7 @@ _SENTINEL_OPTIONS: Final = frozenset(("sentinel_username", "sentinel_password"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Servers:
-    """What a URL says.
+    """The servers and the options in a URL.
 
     * ``addresses``: the hosts and ports of Sentinels, of nodes of a cluster, or of the server; empty for a Unix socket.
     * ``service``: the name under which the Sentinels know the primary.
@@ -79,7 +79,7 @@ def library() -> Any:
 
 
 def parse_url(url: str) -> Servers:
-    """Return what *url* says.
+    """Return the servers and the options in *url*.
 
     Raises :class:`ConfigurationError` unless it can be read and all its options are allowed. Messages do not quote the
     URL, which may contain a password.
@@ -254,7 +254,7 @@ class ClusterClient:
         return cluster.get_redis_connection(cluster.get_node_from_key(key))
 
     def _next_node(self, key: str, error: Exception) -> Any:
-        """Return a client for the node to ask after *error*. If that names it, other nodes may not know it yet."""
+        """Return a client for the next node after *error*, which may name a node that the others do not know yet."""
         cluster = self._cluster
         if cluster is not None and isinstance(error, library().exceptions.MovedError):
             node = cluster.get_node(error.host, error.port)
@@ -263,7 +263,7 @@ class ClusterClient:
         return self._node_of(key)
 
     def _ask(self) -> Any:
-        """Return what is known about the cluster. Ask it for its nodes if that is outdated.
+        """Return the known nodes of the cluster. Ask it for its nodes if they are outdated.
 
         One thread asks at a time. The others wait no longer than for any other answer.
         """

@@ -30,7 +30,7 @@ def new_api_key(**options: Any) -> None:
     """Make an API key and print it to standard output, once.
 
     Only its SHA-256 is stored. Without --config and --keys-file, the entry for the file is printed to standard error
-    instead, for a list of keys that is somewhere else.
+    instead, for keys that are stored elsewhere.
 
     \b
     Exit status:

@@ -45,7 +45,7 @@ import click
 def authorize(
     *, proxy: str, trusted_proxies: tuple[str, ...], claim_headers: tuple[str, ...], access_log: str, **options: Any
 ) -> None:
-    """Answer a proxy that has to know whether a request may reach an API, in any language.
+    """Answer a proxy that asks whether a request may reach an API, in any language.
 
     For auth_request of nginx, a Lua action of HAProxy, ForwardAuth of Traefik, forward_auth of Caddy and ext_authz of
     Envoy (HTTP). The answer is 200 with the claims of the token, or the refusal. Reload, stop and exit status are those

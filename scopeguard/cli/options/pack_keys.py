@@ -20,7 +20,7 @@ def pack_keys(config: str, issuer: str | None, output: str | None) -> None:
     """Fetch the keys of an issuer at build, to be packed with a serverless function.
 
     Writes them as JSON with the issuer and the time. The setting jwks_seed names the file. A new instance then answers
-    its first request without waiting for keys; it fetches them behind it.
+    its first request without waiting for keys, and fetches the current ones in the background.
 
     \b
     Exit status:
