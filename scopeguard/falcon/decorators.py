@@ -22,6 +22,8 @@ from scopeguard.wsgi import request_view as wsgi_view
 
 T = TypeVar("T")
 
+# "request": on_request serves the methods that have no responder, with router_options.default_to_on_request.
+_METHODS: Final = frozenset(("request", *(method.lower() for method in falcon.COMBINED_METHODS)))
 _DECORABLE: Final = "a responder, a resource class or a sink"
 
 
@@ -46,7 +48,8 @@ def requires(
         def files(req, resp, **params): ...
 
     Responders with a suffix and ``on_websocket`` are included, and several add up. On a class, ``falcon.before`` and
-    the decorator cover the responders that it has or inherits, and not those that a subclass defines.
+    the decorator cover the responders that it has or inherits, and not those that a subclass defines. ``falcon.before``
+    leaves ``on_request`` of a class out, with a warning; the decorator does not.
 
     *acr* and *max_age* (seconds) require that the user signed in strongly and recently enough, as in
     :func:`~scopeguard.all_of`.
@@ -82,7 +85,11 @@ class Requires:
 
     def _decorate(self, decorated: Any) -> Any:
         if isinstance(decorated, type):
-            return falcon.before(self)(decorated)
+            # One by one, because Falcon leaves on_request out when it decorates a class.
+            for name, responder in inspect.getmembers(decorated, callable):
+                if name.startswith("on_") and name.split("_")[1] in _METHODS:
+                    setattr(decorated, name, falcon.before(self)(responder))
+            return decorated
         if not callable(decorated):
             raise ConfigurationError(f"requires: must decorate {_DECORABLE}, not {type(decorated).__name__}")
         inner = getattr(decorated, REQUIREMENT, None)

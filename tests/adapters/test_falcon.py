@@ -79,6 +79,19 @@ def test_responder_resource_and_suffix_are_guarded(api: Api, decorate: Any):
         assert (unknown.status, scope_in(unknown)) == (401, "read")
 
 
+@pytest.mark.parametrize("suffix", [None, "batch"])
+def test_decorated_resource_guards_its_responder_for_other_methods(api: Api, suffix: str | None):
+    """Kind: a responder that the hooks of the framework leave out of a class."""
+    name = "on_request" if suffix is None else f"on_request_{suffix}"
+    whole = requires("read")(resource(api.kind, name=name))
+    api.app.router_options.default_to_on_request = True
+    api.app.add_route("/rows", whole(), suffix=suffix)
+    send = api.serve()
+    for method in ("GET", "POST", "DELETE"):
+        assert [send(api.request(scope, method=method)).status for scope in ("read", "other", None)] == [200, 403, 401]
+    assert scope_in(send(api.request(None))) == "read"  # the audit sees it, too
+
+
 def test_hooks_and_decorators_add_up(api: Api):
     for decorate in (
         lambda item: requires("read")(requires("write")(item)),
