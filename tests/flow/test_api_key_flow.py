@@ -239,6 +239,19 @@ def test_call_that_finds_a_key_or_fails_does_not_cost_the_budget(answer: Any):
     refused(keys, OTHER)
 
 
+def test_failed_look_up_of_a_known_key_gives_strangers_no_further_call():
+    """Kind: a refund of what was not paid. The look-up of a key that was found before costs nothing."""
+    keys = Keys(lookup=lambda _: None, ttl=1, unknown_burst=1, unknown_interval=7)
+    keys.answer = KEY
+    keys.check()
+    keys.answer = None
+    refused(keys, OTHER)  # the whole budget
+    keys.clock.advance(1)
+    keys.answer = OSError()
+    unavailable(keys)
+    assert keys.state.answers.charge("c" * 16, keys.clock.monotonic())[0] == 6
+
+
 class Odd:
     pass
 
