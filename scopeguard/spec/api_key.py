@@ -157,7 +157,7 @@ def read_keys(content: bytes) -> Mapping[str, ApiKey]:
         document = tomllib.loads(content.decode("utf-8"))
     except UnicodeDecodeError:
         raise MalformedKeyFile("it is not UTF-8") from None
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # not only TOMLDecodeError: int() refuses thousands of digits
         raise MalformedKeyFile("it is not TOML") from None
     tables = document.pop("keys", [])
     if document or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
