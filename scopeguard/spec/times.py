@@ -40,9 +40,9 @@ def check_times(claims: Mapping[str, Any], issuer: Issuer, now: float, *, expiry
         if (
             type(exp) is int
             and type(iat) is int
+            # First, because an integer too large for a float cannot be added to the leeway.
+            and -_LAST_SECOND <= iat <= exp <= _LAST_SECOND
             and iat - issuer.leeway <= now < exp + issuer.leeway
-            and iat >= -_LAST_SECOND
-            and exp <= _LAST_SECOND
         ):
             return
     expires, issued, begins = _seconds(claims, "exp"), _seconds(claims, "iat"), _seconds(claims, "nbf")
