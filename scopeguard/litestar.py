@@ -105,6 +105,11 @@ class ScopeGuard:
             raise ConfigurationError(
                 "ScopeGuard: this app has a ScopeGuard already; for several issuers, give a list of them to one Guard"
             )
+        if not type(app.asgi_handler).__module__.startswith("litestar."):
+            raise ConfigurationError(
+                "ScopeGuard: app.asgi_handler is wrapped in middleware that could change the path or the method after "
+                "the check; put it around app.asgi_handler after ScopeGuard(app, guard)"
+            )
         layer: Any = _Extension(app, guard, settings)
         app.asgi_handler = layer
         app.on_startup.insert(0, layer.start)

@@ -64,7 +64,9 @@ __all__ = [
 
 T = TypeVar("T")
 
-_ROUTE_KEY: Final = "scopeguard.quart"  # in the scope: the template of Quart's route, and the RouteAccess
+_ROUTE_KEY: Final = "scopeguard.quart"
+"""The key in the scope of the template of Quart's route, the :class:`RouteAccess`, and :func:`_routed_by`."""
+_NOT_ROUTED: Final = (None, None, None)
 # The objects behind Quart's proxies. A proxy among the local variables breaks Quart's page for an exception.
 _get_request: Final = cast("LocalProxy[Request]", request)._get_current_object
 _get_websocket: Final = cast("LocalProxy[Websocket]", websocket)._get_current_object
@@ -119,6 +121,8 @@ class ScopeGuard:
             )
         layer = _Extension(app, guard, self._settings)
         app.extensions["scopeguard"] = self
+        app.before_request_funcs[None].insert(0, layer.confirm)
+        app.before_websocket_funcs[None].insert(0, layer.confirm)
         setattr(app, "asgi_app", layer)  # noqa: B010 - a method, which Quart's documentation says to replace
 
 
@@ -142,9 +146,9 @@ class _Extension(GuardMiddleware):
     def _rule(self, method: str, scope: Scope) -> Rule | None:
         is_websocket = scope["type"] == "websocket"
         made = _match(self._quart, scope, method, is_websocket=is_websocket)
+        is_own = method == scope.get("method", "GET")  # false for the method that a preflight announces
+        method = made.method  # a request class of the app may take it from elsewhere, and views get that one
         rule = self._view_rules.find(method, made.path, scope.get("raw_path"))
-        if method == "OPTIONS" and _is_automatic(made) and rule is not None and rule.access is PUBLIC and rule.methods:
-            return rule  # Quart answers the request without calling the view
         endpoint = made.endpoint or ""
         view = self._quart.view_functions.get(endpoint)
         # Only the methods of a view class have declarations of their own, and clients may invent others.
@@ -158,15 +162,38 @@ class _Extension(GuardMiddleware):
             return route
 
         route = self._view_rules.route(rule, view, (endpoint, own, is_websocket), combine)
-        if method == scope.get("method", "GET"):  # false for the method that a preflight announces
-            scope[_ROUTE_KEY] = (None if made.url_rule is None else made.url_rule.rule, route)
+        if is_own:
+            scope[_ROUTE_KEY] = (None if made.url_rule is None else made.url_rule.rule, route, _routed_by(made))
+        if method == "OPTIONS" and _is_automatic(made) and rule is not None and rule.access is PUBLIC and rule.methods:
+            return rule  # Quart answers the request without calling the view
         return route.combined
 
+    def _announces(self, method: bytes | None, scope: Scope) -> bool:
+        if scope["method"] == "OPTIONS" and _match(self._quart, scope, "OPTIONS").method != "OPTIONS":
+            return False  # to the request class of the app it is no preflight
+        return super()._announces(method, scope)
+
+    async def confirm(self) -> None:
+        """Raise :class:`ConfigurationError` unless Quart routes the current request as the extension did.
+
+        Middleware between the two may have changed the method, the path or the host. Quart calls this before the other
+        functions given to ``before_request`` and ``before_websocket``.
+        """
+        current: Any = _get_request() if has_request_context() else _get_websocket()
+        if self.passes_preflights and current.method == "OPTIONS":  # also one that the extension sends itself
+            return
+        if current.scope.get(_ROUTE_KEY, _NOT_ROUTED)[2] != _routed_by(current):
+            raise ConfigurationError(
+                "ScopeGuard: middleware inside it has changed the method, the path or the host of a request, so that "
+                "Quart calls another view than the one that was checked; put that middleware around app.asgi_app after "
+                "ScopeGuard(app, guard)"
+            )
+
     def _framework_route(self, scope: Scope) -> str | None:
-        return cast("str | None", scope.get(_ROUTE_KEY, (None,))[0])
+        return cast("str | None", scope.get(_ROUTE_KEY, _NOT_ROUTED)[0])
 
 
-def _match(app: Any, scope: Scope, method: str, *, is_websocket: bool) -> Any:
+def _match(app: Any, scope: Scope, method: str, *, is_websocket: bool = False) -> Any:
     """Return the request or websocket that Quart makes of *scope*, after Quart has looked up its route.
 
     Only the same code as in Quart finds the same view for each spelling of a path.
@@ -182,6 +209,11 @@ def _match(app: Any, scope: Scope, method: str, *, is_websocket: bool) -> Any:
     with suppress(HTTPException, UnicodeError):  # a bad host or query: no view runs, because Quart raises it too
         (app.websocket_context if is_websocket else app.request_context)(made).match_request()
     return made
+
+
+def _routed_by(made: Any) -> tuple[str, str, str | None]:
+    """Return what selects the rule and the view of a request or websocket."""
+    return made.method, made.path, made.endpoint
 
 
 def _is_automatic(made: Any) -> bool:
@@ -256,7 +288,7 @@ def _check(requirement: Requirement, sources: frozenset[TokenSource] | None) -> 
     """Return the refusal of the current request or websocket, or ``None`` if its token satisfies *requirement*."""
     current = _get_request() if has_request_context() else _get_websocket()
     scope: Any = current.scope
-    route: RouteAccess | None = scope.get(_ROUTE_KEY, (None, None))[1]
+    route: RouteAccess | None = scope.get(_ROUTE_KEY, _NOT_ROUTED)[1]
     if sources is not None and (route is None or route.token_sources.methods != sources):
         raise ConfigurationError(
             "requires: token_sources had no effect; they need ScopeGuard(app, guard), and the decorator on the view "

@@ -4,6 +4,7 @@
 
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
@@ -357,6 +358,37 @@ def test_path_that_the_router_cannot_read_needs_a_token(authority: FakeAuthority
     client = client_of(app)
     assert [client.get(path).status_code for path in ("/1.5", "/many")] == [200, 401]
     assert client.get("/many", headers=authority.bearer()).status_code in (404, 500)  # Litestar's own
+
+
+@pytest.mark.parametrize(
+    "routing",
+    [{}, {"handle_routing": lambda **_: ("app", None)}, {"handle_routing": lambda **_: (None, "handler", "/", {}, "/")}],
+    ids=["another name", "a shorter result", "a result in another order"],
+)
+def test_changed_router_of_litestar_lets_nothing_pass(
+    authority: FakeAuthority, guard: Guard, routing: dict[str, Any]
+):
+    # The kind: names that Litestar does not document may go. A request without a known handler is then not open.
+    app = an_app(handler("/open", scopeguard="public"), handler("/rows", guards=[requires("read")]))
+    ScopeGuard(app, guard)
+    assert client_of(app).get("/open").status_code == 200
+    app.asgi_router = SimpleNamespace(**routing)  # app.asgi_handler keeps the router that serves
+    client = client_of(app)
+    assert {client.get(path).status_code for path in ("/open", "/rows")} <= {401, 500}
+    assert client.get("/rows", headers=authority.bearer("write")).status_code in (403, 500)
+
+
+def test_middleware_that_is_already_around_the_router_is_refused(guard: Guard):
+    # The kind: the handler is looked up at the outside, and something in between decides anew.
+    app = an_app(handler("/open", scopeguard="public"), handler("/rows"))
+    inner = app.asgi_handler
+
+    async def to_rows(scope: Any, receive: Any, send: Any) -> None:
+        await inner({**scope, "path": "/rows"}, receive, send)
+
+    app.asgi_handler = to_rows
+    with pytest.raises(ConfigurationError, match="around app.asgi_handler after ScopeGuard"):
+        ScopeGuard(app, guard)
 
 
 def test_preflight_reaches_the_cors_middleware_and_scripts_may_read_a_refusal(authority: FakeAuthority, guard: Guard):

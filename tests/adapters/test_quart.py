@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, cast
 
 import pytest
-from quart import Blueprint, Quart, Response, websocket
+from quart import Blueprint, Quart, Request, Response, websocket
+from quart.asgi import ASGIHTTPConnection
 from quart.testing.connections import WebsocketResponseError
 from quart.views import MethodView, View
 
@@ -411,6 +412,80 @@ def test_request_that_quart_cannot_route_needs_a_token(guard: Guard, headers: di
 
     asyncio.run(call())
     assert sent[0]["status"] == 401
+
+
+class ReadsOverride(Request):
+    """A request class that reads the method from a field, as Quart's users do for HTML forms."""
+
+    @property
+    def method(self) -> str:
+        return str(self.headers.get("x-http-method", self._sent))
+
+    @method.setter
+    def method(self, sent: str) -> None:
+        self._sent = sent
+
+
+@pytest.mark.parametrize("by", ["view", "rule"])
+def test_view_of_the_method_that_the_request_class_says_is_checked(guard: Guard, by: str):
+    # The kind: what is checked and what runs are chosen by two different readings of one request.
+    app = an_app()
+    app.request_class = ReadsOverride
+
+    class Rows(MethodView):
+        async def get(self) -> str:
+            return "read"
+
+        async def post(self) -> str:
+            return "written"
+
+    rules = [Rule("/rows", PUBLIC, methods=["GET"]), Rule("/rows", "write", methods=["POST"])]
+    if by == "view":
+        public(Rows.get)
+    app.add_url_rule("/rows", view_func=Rows.as_view("rows"))
+    ScopeGuard(app, guard, rules=None if by == "view" else rules, cors_preflight="pass")
+    preflight = {"origin": "https://app.test", "access-control-request-method": "GET"}
+    assert statuses(app, "/rows", {}, {"x-http-method": "POST"}) == [200, 401]
+    assert statuses(app, "/rows", {"x-http-method": "POST", **preflight}, method="OPTIONS") == [401]
+
+
+@pytest.mark.parametrize("change", [{"path": "/secret"}, {"method": "POST"}, {"headers": [(b"host", b"other.test")]}])
+def test_request_that_inner_middleware_changes_to_another_view_is_not_served(
+    guard: Guard, change: dict[str, Any], caplog: pytest.LogCaptureFixture
+):
+    # The kind: the view is looked up at the outside, and something in between decides anew.
+    app: Any = Quart("an_app", static_folder=None, host_matching=True)
+    app.add_url_rule("/", "open", public(fresh()), host="localhost")
+    app.add_url_rule("/", "other", fresh(), host="other.test")
+    app.add_url_rule("/", "post", fresh(), host="localhost", methods=["POST"])
+    app.add_url_rule("/secret", "secret", fresh(), host="localhost")
+    inner, changes = app.asgi_app, dict[str, Any]()
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        await inner({**scope, **changes}, receive, send)
+
+    app.asgi_app = middleware
+    ScopeGuard(app, guard)
+    assert statuses(app, "/", {}) == [200]
+    changes.update(change)
+    assert statuses(app, "/", {}) == [500]
+    assert "put that middleware around app.asgi_app after" in str(caplog.records[-1].exc_info)
+
+
+def test_changed_name_inside_quart_lets_nothing_pass(authority: FakeAuthority, guard: Guard):
+    # The kind: names that Quart does not document may go. No request may then be taken for one without a view.
+    class Renamed(ASGIHTTPConnection):
+        @property
+        def _create_request_from_scope(self) -> Any:
+            raise AttributeError("renamed")
+
+    app = an_app()
+    app.add_url_rule("/", "view", public(fresh()))
+    app.asgi_http_class = Renamed
+    ScopeGuard(app, guard, public=["/"])
+    for headers in ({}, authority.bearer()):
+        with pytest.raises(AttributeError, match="renamed"):
+            calls(app, "/", headers)
 
 
 def test_app_factory(authority: FakeAuthority, guard: Guard):
