@@ -353,9 +353,9 @@ class GuardMiddleware(Layer):
         if is_in_query:
             # The scope itself is changed, because the server logs the query string in it.
             scope["query_string"] = without_access_token(scope["query_string"])
-            send = _change_headers(send, private_headers)
+            send = change_headers_in_send(send, private_headers)
         elif has_key(view.headers, sources):
-            send = _change_headers(send, uncached_headers)
+            send = change_headers_in_send(send, uncached_headers)
         subprotocol = remove_from_scope(scope, sources)
         if subprotocol is not None:
             send = select_subprotocol(send, subprotocol)
@@ -666,7 +666,7 @@ def check_at_startup(check: _Check, send: Send) -> Send:
     return check_and_send
 
 
-def _change_headers(send: Send, change: Callable[[list[tuple[str, str]]], list[tuple[str, str]]]) -> Send:
+def change_headers_in_send(send: Send, change: Callable[[list[tuple[str, str]]], list[tuple[str, str]]]) -> Send:
     """Return a send function that applies *change* to the headers of a response."""
 
     async def send_changed(message: Message) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.adapter.asgi_types import ASGIApp, Receive, Scope, Send
 from scopeguard.adapter.declarations import Layer
-from scopeguard.adapter.token_removal import remove_from_scope
-from scopeguard.asgi import GuardMiddleware, add_proof_headers_in_send, recall, request_view
+from scopeguard.adapter.token_removal import has_key, remove_from_scope
+from scopeguard.asgi import GuardMiddleware, add_proof_headers_in_send, change_headers_in_send, recall, request_view
 from scopeguard.config.checks import instance
 from scopeguard.config.cors import Preflight
 from scopeguard.config.streams import CloseStreams
@@ -22,6 +22,7 @@ from scopeguard.request import RequestView
 from scopeguard.rules import DENIED, OPTIONAL, Access, Rule, Rules
 from scopeguard.rules.mcp import BODY_TIMEOUT, MAX_BODY_BYTES, McpPolicy, OperationRule, browser_origin
 from scopeguard.scopes import Requirement
+from scopeguard.spec.challenge import uncached_headers
 from scopeguard.spec.mcp import (
     Fields,
     Message,
@@ -156,6 +157,8 @@ class McpMiddleware(GuardMiddleware):
         found: list[Credential] = []
         token = recall(self._engine, scope, None)
         if token is None:
+            if has_key(view.headers, self._engine.sources):
+                send = change_headers_in_send(send, uncached_headers)
             remove_from_scope(scope, self._engine.sources)
             decision = await self._engine.acheck(
                 view,

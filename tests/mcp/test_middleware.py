@@ -7,8 +7,21 @@ from typing import Any
 import pytest
 
 from mcp_calls import METADATA, NEW, OLD, RESOURCE, Server, call, new, record, request, tool_call
-from scopeguard import AUTHENTICATED, DENIED, MACHINE, ConfigurationError, Guard, Issuer, Rule, all_of, any_of
+from scopeguard import (
+    AUTHENTICATED,
+    DENIED,
+    MACHINE,
+    ApiKey,
+    ApiKeys,
+    ConfigurationError,
+    Guard,
+    Issuer,
+    Rule,
+    all_of,
+    any_of,
+)
 from scopeguard.mcp import PROTOCOL_METHODS, McpMiddleware, Method, Prompt, ResourceUri, Tool
+from scopeguard.spec.api_key import make_key
 
 pytestmark = pytest.mark.anyio
 
@@ -80,6 +93,20 @@ async def test_app_receives_the_same_body(server: Server, app: McpMiddleware, he
     for token in [server.token("files:read files:write")] * 2:  # verified, then from the cache
         answer = await call(app, body, token, *headers, chunks=[body[:7], b"", body[7:]])
         assert (answer.status, answer.received, answer.body) == (200, body, b"ok")
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_response_to_an_api_key_is_not_for_shared_caches(server: Server, method: str):
+    """Kind: an adapter with a way of its own to the check that leaves out what the usual way does around it."""
+    identifier, text, digest = make_key("acme", lambda size: b"x" * size)
+    key = ApiKey(id=identifier, sha256=digest, client_id="reports", scopes=["files:read"], expires_at=None)
+    keys = ApiKeys(prefix="acme", lookup=lambda _: key, issuer="https://mcp.test/keys")
+    guard = server.guard(api_keys=keys, token_sources=["header", "api_key"])
+    app = server.protect(RULES, guard=guard)
+    body = tool_call("read") if method == "POST" else b""
+    for credential, wanted in (((b"x-api-key", text.encode()), b"private"), (server.token("files:read"), None)):
+        answer = await call(app, body, credential, method=method)
+        assert (answer.status, dict(answer.headers).get(b"cache-control")) == (200, wanted)
 
 
 @pytest.mark.rule("MC-04", "N-12")
