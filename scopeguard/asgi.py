@@ -72,8 +72,10 @@ CONNECTION_KEY: Final = "scopeguard.connection"
 """The key in ``scope["state"]`` of what :func:`renew` needs, if *close_streams* is set."""
 
 RULE_KEY: Final = "scopeguard.rule"
-"""The key in the scope of a guard and its rule for the request, if the rule has a mode for proofs or a policy. A check
-inside the app that reads the token from another place applies both again."""
+"""The key in the scope of the pair of the guard and its rule, if the rule has a mode for proofs or a policy.
+
+A check inside the app that reads the token from another place applies the mode and the policy again.
+"""
 
 _SECURE: Final = ("https", "wss")
 _STARTS: Final = frozenset(

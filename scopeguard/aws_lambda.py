@@ -85,8 +85,8 @@ def protect(
 def authorizer(guard: Guard, *, rules: Rules | Iterable[Rule] | None = None, base_path: str = "") -> Handler:
     """Return the handler of a Lambda authorizer of type REQUEST.
 
-    It answers HTTP APIs (format 2.0) with a simple response, and REST APIs, and HTTP APIs with format 1.0, with a
-    policy for exactly the method and path of the request. The context has ``issuer``, ``subject``, ``client_id`` and
+    HTTP APIs with format 2.0 get a simple response. REST APIs, and HTTP APIs with format 1.0, get a policy for exactly
+    the method and path of the request. The context has ``issuer``, ``subject``, ``client_id`` and
     ``scopes``, separated by spaces.
 
     **Switch the cache of the authorizer off** (a TTL of 0), or add the method and the path to its identity sources:

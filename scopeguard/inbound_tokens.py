@@ -64,7 +64,7 @@ class InboundToken:
 
 
 def text_for_exchange(inbound: InboundToken) -> str:
-    """Return the text, for the token endpoint of an exchange and nothing else."""
+    """Return the text of the token. Use it only in a request to the token endpoint of an exchange."""
     return inbound._text
 
 

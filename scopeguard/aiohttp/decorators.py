@@ -86,7 +86,7 @@ def _guard_view(view: Any, requirement: Requirement) -> Any:
 
 
 def _request_in(args: tuple[Any, ...]) -> web.BaseRequest:
-    """Return the request in *args*, which may be behind ``self``, or that of a view."""
+    """Return the request of a call with *args*: the first or second argument, or the request of a ``web.View``."""
     for given in args[:2]:
         if isinstance(given, web.BaseRequest):
             return given

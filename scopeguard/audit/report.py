@@ -21,7 +21,7 @@ class Kind(StrEnum):
     OPTIONAL = "optional"  # no token, or a valid one
     PUBLIC = "public"  # every request, as declared
     DENIED = "denied"  # no request: a rule denies it, or no rule matches
-    UNGUARDED = "unguarded"  # every request, without a declaration
+    UNGUARDED = "unguarded"  # every request, and nothing declares that
 
 
 class Severity(StrEnum):

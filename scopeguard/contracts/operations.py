@@ -177,7 +177,7 @@ def _unroll(operation: Operation, operations: list[Operation]) -> list[Operation
 
 
 def _common_operation(one: Operation, other: Operation) -> Operation | None:
-    """Return the operation for the paths that both *one* and *other* match, or ``None`` if one of them may decide."""
+    """Return an operation for the paths that both *one* and *other* match; ``None`` if their own rules suffice."""
     if one.access == other.access:
         return None
     chosen: list[str] = []

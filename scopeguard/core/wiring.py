@@ -124,7 +124,7 @@ def build_possession(settings: Settings, *, shared: bool) -> Possession | None:
     policy = settings.dpop or DPoP(mode="off")
     base = policy.base_url
     if base is None:
-        # Without the path: the path of a request is that of the URL, unless a proxy removes a prefix.
+        # Without the path of the resource: the path of a request includes it, unless a proxy removes a prefix.
         parts = urlsplit("https://unused.invalid" if settings.resource is None else settings.resource.url)
         base = f"{parts.scheme}://{parts.netloc}"
     normal = normalise_uri(base)

@@ -74,7 +74,7 @@ def _has_password(url: str) -> bool:
 
 
 def _strings(value: Any, place: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
-    """Yield each string with its place and its key. All strings in a private JWK have the key of that JWK."""
+    """Yield the place, the last key and the text of each string. Strings in a private JWK have its place and key."""
     match value:
         case str():
             yield ".".join(place), place[-1], value

@@ -86,7 +86,7 @@ class Explainer:
         self.access: AccessToken | None = None
         self.is_trusted: bool = False  # the record is that of the token's issuer, not the nearest one
         self.nearest: str | None = None
-        self.is_completed: bool = False  # the engine refused for a reason that no check found
+        self.is_completed: bool = False  # explain() has named a check for a reason that none found
 
     def explain(self) -> Explanation:
         """Return the explanation. Raises no error because of the content of the request.

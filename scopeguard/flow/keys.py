@@ -185,7 +185,7 @@ def signing_keys(kid: str | None, algorithm: str, record: IssuerRecord, clock: C
                     if record.ring.is_usable(clock.monotonic()):
                         return found  # an overdue set is usable until its maximum age
             case absent:
-                # Use "landed" of the look-up, because the look-up did not search a set that was fetched later.
+                # "landed" is the time of the set that the look-up searched. The ring may have a newer one by now.
                 if absent.held and absent.landed > begun:
                     record.ring.remember_absent(kid, algorithm, clock.monotonic(), mark)
                 elif absent.may_fetch:

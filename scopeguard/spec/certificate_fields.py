@@ -1,4 +1,4 @@
-"""The certificate of a client, as servers and proxies hand it on: RFC 8705, RFC 9440.
+"""The certificate of a client, as servers and proxies pass it on: RFC 8705, RFC 9440.
 
 A certificate is not parsed: its SHA-256 digest is compared. Each function returns the digest, or ``None`` for a value
 that is not exactly one certificate in its format.

@@ -141,7 +141,7 @@ def decode_field(value: bytes | None) -> str | None:
 
 
 def message_in_fields(fields: Fields) -> Message | None:
-    """Return what *fields* say about the message; ``None`` if that does not suffice, or they may not be used."""
+    """Return the message that *fields* describe; ``None`` if one is missing, or the version does not require them."""
     if not fields.are_required:
         return None
     method = decode_field(fields.method)

@@ -124,7 +124,7 @@ def check_is_access_token(
 def kind_claims(members: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of *members* that :func:`check_is_access_token` reads, except client, scope and role claims.
 
-    The caller reads answers of endpoints that do not follow RFC 7662.
+    It is for answers of endpoints that do not follow RFC 7662. Their client, scope and role members have other names.
     """
     return {name: members[name] for name in _KIND_CLAIMS if name in members}
 

@@ -347,12 +347,12 @@ class Issuers:
     ) -> None:
         self._by_name: dict[tuple[str | None, str], IssuerRecord] = {}
         self._prefixes: dict[str, IssuerRecord] = {}
-        # By field and trust domain of SPIFFE.
+        # By the header field that issuers use, None for Authorization, and the trust domain of SPIFFE.
         self.trust_domains: dict[tuple[str | None, str], IssuerRecord] = {}
         self._any_opaque: IssuerRecord | None = None
         self._forms: dict[str | None, tuple[bool, tuple[str, ...]]] = {}
         self._headers: dict[bytes, Mapping[str, Any]] = {}
-        # By the encoded header of accepted tokens that need computation only.
+        # By encoded header. Only headers of accepted tokens that verify_at_once() can verify.
         self.accepted: dict[bytes, KnownHeader] = {}
         self.resolved = resolved
         self.revocations = revocations

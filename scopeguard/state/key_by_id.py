@@ -22,7 +22,7 @@ from scopeguard.state.fork import Locked
 
 # The number of ids whose requests are counted. An id with a larger share of the requests than 1/256 keeps its place.
 _MOST_COUNTED: Final = 256
-# The number of fetch intervals without a request after which an id cannot get the next fetch.
+# An id without a request for this many fetch intervals does not get the next fetch.
 _PATIENCE: Final = 4
 
 
