@@ -273,7 +273,7 @@ class GuardMiddleware(Layer):
             serving = state[CONNECTION_KEY] = own
         if serving is token and self._engine.keeps_inbound:
             serving = to_serve(token)
-        hand_over(None)  # a connection has the text of its token
+        hand_over(None)  # drop the text of the token; the object for the connection holds it where it is needed
         before = begin_serving(serving)
         try:
             if own is None:

@@ -309,7 +309,7 @@ def answer_metadata(metadata: ResourceMetadata, environ: Environ) -> Response | 
 
 
 def debug_answer(page: DebugPage, environ: Environ) -> Response | None:
-    """Return the response to a request for *page*; ``None`` for another path, and for another machine or site."""
+    """Return the response to a request for *page*; ``None`` for other paths, and for other machines or sites."""
     return page.answer(
         method=environ["REQUEST_METHOD"],
         path=decoded_path(environ),

@@ -111,7 +111,7 @@ class _Search:
     def inspect(self, app: Any, place: Place, *, outermost: bool, is_visible: bool) -> None:
         """Inspect *app* at *place*.
 
-        *outermost*: no other app routes before it. *is_visible*: a reader of the code sees that it is there.
+        *outermost*: no other app routes before it. *is_visible*: the code of the project names it.
         """
         if (id(app), place) in self._ids:
             return

@@ -115,7 +115,7 @@ def _moment(seconds: float) -> str:
 def add_to_file(path: Path, key: ApiKey) -> None:
     """Add *key* to the file at *path*, which is replaced as a whole, so that no reader sees a part of it.
 
-    A new file can be read by its owner only. Raises :class:`ConfigurationError` if the file has a mistake already.
+    A new file can be read by its owner only. Raises :class:`ConfigurationError` if the file already has a mistake.
     """
     try:
         before = path.read_bytes() if path.exists() else b""

@@ -49,7 +49,7 @@ class Operation:
 
     @property
     def key(self) -> tuple[str, str]:
-        """A key that is equal for operations on the same requests."""
+        """A key that is equal for operations that match the same requests."""
         return self.method, self.template.shape
 
     def rule(self) -> Rule:

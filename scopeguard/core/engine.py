@@ -690,7 +690,7 @@ class Engine:
 
         return await aio.run(flow, self.runtime, None)
 
-    # -- end
+    # -- closing
 
     async def aclose(self) -> None:
         """See :meth:`Guard.aclose <scopeguard.guard.Guard.aclose>`."""

@@ -45,11 +45,11 @@ class Send(Effect[Answer]):
     """One HTTP exchange. Redirects are not followed; the answer is bounded in size and time.
 
     ``form`` or ``content``, which is JSON, makes it a POST. ``headers`` are further fields, with names in lower case.
-    ``limit`` is in bytes after decompression, ``timeout`` in seconds for the whole
-    exchange, ``retries`` the number of repetitions after a failure to connect or a 502, 503 or 504. A transport
-    failure, a timeout and an oversized answer are thrown in as :class:`~scopeguard.errors.AuthorityUnavailable`, which
-    names ``authority``. ``ca_file`` is the path of a file of certificates: the server is verified against these alone.
-    ``insecure`` lists the hosts (``"name:port"``) that may be reached by http.
+    ``limit`` is in bytes after decompression, ``timeout`` in seconds for the whole exchange, ``retries`` is the number
+    of repetitions after a failure to connect or a 502, 503 or 504. A transport failure, a timeout and an oversized
+    answer are thrown in as :class:`~scopeguard.errors.AuthorityUnavailable`, which names ``authority``. ``ca_file`` is
+    the path of a file of certificates: the server is verified against these alone. ``insecure`` lists the hosts
+    (``"name:port"``) that may be reached by http.
     """
 
     url: str

@@ -309,7 +309,7 @@ def fetch_keys(record: IssuerRecord, clock: Clock) -> Flow[tuple[KeySet, float |
         )
         keys = _key_set(document, record)
     except AuthorityUnavailable:
-        # The set may have moved. The metadata still says where tokens are introspected.
+        # The set may have another URL now. Only the URL is looked up again; the introspection endpoint stays known.
         record.keys_moved = True
         raise
     record.keys_moved = False

@@ -202,7 +202,7 @@ class _Verdict:
             if len(challenges) > 1:  # nginx before 1.23 passes the first field only; a list is the same (RFC 9110 5.3)
                 headers = [(name, value) for name, value in headers if name.lower() != b"www-authenticate"]
                 headers.append((b"www-authenticate", b", ".join(challenges)))
-            if self._is_head:  # the proxy may ask with GET, and the length is that of a body that is not sent
+            if self._is_head:  # the length of a body that is not sent; the proxy may have asked with GET
                 headers = [(name, value) for name, value in headers if name.lower() != b"content-length"]
             status = message["status"]
             if status < 400 and not self._is_allowed:  # resource metadata, which is no permission

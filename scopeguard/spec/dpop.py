@@ -34,7 +34,7 @@ class Proof:
     """A proof whose signature, method, URI, token and form are checked.
 
     ``identity`` is a digest of (key, URI, ``jti``): RFC 9449 §11.1 speaks of a ``jti`` "in the context of the target
-    URI". ``nonce`` is what the proof says, of any type.
+    URI". ``nonce`` is the value in the proof. It is not checked, and may be of any type.
     """
 
     thumbprint: str

@@ -35,11 +35,11 @@ _NEVER: Final = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The result of a look.
+    """The result of a look-up of the cached token.
 
     * ``token``: the token to use, if there is one.
-    * ``renew``: whether this caller, and no other, fetches a newer one.
-    * ``generation``: the number of fetches that ended, well or badly.
+    * ``renew``: whether this caller must fetch a newer one. Only one caller at a time gets true.
+    * ``generation``: the number of fetches that have ended, successful or not.
     """
 
     token: TokenResponse | None

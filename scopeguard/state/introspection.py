@@ -38,7 +38,7 @@ class IntrospectionCache(Locked):
     """A cache of answers, bounded by entries and by age. Safe to use from any thread. Seconds are monotonic.
 
     *ttl* and *negative_ttl*: the longest use of an active and an inactive answer; 0 caches none. *max_entries*: the
-    bound for each kind; the least recently used answer is evicted first. ``failures`` has the failed requests.
+    bound for each kind; the least recently used answer is evicted first. ``failures`` has the failed questions.
     """
 
     def __init__(self, *, ttl: float, negative_ttl: float, max_entries: int) -> None:
