@@ -362,12 +362,14 @@ def test_path_that_the_router_cannot_read_needs_a_token(authority: FakeAuthority
 
 @pytest.mark.parametrize(
     "routing",
-    [{}, {"handle_routing": lambda **_: ("app", None)}, {"handle_routing": lambda **_: (None, "handler", "/", {}, "/")}],
+    [
+        {},
+        {"handle_routing": lambda **_: ("app", None)},
+        {"handle_routing": lambda **_: (None, "handler", "/", {}, "/")},
+    ],
     ids=["another name", "a shorter result", "a result in another order"],
 )
-def test_changed_router_of_litestar_lets_nothing_pass(
-    authority: FakeAuthority, guard: Guard, routing: dict[str, Any]
-):
+def test_changed_router_of_litestar_lets_nothing_pass(authority: FakeAuthority, guard: Guard, routing: dict[str, Any]):
     # The kind: names that Litestar does not document may go. A request without a known handler is then not open.
     app = an_app(handler("/open", scopeguard="public"), handler("/rows", guards=[requires("read")]))
     ScopeGuard(app, guard)
@@ -387,7 +389,7 @@ def test_middleware_that_is_already_around_the_router_is_refused(guard: Guard):
         await inner({**scope, "path": "/rows"}, receive, send)
 
     app.asgi_handler = to_rows
-    with pytest.raises(ConfigurationError, match="around app.asgi_handler after ScopeGuard"):
+    with pytest.raises(ConfigurationError, match=r"around app\.asgi_handler after ScopeGuard"):
         ScopeGuard(app, guard)
 
 

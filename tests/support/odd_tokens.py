@@ -33,7 +33,8 @@ NAMES = (
 )  # fmt: skip
 ENDS = (
     '"NaN":NaN', '"i":Infinity', '"n":-0', '"n":1E2', '"n":1e400', '"n":01', '"s":"\\ud800"', '"s":"\\u0041"',
-    '"s":"\t"', '"s":"\\/"', '"o":{"a":1,"a":2}', '"d":' + "[" * 40 + "]" * 40, '"n":' + "9" * 40, '"n":-' + "9" * 400, '"s":"\u00e9"',
+    '"s":"\t"', '"s":"\\/"', '"o":{"a":1,"a":2}', '"d":' + "[" * 40 + "]" * 40, '"n":' + "9" * 40, '"n":-' + "9" * 400,
+    '"s":"\u00e9"',
 )  # fmt: skip
 
 
@@ -41,7 +42,8 @@ def odd_values(audience: str, issuer: str, now: float) -> tuple[Any, ...]:
     """Return values that a claim may have: of each JSON type, at limits, and those of other claims."""
     return (
         None, "", 0, 1, -1, 1.5, True, False, [], ["x"], [""], [1], {}, {"a": 1}, {"jkt": "x"}, "x", " x", "x  y", " ",
-        1e15, 1e17, -1e17, 2**53, 2**53 + 2, 10**400, -(10**400), now, now - 100, now + 100, int(now), int(now) - 30, int(now) + 30,
+        1e15, 1e17, -1e17, 2**53, 2**53 + 2, 10**400, -(10**400), now, now - 100, now + 100, int(now),
+        int(now) - 30, int(now) + 30,
         now + 29.9, now + 30.1, str(int(now) + 60), audience, [audience], [audience, ""], [audience, 1],
         [audience, audience], audience + "/", "JWT", "id", "access", "refresh", "Bearer", "DPoP", "\u00e9",
         "\U0001f600", "a\\b", 'q"q', issuer, issuer + "/", issuer.upper(),
