@@ -300,7 +300,7 @@ class GuardMiddleware(Layer):
         self, method: str, rule: Rule | None, scope: Scope, receive: Receive, send: Send
     ) -> bool:
         """Answer the request in a report for the listeners. Return false if a layer around this one has begun it."""
-        if self._debug is not None and scope["type"] == "http":  # the page is a listener
+        if self._debug is not None and scope["type"] == "http":  # a debug page always listens
             answer = debug_answer(self._debug, scope)
             if answer is not None:
                 await send_response(answer, encode_headers(answer.headers), scope, send)

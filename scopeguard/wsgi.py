@@ -196,7 +196,7 @@ class GuardMiddleware(Layer):
         self, environ: Environ, start_response: StartResponse, rule: Rule | None
     ) -> Iterable[bytes] | None:
         """Answer the request and report the decision to the listeners. ``None``: an outer layer reports it."""
-        if self._debug is not None:  # the page is a listener
+        if self._debug is not None:  # a debug page always listens
             answer = debug_answer(self._debug, environ)
             if answer is not None:
                 start_response(f"{answer.status} {answer.reason_phrase}", list(answer.headers))

@@ -228,8 +228,8 @@ def token_exchange(request: GrantRequest) -> Grant:
     """Grant a token for the next API in exchange for the token of a caller (RFC 8693).
 
     Checked: the client may exchange tokens (``Client.exchanges_for``) and names only these audiences; the subject token
-    is active, and was issued to the client or for an API that the client is (``Client.introspects``); an actor token
-    is active and was issued to the client. The new token has the subject of the old one, the client as its actor
+    is active, and was issued to the client or for its own API (``Client.introspects``); an actor token is active and
+    was issued to the client. The new token has the subject of the old one, the client as its actor
     (``act``), with the actors before it, scopes that both the old token and the client have, and the rest of the old
     token's lifetime at most.
     """

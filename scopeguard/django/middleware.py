@@ -103,7 +103,7 @@ class GuardMiddleware:
         return None if state is None else _serve_again(state, await check_async(state))
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> Any:
-        """Answer ``PermissionDenied`` in a view that is not public as the guard answers a request without permission.
+        """Replace ``PermissionDenied`` of a view that is not public by the refusal of the guard.
 
         Otherwise Django would send a page of HTML, without a challenge for a caller without a token.
         """

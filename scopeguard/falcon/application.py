@@ -46,7 +46,7 @@ def protect(
 
     The token is ``req.context.access_token``, ``None`` for an anonymous caller, and :func:`access_token` returns it
     anywhere. Components that the app had before ``protect`` run before ``req.context.access_token`` is set. A generator
-    in ``resp.stream`` of a WSGI app runs after the call of the app, so it must take the token from ``req``.
+    in ``resp.stream`` of a WSGI app runs after the call of the app, so it must read ``req.context.access_token``.
 
     ``protect`` adds a middleware component and an error handler to *app*, so that no error handler of the app changes a
     refusal.

@@ -33,7 +33,7 @@ def decide(policies: Iterable[Policy], token: AccessToken, request: RequestView,
             is_websocket=request.is_websocket,
         )
         if isinstance(policy.decide, AuthZen):
-            from scopeguard.flow.authzen import evaluate  # imported with the state of the point
+            from scopeguard.flow.authzen import evaluate  # imported already, when the guard was constructed
 
             answer = yield from evaluate(context.points[id(policy.decide)], token, policy_request, context.clock)
         else:

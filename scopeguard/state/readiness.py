@@ -44,10 +44,10 @@ class IssuerReadiness:
 class Readiness:
     """Whether a guard can check tokens.
 
-    ``ready``: new tokens of at least one issuer can be checked. An outage of one authorization server does not take
-    an API with others out of service. For all issuers, use ``all(each.ready for each in readiness.issuers)``.
-    ``obstacle``: what concerns all issuers. ``issuers``: the configured issuers, in their order. The issuers that a
-    resolver finds are not listed; with a resolver, a guard is ready without them.
+    ``ready``: new tokens of at least one issuer can be checked. An outage of one authorization server does not take an
+    API with others out of service. For all issuers, use ``all(each.ready for each in readiness.issuers)``.
+    ``obstacle``: a problem that concerns all issuers, ``None`` without one. ``issuers``: the configured issuers, in
+    their order. The issuers that a resolver finds are not listed; with a resolver, a guard is ready without them.
     """
 
     ready: bool

@@ -63,7 +63,7 @@ def _id_claims(forge: Forge, **more: Any) -> dict[str, Any]:
 
 
 def _plain_jwts(forge: Forge, corpus: Corpus) -> None:
-    """Kinds with the ``typ`` ``JWT`` or none, as most authorization servers send them. Their claims show the kind."""
+    """Add tokens of other kinds with the ``typ`` ``JWT`` or none, as most servers send them. Claims show the kind."""
     event = "http://schemas.openid.net/event/backchannel-logout"
     kinds: tuple[tuple[str, dict[str, Any], str], ...] = (
         ("id-token-nonce", _id_claims(forge, nonce="n", azp="client", auth_time=forge.now), "X-40"),
@@ -93,7 +93,7 @@ def _plain_jwts(forge: Forge, corpus: Corpus) -> None:
 
 
 def _marked_by_a_claim(forge: Forge, corpus: Corpus) -> None:
-    """Kinds without a ``typ`` of their own that have a claim which access tokens do not have."""
+    """Add tokens of other kinds without a ``typ`` of their own, each with a claim that access tokens lack."""
     kinds: tuple[tuple[str, dict[str, Any], str], ...] = (
         ("dpop-proof", {"htm": "GET", "htu": forge.authority.audience}, "X-44"),
         ("introspection-response", {"token_introspection": {"active": True}}, "X-43"),
