@@ -50,7 +50,7 @@ class InboundToken:
         return self.access_token
 
     def inbound_token(self) -> InboundToken:
-        """Return the object itself. The current object of a context may also be one of Flask, which holds this one."""
+        """Return the object itself. Other objects that a context holds have the same method and return their part."""
         return self
 
     def __repr__(self) -> str:

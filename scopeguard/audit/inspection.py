@@ -111,8 +111,8 @@ class _Search:
     def inspect(self, app: Any, place: Place, *, outermost: bool, is_visible: bool) -> None:
         """Inspect *app* at *place*.
 
-        *outermost*: no other app routes before it. *is_visible*: it was found without a
-        search of attributes, closures and globals.
+        *outermost*: no other app routes before it. *is_visible*: it was found without a search of
+        attributes, closures and globals.
         """
         if (id(app), place) in self._ids:
             return

@@ -199,7 +199,7 @@ class HttpxTransport(Locked):
     def check(self, setting: str = "verify", cert_setting: str = "cert") -> None:
         """Raise :class:`ConfigurationError` if the bundle or the certificate of the client cannot be read.
 
-        They came from *setting* and *cert_setting*. Opens no connection.
+        The message names *setting* or *cert_setting*. Opens no connection.
         """
         self._context(setting, cert_setting)
 
