@@ -179,7 +179,10 @@ def _environ_of(event: Event, prefix: str) -> Environ:
             else urlencode(pairs, doseq=True)
         )
     else:
-        raise TypeError("not an HTTP event of API Gateway, a function URL or a load balancer")
+        raise TypeError(
+            "not an HTTP event of API Gateway, a function URL or a load balancer: it has neither requestContext.http "
+            "nor httpMethod; handle other events in a function without the guard"
+        )
     body = event.get("body") or ""
     content = b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
     if path == prefix or path.startswith(f"{prefix}/"):

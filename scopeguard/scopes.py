@@ -49,6 +49,8 @@ def _fix(value: object) -> str:
         return "; pass each as its own argument"
     if callable(value):
         return '; a decorator needs its scopes in parentheses, as in @requires("read")'
+    if hasattr(value, "headers"):  # a framework called it as if it were the hook or the authentication
+        return '; it was called with the request: write the scopes in parentheses first, as in requires("read")'
     return ""
 
 

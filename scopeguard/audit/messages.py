@@ -31,7 +31,7 @@ DECORATOR_PASSED_BY: Final = (
 )
 DECORATOR_WITHOUT_GUARD: Final = (
     "a decorator compares scopes, but no guard checks the token, so every request fails",
-    "put GuardMiddleware around the app; in Flask, ScopeGuard(app, guard)",
+    "guard the app: with GuardMiddleware; in Flask, Quart, Litestar: ScopeGuard; in Falcon: protect; in aiohttp: setup",
 )
 DECORATOR_ON_PUBLIC: Final = "keeps the middleware from looking for a token, so the decorator refuses every request"
 UNGRANTABLE_FIX: Final = (

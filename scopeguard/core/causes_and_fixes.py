@@ -90,16 +90,17 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 Reason.NO_CREDENTIALS,
                 MissingCredentials,
                 "RFC 6750 section 3.1",
-                "The request has no access token.",
-                "Send `Authorization: Bearer TOKEN`. If the client does, look for a proxy or a redirect that removes "
-                "the header. A route that needs no token must be public.",
+                "The request has no access token where the route takes one.",
+                "Send `Authorization: Bearer TOKEN`, or an API key if the route takes keys. If the client does, look "
+                "for a proxy or a redirect that removes the header. A route that needs no token must be public.",
             ),
             _entry(
                 Reason.UNSUPPORTED_SCHEME,
                 MissingCredentials,
                 "RFC 6750 section 3.1",
                 "The `Authorization` header has another scheme than `Bearer`.",
-                "Send `Authorization: Bearer TOKEN`. The scheme `DPoP` needs `Guard(dpop=...)`.",
+                "Send `Authorization: Bearer TOKEN`. The scheme `DPoP` needs `Guard(dpop=...)`. An API key belongs in "
+                "the header that `ApiKeys(header=...)` names.",
             ),
             _entry(
                 Reason.MALFORMED_CREDENTIALS,
@@ -587,7 +588,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 MissingCredentials,
                 "",
                 "The request has an API key, and its route accepts tokens only.",
-                'Send a token, or add `"api_key"` to the `token_sources` of the rule.',
+                'Send a token, or add `"api_key"` to the `token_sources` of the rule or the guard.',
             ),
             _entry(
                 Reason.API_KEY_AS_TOKEN,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, combinations
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,6 +85,13 @@ def test_collection_in_place_of_a_scope_is_refused_with_advice(items):
 def test_decorator_without_parentheses_is_refused_with_advice(decorated):
     with pytest.raises(ConfigurationError, match=r'requires: .*; a decorator needs .*, as in @requires\("read"\)'):
         require(decorated)
+
+
+def test_request_in_place_of_a_scope_is_refused_with_advice():
+    """A framework calls ``before(requires)`` or ``auth=TokenAuth`` with the request, as if it were the hook itself."""
+    request: Any = SimpleNamespace(headers={})
+    with pytest.raises(ConfigurationError, match=r'not SimpleNamespace; it was called .*, as in requires\("read"\)'):
+        require(request)
 
 
 # -- what a requirement allows
