@@ -96,13 +96,14 @@ def read_keys(state: ApiKeyState, clock: Clock) -> Flow[Mapping[str, ApiKey]]:
         raise ApiKeysUnavailable(settings.title, retry_after=pause, problem=file.problem)
 
     def read() -> Flow[tuple[str, ...]]:
+        began = clock.monotonic()  # the keys are as old as the question: one may be revoked meanwhile
         try:
             content = yield from ask(
                 ReadFile(path=str(settings.keys_file), authority=settings.title, limit=_LARGEST_FILE)
             )
             digest = sha256(content).digest()
-            if not file.keep(digest, clock.monotonic()):
-                file.absorb(api_key.read_keys(content), digest, clock.monotonic())
+            if not file.keep(digest, began):
+                file.absorb(api_key.read_keys(content), digest, began)
         except (AuthorityUnavailable, api_key.MalformedKeyFile) as error:
             problem = error.detail.get("problem", "") if isinstance(error, AuthorityUnavailable) else str(error)
             file.fail(problem, clock.monotonic())
@@ -128,11 +129,11 @@ def read_keys(state: ApiKeyState, clock: Clock) -> Flow[Mapping[str, ApiKey]]:
 
 def look_up(identifier: str, function: LookUp, state: ApiKeyState, clock: Clock) -> Flow[ApiKey | None]:
     """Return the key with *identifier*, or ``None`` if there is none. The function is called if no answer is cached."""
-    answers, title = state.answers, state.settings.title
-    known = answers.find(identifier, clock.monotonic())
-    if known is not None or answers.is_absent(identifier, clock.monotonic()):
+    answers, title, now = state.answers, state.settings.title, clock.monotonic()
+    known = answers.find(identifier, now)
+    if known is not None or answers.is_absent(identifier, now):
         return known
-    pause, is_charged = answers.charge(identifier, clock.monotonic())
+    pause, is_charged = answers.charge(identifier, now)
     if pause > 0:
         raise ApiKeysUnavailable(title, retry_after=pause, problem="too many calls found nothing; see unknown_burst")
     try:
@@ -143,7 +144,7 @@ def look_up(identifier: str, function: LookUp, state: ApiKeyState, clock: Clock)
         raise
     if found is not None and is_charged:
         answers.refund()
-    answers.absorb(identifier, found, clock.monotonic())
+    answers.absorb(identifier, found, now)  # as old as the question: the key may be revoked meanwhile
     return found
 
 

@@ -218,6 +218,31 @@ def test_strangers_cannot_flood_the_function():
     refused(keys, OTHER)
 
 
+@pytest.mark.parametrize("place", [{}, {"lookup": lambda _: None}], ids=["file", "function"])
+def test_slow_answer_is_used_no_longer_than_a_fast_one(place: dict[str, Any]):
+    """Kind: an age that is counted from the end of the work, so that a revocation during it takes effect late."""
+    keys = Keys(ttl=10, **place)
+    if place:
+        keys.answer = KEY
+    flow = verify_key(TEXT, keys.state, keys.clock)
+    effect: Any = next(flow)
+    if isinstance(effect, SingleFlight):
+        reading = effect.flow()
+        next(reading)
+        keys.clock.advance(4)
+        with pytest.raises(StopIteration):
+            reading.send(keys.answer)
+        effect = None
+    else:
+        keys.clock.advance(4)
+        effect = keys.answer
+    with pytest.raises(StopIteration):
+        flow.send(effect)
+    keys.clock.advance(6)  # ten seconds after the question
+    keys.check()
+    assert len(keys.effects) == 1
+
+
 def test_strangers_cannot_flood_the_function_with_calls_at_once():
     """Kind: a budget that is checked before the work and charged after it."""
     keys = Keys(lookup=lambda _: None, unknown_burst=1, unknown_interval=7)
