@@ -6,7 +6,7 @@ The clients are those of redis-py. Time limits, retries and the types of answers
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar
@@ -94,6 +94,7 @@ def parse_url(url: str) -> Servers:
     try:
         parts = urlsplit(url)
         given = parse_qs(parts.query, keep_blank_values=True)
+        _check_parts(parts, kind, given)
         options, addresses = _read(parts, kind)
     except ValueError:  # its text may contain a part of the password
         raise ConfigurationError("store: the Redis URL is invalid; percent-encode the password in it") from None
@@ -119,6 +120,18 @@ def parse_url(url: str) -> Servers:
             name.removeprefix("sentinel_"): given[name][0] for name in sorted(_SENTINEL_OPTIONS & given.keys())
         },
     )
+
+
+def _check_parts(parts: SplitResult, kind: Kind, options: Iterable[str]) -> None:
+    """Raise :class:`ValueError` for what a password with ``?``, ``#`` or ``/`` that is not percent-encoded leaves.
+
+    redis-py ignores a path that is no number and a fragment, and would connect to another server.
+    """
+    if parts.fragment or not all(name.isidentifier() for name in options):
+        raise ValueError("a part of a password")
+    path = parts.path.removeprefix("/")
+    if kind is Kind.SERVER and parts.scheme != "unix" and path and not path.isdecimal():
+        raise ValueError("a path that is no number of a database")
 
 
 def _read(parts: SplitResult, kind: Kind) -> tuple[dict[str, Any], tuple[tuple[str, int], ...]]:
