@@ -34,4 +34,4 @@ def run(guard: Guard, *, issuer: str | None) -> tuple[str, int]:
     document = parse_object(answer.body, mark_ambiguous=True)
     unused = {key.position for key in keys.ignored}
     usable = [jwk for position, jwk in enumerate(document["keys"]) if position not in unused]
-    return json.dumps(pack_keys({"keys": usable}, url, engine.clock.wall()), indent=2) + "\n", len(usable)
+    return json.dumps(pack_keys({**document, "keys": usable}, url, engine.clock.wall()), indent=2) + "\n", len(usable)

@@ -33,7 +33,7 @@ from scopeguard.flow.effects import Clock
 from scopeguard.rules import Rules
 from scopeguard.spec.jwks import parse_configured_key_set
 from scopeguard.spec.signatures import Backends
-from scopeguard.spec.spiffe import KEY_USE
+from scopeguard.spec.spiffe import key_use
 from scopeguard.state.issuers import IssuerRecord, Issuers, ResolvedIssuers
 from scopeguard.state.keys import KeyRing
 from scopeguard.state.revocation import Revocations
@@ -149,7 +149,7 @@ def build_issuer_record(issuer: Issuer, catalog: ScopeCatalog, backends: Backend
     """Return the state for *issuer*, with empty caches; *catalog* names its scopes."""
     static = None
     if issuer.keys is not None:
-        use = "sig" if issuer.trust_domain is None else KEY_USE
+        use = key_use(issuer.trust_domain)
         static = parse_configured_key_set(issuer.keys, padded=issuer.key_set.padded, backends=backends, use=use)
     policy = issuer.experimental_status_list
     warn_of_insecure_hosts(issuer.url, issuer.insecure_http_dangerously)

@@ -20,7 +20,7 @@ from scopeguard.spec import credentials, jwt
 from scopeguard.spec.http_caching import lifetime
 from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse_key_set
 from scopeguard.spec.signatures import SignatureBackendError
-from scopeguard.spec.spiffe import KEY_USE
+from scopeguard.spec.spiffe import key_use
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.keys import Absent, Due, Found
 from scopeguard.tokens import Unverified
@@ -143,10 +143,13 @@ def unnamed_signer(
 def _untried_keys(
     token: Unverified, tried: tuple[VerificationKey, ...], record: IssuerRecord, clock: Clock
 ) -> tuple[VerificationKey, ...]:
-    """Return the cached keys that are not among *tried*, as many as may still be tried."""
-    known = {key.thumbprint for key in tried}
+    """Return the cached keys that are not among *tried*, as many as may still be tried.
+
+    A key that another set has with another ``issuer`` or ``alg`` may sign other tokens, so it counts as another key.
+    """
+    known = set(tried)
     held = record.ring.candidates(token.header.get("kid"), token.header["alg"], clock.monotonic())
-    return tuple(key for key in held if key.thumbprint not in known)[: MOST_VERIFICATIONS - len(tried)]
+    return tuple(key for key in held if key not in known)[: MOST_VERIFICATIONS - len(tried)]
 
 
 def unknown_key_error(record: IssuerRecord, absent: Absent) -> AuthorityUnavailable:
@@ -333,7 +336,7 @@ def jwks_authorization(issuer: Issuer) -> Flow[str | None]:
 
 def _key_set(document: bytes, record: IssuerRecord) -> KeySet:
     issuer, policy = record.issuer, record.issuer.key_set
-    use = "sig" if issuer.trust_domain is None else KEY_USE
+    use = key_use(issuer.trust_domain)
     try:
         keys = parse_key_set(
             document, max_keys=policy.max_keys, padded=policy.padded, backends=record.backends, use=use

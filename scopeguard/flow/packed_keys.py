@@ -10,6 +10,7 @@ from scopeguard.flow.answers import describe_unused_keys
 from scopeguard.flow.effects import Clock, Flow, ReadFile, ask
 from scopeguard.spec.jwks import MalformedKeySet
 from scopeguard.spec.packed_keys import parse_packed_keys
+from scopeguard.spec.spiffe import key_use
 from scopeguard.state.issuers import IssuerRecord
 
 # How far the clock of the machine that packed the set may be ahead, in seconds.
@@ -29,7 +30,12 @@ def plant_packed_keys(record: IssuerRecord, clock: Clock) -> Flow[tuple[str, ...
         if isinstance(packed, str):
             packed = yield from ask(ReadFile(path=packed, authority=issuer.url, limit=policy.max_bytes))
         keys, fetched_at = parse_packed_keys(
-            packed or {}, issuer.url, max_keys=policy.max_keys, padded=policy.padded, backends=record.backends
+            packed or {},
+            issuer.url,
+            max_keys=policy.max_keys,
+            padded=policy.padded,
+            backends=record.backends,
+            use=key_use(issuer.trust_domain),
         )
         age = clock.wall() - fetched_at
         if age >= policy.max_seed_age:

@@ -18,6 +18,11 @@ _ID: Final = re.compile(r"spiffe://([a-z0-9._\-]{1,255})((?:/[A-Za-z0-9._\-]+)+)
 _PREFIX: Final = "spiffe://"
 
 
+def key_use(trust_domain: str | None) -> str:
+    """Return the ``use`` of the keys that verify tokens of an issuer, which may be a *trust_domain*."""
+    return "sig" if trust_domain is None else KEY_USE
+
+
 def trust_domain_of(claims: Mapping[str, Any]) -> str | None:
     """Return the trust domain in the ``sub`` of unverified *claims*; ``None`` if ``sub`` is not of that form.
 

@@ -12,6 +12,7 @@ import pytest
 
 from scopeguard import ConfigurationError, Denied, Granted, Guard, HeaderList, Issuer, RequestView, Unavailable
 from scopeguard.guard import engine_of
+from scopeguard.presets import spiffe
 from scopeguard.spec.packed_keys import pack_keys
 from scopeguard.testing import FakeAuthority, bad_tokens
 
@@ -95,6 +96,30 @@ def test_new_key_under_an_old_id_gets_503_while_no_fetch_succeeds(authority: Fak
     assert judge(guard, stranger.mint("read", headers={"kid": kid})) == "bad_signature"
 
 
+def test_key_that_the_published_set_limits_less_is_tried_again(authority: FakeAuthority):
+    # The kind: a key that was tried with the limits of an older set was not tried with those of the new one.
+    seed = pack(authority)
+    seed["keys"] = [{**key, "issuer": "https://other.test"} for key in seed["keys"]]
+    guard = build(authority, seed)
+    assert judge(guard, authority.mint("read")) == "granted"
+
+
+def test_packed_bundle_of_a_trust_domain_is_used_and_no_older_one_replaces_it(authority: FakeAuthority):
+    # The kind: keys of a trust domain have another use, and a set that was packed for it was never usable.
+    clock, transport = authority.clock, authority.transport
+    bundle = authority.authority.keys.key_set(clock.wall())
+    keys = [{**key, "use": "jwt-svid"} for key in bundle["keys"]]
+    seed = pack_keys({"keys": keys, "spiffe_sequence": 7}, "spiffe://prod.test", clock.wall())
+    issuer = spiffe("prod.test", authority.audience, jwks_uri="https://prod.test/bundle")
+    guard = Guard(replace(issuer, jwks_seed=seed), transport=transport, clock=clock)
+    token = authority.mint("read", headers={"typ": "JWT"}, claims={"sub": "spiffe://prod.test/api"})
+    with authority.outage():
+        assert judge(guard, token) == "granted"
+    held = engine_of(guard).issuers.all[0].ring.current
+    assert held is not None
+    assert held.keys.sequence == 7
+
+
 def test_withdrawn_key_leaves_with_the_first_fetch(authority: FakeAuthority):
     token, guard = authority.mint("read"), build(authority, pack(authority))
     authority.rotate(overlap=False)
@@ -133,6 +158,7 @@ def test_age_counts_from_the_fetch_before_the_start(authority: FakeAuthority, ca
         ({"fetched_at": 20260101}, "its member fetched_at is not a date"),
         ({"fetched_at": float("nan")}, "not a JWK Set"),
         ({"fetched_at": 9e9}, "its date is in the future"),
+        ({"fetched_at": 10**400}, "its member fetched_at is not a date"),
         ({"keys": []}, "without a usable key"),
         ({"keys": None}, "not a JWK Set"),
         ({"keys": [{"kty": "oct", "k": "AAAA"}]}, "it is symmetric"),
