@@ -241,8 +241,8 @@ def requires(
         async def tables(): ...
 
     Decorate a view function, async or sync, a method of a ``MethodView``, a whole view class (or list the decorator in
-    its ``decorators``), or a function for ``Blueprint.before_request`` or ``before_websocket``. Put it below the line
-    ``@app.route``. Several decorators add up, including those of base classes.
+    its ``decorators``), or a function for ``Blueprint.before_request`` or ``before_websocket``. Put the decorator below
+    the line ``@app.route``. Several decorators add up, including those of base classes.
 
     *acr* and *max_age* (seconds) require that the user signed in strongly and recently enough, as in
     :func:`~scopeguard.all_of`.

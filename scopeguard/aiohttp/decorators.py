@@ -37,7 +37,8 @@ def requires(
         async def tables(request): ...
 
     Decorate an async handler, a method that takes the request, a method of a ``web.View``, or a whole ``View`` class.
-    The subclasses of a view class are included. Put it below the line ``@routes.get``. Several decorators add up.
+    The subclasses of a view class are included. Put the decorator below the line ``@routes.get``. Several decorators
+    add up.
 
     *acr* and *max_age* (seconds) require that the user signed in strongly and recently enough, as in
     :func:`~scopeguard.all_of`.

@@ -229,7 +229,7 @@ class Explainer:
     def _check_claims(self, content: Content, names: Iterable[str]) -> None:
         for name in names:
             if name == "issuer_claim" and not self.is_trusted:
-                continue  # a check above says so
+                continue  # another check describes this
             probe = PROBES[name]
             found, wanted = (text(content) for text in TEXTS[name])
             self.results.run(name, partial(probe, content), found=found, wanted=wanted)

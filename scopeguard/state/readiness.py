@@ -62,7 +62,7 @@ class Readiness:
 
 
 def assess(issuers: Issuers, now: float) -> Readiness:
-    """Return the readiness of *issuers* by their state at *now* (monotonic seconds). Does no I/O and changes nothing."""
+    """Return the readiness of *issuers* at *now* (monotonic seconds). Does no I/O and changes nothing."""
     each = tuple(_assess_issuer(record, now) for record in issuers.all)
     revocations = issuers.revocations
     stops = issuers.shared and not revocations.fail_open_dangerously

@@ -50,8 +50,8 @@ class RedisStore(Locked):
     * *timeout*: the seconds to wait for a connection, and for each response.
     * *replicas*: how many replicas must have a used proof or a revocation before it counts (``WAIT``). With fewer, the
       operation fails. It must be set with Sentinels and clusters: replication is asynchronous, so what was written last
-      may be lost when a replica takes over, and a primary that was replaced may answer for some seconds. Only as many
-      as each primary has rule both out. ``None`` is 0, for one server.
+      may be lost when a replica takes over, and a primary that was replaced may answer for some seconds. Set
+      it to the number of replicas that each primary has to prevent both. ``None`` is 0, for one server.
 
     No key or value contains a token. Any failure of Redis raises :class:`~scopeguard.errors.AuthorityUnavailable`. The
     guard then sends introspection requests to the authorization server, and denies tokens that it cannot check for
