@@ -299,7 +299,7 @@ class Explainer:
             known = state.cache.lookup(introspection.digest(credential.token, state.context), clock.monotonic())
             error = self.error
             if known is None and error is not None and error.reason in OUTAGES:
-                raise error  # the engine has asked already
+                raise error  # the engine got no answer a moment ago
             flow = ask_authority(credential, record, state, clock)
             answers.append(known.members if known is not None else self.engine.perform(flow))
             if answers[0] is None:

@@ -14,7 +14,7 @@ Denials are raised as :class:`AccessDenied`, outages as :class:`AuthorityUnavail
 which denial wins: the shape of the request, the presence of a credential, the form and the claims of the token, and its
 signature. The route decides what the token may do.
 
-Start with ``authenticate``. It uses ``credential`` (find the token in the request), ``issuers`` (choose the issuer and
+Start with ``authenticate``. It uses ``credentials`` (find the token in the request), ``issuers`` (choose the issuer and
 read its metadata), ``keys`` (fetch keys and verify signatures), ``introspection``, ``status_list``, ``revocation`` and
 ``possession`` (check proofs). ``policy`` and ``authzen`` decide about requests with a valid token, and ``renewal``
 checks a new token for a connection in progress. ``context`` has the objects that all of them share.

@@ -60,7 +60,9 @@ def check_audience(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
         raise InvalidToken(Reason.MISSING_CLAIM, claim=" or ".join(issuer.audience_claims))
     # RFC 9068 section 4: "The JWT access token MUST be rejected if "aud" does not contain a resource indicator of the
     # current resource server as a valid audience."
-    if accepted.isdisjoint(audience) and not (issuer.canonicalize_audience and _is_canonically(audience, accepted)):
+    if accepted.isdisjoint(audience) and not (
+        issuer.canonicalize_audience and _matches_canonically(audience, accepted)
+    ):
         kind = _find_other_kind(token.claims, issuer)
         raise InvalidToken(Reason.WRONG_AUDIENCE, aud=" ".join(audience), expected=" ".join(sorted(accepted)), **kind)
     return audience
@@ -80,7 +82,7 @@ def _find_other_kind(claims: Mapping[str, Any], issuer: Issuer) -> dict[str, str
     return {}
 
 
-def _is_canonically(audience: Collection[str], accepted: Collection[str]) -> bool:
+def _matches_canonically(audience: Collection[str], accepted: Collection[str]) -> bool:
     """Return whether one of *audience* equals one of *accepted* if the case of scheme and host does not count.
 
     RFC 3986 section 6.2.2.1: "the scheme and host are case-insensitive and therefore should be normalized to
