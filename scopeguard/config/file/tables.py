@@ -43,7 +43,8 @@ def elsewhere(name: str) -> str | None:
     """Return the problem with a key that belongs in another table, or ``None``."""
     homes = [home for home, keys in TABLES.items() if name in keys]
     # A usual reason: in TOML, all lines below a header belong to its table.
-    return f"belongs in {' or '.join(homes)}, not in this table; move it" if homes else None
+    fix = "move it, or use a key of this table (docs/settings.md)"
+    return f"belongs in {' or '.join(homes)}, not in this table; {fix}" if homes else None
 
 
 # These functions read kinds that only these tables have. The others are in value_kinds.py.
