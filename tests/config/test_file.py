@@ -763,7 +763,7 @@ REFUSED = [
     (f"{ISSUERS}[scopes]\nimplis = 1", "[scopes]: implis: unknown key; did you mean implies?"),
     (f"{ISSUERS}[token_sources]\nmethod = []", "[token_sources]: method: unknown key; did you mean methods?"),
     (f'{ISSUERS}[[rules]]\npath = "/"\nanyof = []', "[[rules]] 1: anyof: unknown key; did you mean any_of?"),
-    (f'{ISSUERS}realm = "x"', "[[issuers]] 1: realm: belongs in the top level, not in this table; move it, or use a key of this table"),
+    (f'{ISSUERS}realm = "x"', "the top level, not in this table; move it, or use a key of this table"),
     (f'leeway = 3\n{ISSUERS}', "top level: leeway: belongs in [[issuers]], not in this table"),
     (f'{ISSUERS}preset = "entra"', "[[issuers]] 1: url: is not an argument of the preset entra, which takes tenant"),
     # contracts
