@@ -4,10 +4,10 @@ Each check is a function that returns a :class:`~scopeguard.doctor.finding.Findi
 transport, the limits and the parsers of the guard itself, so that they fail where the guard would fail.
 
 * ``finding``: findings, and the diagnosis that they make up. ``report`` writes it as text and as JSON.
-* ``transport``: a transport that notes what each exchange did.
+* ``noting_transport``: a transport that notes what each exchange did.
 * ``files``, ``environment``, ``advisories``, ``proxies``: checks without a network.
 * ``issuers``, ``keys``, ``clocks``, ``outages``: checks of an authorization server.
-* ``decision_points``, ``store``, ``resource``, ``rules``: checks of policy decision points, of Redis, of the
-  metadata of the API, and of an app.
+* ``api_keys``, ``decision_points``, ``store``, ``resource``, ``rules``: checks of API keys, of policy decision points,
+  of Redis, of the metadata of the API, and of an app.
 * ``examination``: all checks in their order.
 """

@@ -42,7 +42,7 @@ class Observation:
         """``None`` if no token was found."""
 
     def note(self, issuer: str, token_check: TokenCheck) -> None:
-        """Note the issuer, and what was done. A fetch that has been noted stays."""
+        """Note the issuer, and what was done. A later check does not replace a noted fetch."""
         self.issuer = issuer
         if self.token_check is not TokenCheck.FETCHED:
             self.token_check = token_check

@@ -117,7 +117,7 @@ class LookedUp(Locked):
             return pause, pause == 0.0
 
     def refund(self) -> None:
-        """Give back what a call was charged that has found a key, or that has failed."""
+        """Return the charge for a call to the budget, because the call has found a key or has failed."""
         with self._lock:
             self._budget.refund()
 
