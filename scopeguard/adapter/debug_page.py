@@ -102,7 +102,7 @@ class DebugPage(Locked):
     ) -> Response | None:
         """Return the response to a request, or ``None`` if it is not for the page, or comes from elsewhere.
 
-        *peer* and *server* are the addresses of both ends of the connection; ``None`` if the server does not say.
+        *peer* and *server* are the addresses of both ends of the connection; ``None`` if they are unknown.
         """
         if path not in (self.path, self._feed, self._reasons):
             return None

@@ -368,7 +368,7 @@ class Explainer:
     # -- the result
 
     def _add_decisive_check(self) -> None:
-        """Mark the check for which the engine refuses. The engine is right, even if no check found its reason."""
+        """Mark the check for which the engine refuses. Its verdict counts, even if no check found the reason."""
         error = self.error
         if error is None or self.route.access is PUBLIC or (self.offline and isinstance(error, AuthorityUnavailable)):
             return

@@ -123,9 +123,9 @@ def parse_url(url: str) -> Servers:
 
 
 def _check_parts(parts: SplitResult, kind: Kind, options: Iterable[str]) -> None:
-    """Raise :class:`ValueError` for what a password with ``?``, ``#`` or ``/`` that is not percent-encoded leaves.
+    """Raise :class:`ValueError` if a password with ``?``, ``#`` or ``/`` was not percent-encoded.
 
-    redis-py ignores a path that is no number and a fragment, and would connect to another server.
+    redis-py ignores a fragment, and a path that is not a number, and would connect to another server.
     """
     if parts.fragment or not all(name.isidentifier() for name in options):
         raise ValueError("a part of a password")
