@@ -49,7 +49,12 @@ def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resu
 @pytest.mark.parametrize(
     "arguments",
     [
-        *([f"examples.{path.stem}:app"] for path in sorted((ROOT / "examples").glob("*_app.py"))),
+        *(
+            [f"examples.{path.stem}:app"]
+            for path in sorted((ROOT / "examples").glob("*_app.py"))
+            if path.stem != "aiohttp_app"
+        ),
+        ["--factory", "examples.aiohttp_app:make_app"],
         ["examples.protected.app:app", "--config", CONFIG],
         ["examples.protected.app:app", "--config", CONTRACT],
     ],
