@@ -75,7 +75,7 @@ class _Interceptor:
         names = [f"/{service.full_name}/{method.name}" for service in services for method in service.methods]
         lost = [name for name in names if self._rules.find(METHOD, name) is None]
         if lost:
-            raise ConfigurationError(f"rules: no rule matches {', '.join(lost)}; add one, or DENIED on purpose")
+            raise ConfigurationError(f"rules: no rule matches {', '.join(lost)}; add one, which may say DENIED")
 
     def _find_rule(self, method: str) -> Rule | None:
         return self._rules.find(METHOD, method)

@@ -131,7 +131,7 @@ def _check_parts(parts: SplitResult, kind: Kind, options: Iterable[str]) -> None
         raise ValueError("a part of a password")
     path = parts.path.removeprefix("/")
     if kind is Kind.SERVER and parts.scheme != "unix" and path and not path.isdecimal():
-        raise ValueError("a path that is no number of a database")
+        raise ValueError("a path that is not the number of a database")
 
 
 def _read(parts: SplitResult, kind: Kind) -> tuple[dict[str, Any], tuple[tuple[str, int], ...]]:
