@@ -40,13 +40,11 @@ from typing import ClassVar, Final
 from scopeguard.reasons import Reason
 from scopeguard.redaction import printable
 from scopeguard.refusal_texts import (
-    API_KEYS_UNAVAILABLE,
     AUTHORITY_UNAVAILABLE,
     INVALID_API_KEY,
     INVALID_PROOF,
     INVALID_TOKEN,
     KEY_LACKS_SCOPE,
-    POLICY_UNAVAILABLE,
     REFUSAL_TEXTS,
     SEND_API_KEY,
     is_plain_line,
@@ -344,7 +342,6 @@ class AuthorityUnavailable(Exception):
     """
 
     status: ClassVar[int] = 503
-    description: ClassVar[str] = AUTHORITY_UNAVAILABLE
 
     def __init__(
         self, reason: Reason, /, authority: str, *, retry_after: float | None = None, **detail: object
@@ -370,11 +367,15 @@ class AuthorityUnavailable(Exception):
         """Facts for the operator's log, by name. The dictionary is a new one at each call."""
         return _show(self._facts)
 
+    @property
+    def description(self) -> str:
+        """The text for the client, a constant for each reason."""
+        return self.text_for(self.reason)
+
     @classmethod
     def text_for(cls, reason: Reason) -> str:
-        """Return the text that clients see, the same for each *reason*."""
-        del reason
-        return cls.description
+        """Return the text that clients see for *reason*."""
+        return REFUSAL_TEXTS.get(reason, AUTHORITY_UNAVAILABLE)
 
     def __str__(self) -> str:
         facts = "".join(f", {name}={value}" for name, value in self.detail.items())
@@ -388,8 +389,6 @@ class PolicyUnavailable(AuthorityUnavailable):
     this as well.
     """
 
-    description: ClassVar[str] = POLICY_UNAVAILABLE
-
     def __init__(
         self, authority: str, /, *, cause: Reason | None = None, retry_after: float | None = None, **detail: object
     ) -> None:
@@ -399,8 +398,6 @@ class PolicyUnavailable(AuthorityUnavailable):
 
 class ApiKeysUnavailable(AuthorityUnavailable):
     """The file with the API keys cannot be used, or the function that looks keys up has failed: 503, never 401."""
-
-    description: ClassVar[str] = API_KEYS_UNAVAILABLE
 
     def __init__(self, authority: str, /, *, retry_after: float | None = None, **detail: object) -> None:
         super().__init__(Reason.API_KEYS_UNAVAILABLE, authority, retry_after=retry_after, **detail)

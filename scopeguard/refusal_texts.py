@@ -22,11 +22,7 @@ INVALID_PROOF: Final = "The DPoP proof is not valid for this request"
 AUTHORITY_UNAVAILABLE: Final = (
     "The access token could not be checked because the authorization server did not answer; try again"
 )
-POLICY_UNAVAILABLE: Final = (
-    "The request could not be decided because the policy decision point did not answer; try again"
-)
-
-API_KEYS_UNAVAILABLE: Final = "The API key could not be checked because the list of keys is unavailable; try again"
+"""The text for each outage that has no text of its own."""
 
 INVALID_API_KEY: Final = "The API key is not valid for this API"
 """The text for every reason of an invalid API key."""
@@ -37,6 +33,13 @@ SEND_API_KEY: Final = "Send an API key in the request header that the challenge 
 KEY_LACKS_SCOPE: Final = "The API key lacks a scope that this operation needs"
 
 REFUSAL_TEXTS: Final[Mapping[Reason, str]] = {
+    Reason.POLICY_UNAVAILABLE: (
+        "The request could not be decided because the policy decision point did not answer; try again"
+    ),
+    Reason.API_KEYS_UNAVAILABLE: "The API key could not be checked because the list of keys is unavailable; try again",
+    # These are outages of the API. The authorization server has no part in them.
+    Reason.STORE_UNAVAILABLE: "The request could not be checked because of an outage in this API; try again",
+    Reason.SIGNATURE_BACKEND_FAILED: "The request could not be checked because of an outage in this API; try again",
     Reason.NO_CREDENTIALS: "Send an access token in the request header: Authorization: Bearer",
     Reason.UNSUPPORTED_SCHEME: "Send an access token in the request header: Authorization: Bearer",
     Reason.MALFORMED_CREDENTIALS: "The access token is malformed: send one scheme, a space and one token",
