@@ -394,6 +394,15 @@ def _switches_off(node: ast.AST) -> str | None:
     return None
 
 
+def test_adapters_are_short():
+    """An adapter translates and decides nothing, so each of its files has fewer than 300 lines."""
+    short = ("aiohttp", "aws_lambda", "django", "falcon", "grpc", "litestar", "quart", "starlette")
+    files = [path for name in short for path in (*PACKAGE.glob(f"{name}.py"), *PACKAGE.glob(f"{name}/*.py"))]
+    assert len(files) > 2 * len(short)
+    lengths = {str(path.relative_to(PACKAGE)): len(path.read_text("utf-8").splitlines()) for path in files}
+    _report(f"{name}: {length} lines" for name, length in lengths.items() if length >= 300)
+
+
 def test_no_check_is_an_assert_statement():
     """``python -O`` removes asserts."""
     _report(f"{m.at(node)}: assert" for m in MODULES for node in ast.walk(m.tree) if isinstance(node, ast.Assert))

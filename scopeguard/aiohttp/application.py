@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from aiohttp import web
-from multidict import CIMultiDict
 
 from scopeguard.adapter.cors import expose_headers
 from scopeguard.adapter.declarations import Layer
@@ -18,12 +17,14 @@ from scopeguard.aiohttp.requests import (
     STATE_KEY,
     TOKEN_KEY,
     RequestState,
+    publish_route,
     put,
     query_of,
     raw_path,
     read_form,
     remove_key,
     remove_tokens,
+    replace_headers,
     request_view,
     to_response,
 )
@@ -163,7 +164,7 @@ class _Checks:
             return await self._answer(request, handler, state)
         finally:
             if report is not None:
-                _publish(request, report)
+                publish_route(request, report)
                 report.end()
 
     async def _answer(self, request: web.Request, handler: Handler, state: RequestState) -> web.StreamResponse:
@@ -272,34 +273,22 @@ class _Checks:
         state: RequestState | None = request.get(STATE_KEY)
         if state is not None and not state.is_finished:
             if state.report is not None and isinstance(request, web.Request):
-                _publish(request, state.report)
+                publish_route(request, state.report)
             self._finish(request, state, response)
 
     def _finish(self, request: web.BaseRequest, state: RequestState, response: web.StreamResponse) -> None:
         """Add the headers for caches, proofs and scripts of other origins to *response*."""
         state.is_finished = True
         if state.is_in_query:
-            _replace_headers(response, private_headers(list(response.headers.items())))
+            replace_headers(response, private_headers(list(response.headers.items())))
         elif state.has_key:
-            _replace_headers(response, uncached_headers(list(response.headers.items())))
+            replace_headers(response, uncached_headers(list(response.headers.items())))
         notes: ProofNotes | None = request.get(PROOFS_KEY)
         if notes is not None and notes.changes_response:
-            _replace_headers(response, add_proof_headers(notes.nonce, notes.vary, list(response.headers.items())))
+            replace_headers(response, add_proof_headers(notes.nonce, notes.vary, list(response.headers.items())))
         if self._passes_preflights and "Origin" in request.headers:
-            _replace_headers(response, expose_headers(response.headers.items()))
+            replace_headers(response, expose_headers(response.headers.items()))
         if state.is_checked and state.route.access is OPTIONAL:
             response.headers.add("Vary", self._engine.vary)
         if state.subprotocol is not None and response.status == 101:
             response.headers.setdefault("Sec-WebSocket-Protocol", state.subprotocol)
-
-
-def _publish(request: web.Request, report: Report) -> None:
-    """Add the route that aiohttp has matched to *report*."""
-    resource = request.match_info.route.resource
-    report.publish(None if resource is None else resource.canonical)
-
-
-def _replace_headers(response: web.StreamResponse, headers: Iterable[tuple[str, str]]) -> None:
-    fields = CIMultiDict(headers)
-    response.headers.clear()
-    response.headers.extend(fields)

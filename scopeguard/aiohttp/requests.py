@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Final
 
 from aiohttp import web
@@ -182,3 +183,16 @@ def _set_fields(request: web.BaseRequest, fields: list[tuple[bytes, bytes]]) -> 
 def to_response(answer: Response) -> web.Response:
     """Return *answer*, a refusal or a document of the guard, as a response of aiohttp."""
     return web.Response(status=answer.status, headers=CIMultiDict(answer.headers), body=answer.body or None)
+
+
+def publish_route(request: web.Request, report: Report) -> None:
+    """Add the route that aiohttp has matched to *report*."""
+    resource = request.match_info.route.resource
+    report.publish(None if resource is None else resource.canonical)
+
+
+def replace_headers(response: web.StreamResponse, headers: Iterable[tuple[str, str]]) -> None:
+    """Give *response* the fields *headers* instead of its own."""
+    fields = CIMultiDict(headers)
+    response.headers.clear()
+    response.headers.extend(fields)

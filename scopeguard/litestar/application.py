@@ -1,71 +1,34 @@
-"""Litestar: an extension that requires a token for every route, guards, and an accessor of the token.
-
-    @post("/insert", guards=[requires(any_of("bigquery.insertdata", "bigquery"))])
-    async def insert(token: NamedDependency[AccessToken]) -> dict[str, str | None]:
-        return {"subject": token.subject}
-
-    @get("/healthz", scopeguard="public")
-    async def health() -> str:
-        return "ok"
-
-    app = Litestar([insert, health], dependencies={"token": provide_token()})
-    ScopeGuard(app, guard)
-
-The extension is the ASGI middleware, around ``app.asgi_handler``. It looks up the handler of a request in the router
-of Litestar, and checks the token before any middleware of the app runs, and even if no route matches. A refusal is a
-finished response, so that no exception handler of the app changes it. Litestar's ``request.user`` and ``request.auth``
-are the token.
-
-``requires`` also works without the extension, in an app behind :class:`scopeguard.asgi.GuardMiddleware`. Without either
-it raises, and the handler does not run.
-"""
+"""The extension around an app, guards for its routes, and the dependency that gives handlers the token."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from copy import copy
 from typing import Any, ClassVar, Final, Unpack, cast
 
-from scopeguard.extras import explain_missing
-
-try:
-    from litestar import Litestar
-except ModuleNotFoundError as _missing:
-    raise explain_missing(_missing, "litestar") from None
-
-from litestar.config.app import AppConfig
+from litestar import Litestar
 from litestar.connection import ASGIConnection
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, WebSocketException
-from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
-from litestar.openapi.spec import Components, SecurityScheme
-from litestar.plugins import InitPlugin, ReceiveRoutePlugin
+from litestar.handlers import BaseRouteHandler
 from litestar.response import Response
-from litestar.routes import BaseRoute
 from litestar.utils import normalize_path
 
 from scopeguard.adapter.declarations import REQUIREMENT
 from scopeguard.adapter.route_access import RouteAccess, ViewRules
-from scopeguard.asgi import CloseStreams, GuardMiddleware, Scope, Settings, check_in_app, require_of_renewals
+from scopeguard.asgi import GuardMiddleware, Scope, Settings, check_in_app, require_of_renewals
 from scopeguard.asgi import renew as renew_by_scope
-from scopeguard.audit.litestar_routes import access_of, handlers_of, marked_objects
+from scopeguard.audit.litestar_routes import handlers_of, marked_objects
 from scopeguard.audit.startup import StartCheck
 from scopeguard.conditions import Condition
 from scopeguard.config.checks import instance
-from scopeguard.config.dpop import DPoPMode
 from scopeguard.core.decision import Adapter, Denied, Granted, Unavailable
 from scopeguard.core.starting import aprepare
 from scopeguard.errors import ConfigurationError
-from scopeguard.guard import Guard, engine_of
-from scopeguard.rules import OPTIONAL, PUBLIC, Rule
-from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, require, scopes_in
+from scopeguard.guard import Guard
+from scopeguard.rules import Rule
+from scopeguard.scopes import Requirement, require
 from scopeguard.spec import challenge
 from scopeguard.tokens import access_token, access_token_or_none
-
-__all__ = [
-    "REQUIREMENT", "AccessRefused", "CloseStreams", "OpenAPISecurity", "ScopeGuard", "access_token",
-    "access_token_or_none", "provide_token", "renew", "requires",
-]  # fmt: skip
 
 _TEMPLATE_KEY: Final = "scopeguard.litestar"
 """The key in the scope of the template of the route."""
@@ -249,50 +212,6 @@ def provide_token(*, optional: bool = False) -> Provide:
     reach raises :class:`ConfigurationError`.
     """
     return Provide(access_token_or_none if optional else access_token, sync_to_thread=False)
-
-
-class OpenAPISecurity(InitPlugin, ReceiveRoutePlugin):
-    """A plugin that adds the security schemes of *guard* to the OpenAPI document, and to each operation its scopes.
-
-    ::
-
-        Litestar([...], plugins=[OpenAPISecurity(guard)])
-
-    The scopes are those of the guards of an operation. The document does not show those of rules. An operation for
-    which the app sets ``security`` itself, at any layer, is left as it is.
-    """
-
-    def __init__(self, guard: Guard) -> None:
-        instance(guard, Guard, "guard", "a scopeguard.Guard, as in OpenAPISecurity(guard)")
-        dpop = engine_of(guard).settings.dpop
-        mode = DPoPMode.OFF if dpop is None else dpop.mode
-        bearer = {"Bearer": SecurityScheme(type="http", scheme="Bearer", bearer_format="JWT")}
-        proof = {"DPoP": SecurityScheme(type="http", scheme="DPoP", description="An access token with a DPoP proof")}
-        self._schemes: dict[str, Any] = {
-            **(bearer if mode is not DPoPMode.REQUIRED else {}),
-            **(proof if mode is not DPoPMode.OFF else {}),
-        }
-
-    def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        """Add the security schemes. Litestar calls this."""
-        if app_config.openapi_config is not None:
-            app_config.openapi_config = config = copy(app_config.openapi_config)
-            given = config.components if isinstance(config.components, list) else [config.components]
-            config.components = [*given, Components(security_schemes=self._schemes)]
-        return app_config
-
-    def receive_route(self, route: BaseRoute) -> None:
-        """Add the scopes of the operations of *route*. Litestar calls this."""
-        for handler in handlers_of(route):
-            if not isinstance(handler, HTTPRouteHandler) or any(layer.security for layer in handler.ownership_layers):
-                continue
-            marked = marked_objects(handler)
-            needed = [item for guard in marked if isinstance(item := getattr(guard, REQUIREMENT, None), Requirement)]
-            access = access_of(handler)
-            if needed or access is not PUBLIC:
-                scopes = [sorted(scopes_in(one)) for one in (all_of(*needed) if needed else AUTHENTICATED).alternatives]
-                anonymous: list[dict[str, list[str]]] = [{}] if access is OPTIONAL and not needed else []
-                handler.security = [{name: each} for each in scopes for name in self._schemes] + anonymous
 
 
 async def renew(socket: ASGIConnection[Any, Any, Any, Any], token: str) -> Granted | Denied | Unavailable:
