@@ -29,7 +29,8 @@ except ModuleNotFoundError as _missing:
     raise explain_missing(_missing, "flask") from None
 
 from scopeguard.adapter.declarations import REQUIREMENT
-from scopeguard.flask.decorators import optional, public, requires
+from scopeguard.adapter.open_views import optional, public
+from scopeguard.flask.decorators import requires
 from scopeguard.flask.extension import ScopeGuard
 from scopeguard.tokens import access_token, access_token_or_none
 

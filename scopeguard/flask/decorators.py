@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from flask import Blueprint, current_app
 from flask.views import View
 from flask.wrappers import Response
 
-from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, declare_access, mark
+from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, mark
 from scopeguard.adapter.preflights import PREFLIGHT_KEY
 from scopeguard.adapter.view_classes import decorate_class
 from scopeguard.conditions import Condition
@@ -26,13 +26,10 @@ from scopeguard.flask.request_state import (
     to_flask_response,
 )
 from scopeguard.guard import Guard, engine_of
-from scopeguard.rules import OPTIONAL, PUBLIC
 from scopeguard.scopes import Requirement, all_of, require
 from scopeguard.wsgi import ENVIRON_KEY, GUARD_KEY, request_view
 
 T = TypeVar("T")
-
-_DECORABLE: Final = "a view, a view class, a method or a blueprint"
 
 
 def requires(
@@ -129,26 +126,3 @@ def _check(requirement: Requirement, sources: frozenset[TokenSource] | None) -> 
         return None
     decision = engine.authorize(token, requirement, request=request_view(environ))
     return None if isinstance(decision, Granted) else to_flask_response(decision.response)
-
-
-def public(view: T) -> T:
-    """Serve a view, view class, method or blueprint without a token. A requirement for the same view takes precedence.
-
-    The guard does not look for a token. A public blueprint includes the blueprints that are nested in it. A public view
-    class does not include its subclasses; decorate each. A method that a subclass inherits stays public.
-
-    Raises :class:`ConfigurationError` for an object that cannot be decorated.
-    """
-    declare_access(view, PUBLIC, "public", _DECORABLE)
-    return view
-
-
-def optional(view: T) -> T:
-    """Serve a view, view class, method or blueprint also without a token, and refuse an invalid token.
-
-    The view calls :func:`access_token_or_none`. Subclasses are not included, as with :func:`public`.
-
-    Raises :class:`ConfigurationError` for an object that cannot be decorated.
-    """
-    declare_access(view, OPTIONAL, "optional", _DECORABLE)
-    return view

@@ -29,9 +29,10 @@ except ModuleNotFoundError as _missing:
     raise explain_missing(_missing, "quart") from None
 
 from scopeguard.adapter.declarations import REQUIREMENT
+from scopeguard.adapter.open_views import optional, public
 from scopeguard.asgi import CloseStreams
 from scopeguard.quart.application import ScopeGuard
-from scopeguard.quart.decorators import optional, public, renew, requires
+from scopeguard.quart.decorators import renew, requires
 from scopeguard.tokens import access_token, access_token_or_none
 
 __all__ = [

@@ -10,7 +10,7 @@ from quart import Blueprint, Response, current_app, websocket
 from quart.views import View
 from werkzeug.datastructures import Headers
 
-from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, declare_access, mark
+from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, mark
 from scopeguard.adapter.route_access import RouteAccess
 from scopeguard.adapter.view_classes import decorate_class
 from scopeguard.asgi import check_in_app, require_of_renewals
@@ -20,13 +20,11 @@ from scopeguard.config.token_sources import TokenSource, check_sources
 from scopeguard.core.decision import Adapter, Denied, Granted, Unavailable
 from scopeguard.errors import ConfigurationError
 from scopeguard.quart.routes import NOT_ROUTED, ROUTE_KEY, current_connection, is_automatic
-from scopeguard.rules import OPTIONAL, PUBLIC
 from scopeguard.scopes import Requirement, all_of, require
 
 T = TypeVar("T")
 
 _NEEDS: Final = "the app needs ScopeGuard(app, guard), or scopeguard.asgi's GuardMiddleware around it"
-_DECORABLE: Final = "a view, a view class, a method or a blueprint"
 
 
 async def renew(token: str) -> Granted | Denied | Unavailable:
@@ -115,26 +113,3 @@ def _check(requirement: Requirement, sources: frozenset[TokenSource] | None) -> 
     # The constructor would set the Content-Length of a response to HEAD, which has no body, to 0.
     response.headers = Headers(list(refused.headers))
     return response
-
-
-def public(view: T) -> T:
-    """Serve a view, view class, method or blueprint without a token. A requirement for the same view takes precedence.
-
-    The guard does not look for a token. A public blueprint includes the blueprints that are nested in it. A public view
-    class does not include its subclasses; decorate each. A method that a subclass inherits stays public.
-
-    Raises :class:`ConfigurationError` for an object that cannot be decorated.
-    """
-    declare_access(view, PUBLIC, "public", _DECORABLE)
-    return view
-
-
-def optional(view: T) -> T:
-    """Serve a view, view class, method or blueprint also without a token, and refuse an invalid token.
-
-    The view calls :func:`access_token_or_none`. Subclasses are not included, as with :func:`public`.
-
-    Raises :class:`ConfigurationError` for an object that cannot be decorated.
-    """
-    declare_access(view, OPTIONAL, "optional", _DECORABLE)
-    return view
