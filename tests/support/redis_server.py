@@ -48,7 +48,7 @@ def valkey_program() -> str:
 class RedisServer:
     """``redis-server``, running for the length of a ``with`` block.
 
-    *append_only*: what was written survives :meth:`kill`; without it nothing is ever on disk. *settings*: further
+    *append_only*: what was written survives :meth:`kill`; without it, the server starts empty. *settings*: further
     settings, as in its configuration file. *program*: another server with the same protocol.
     """
 
@@ -81,7 +81,13 @@ class RedisServer:
         self.kill()
 
     def start(self, *, wait: bool = True) -> None:
-        """Start it, where it was before, and wait until it answers."""
+        """Start it, where it was before, and wait until it answers.
+
+        Unless it is *append_only*, it starts empty: replicas leave the file of their last synchronization, in which are
+        keys that were deleted after it.
+        """
+        if not self._append_only:
+            (self._folder / "dump.rdb").unlink(missing_ok=True)
         settings = {
             "bind": "127.0.0.1",
             "port": str(self.port),
