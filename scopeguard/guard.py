@@ -430,9 +430,10 @@ class Guard:
         With a store, other processes follow within ``RevocationPolicy.max_lag`` seconds. The authorization server does
         not take part: it may go on issuing tokens.
 
-        Raises :class:`ConfigurationError` for another combination of arguments, and for a *token* or an *issuer* that
-        is not trusted. Raises :class:`AuthorityUnavailable` if the store fails (the revocation is then effective in
-        this process only), or if the resolver fails (it is then not effective).
+        Raises :class:`ConfigurationError` for another combination or another kind of arguments, for an *at* in
+        milliseconds, and for a *token* or an *issuer* that is not trusted. Raises :class:`AuthorityUnavailable` if the
+        store fails (the revocation is then effective in this process only), or if the resolver fails (it is then not
+        effective).
         """
         named = {
             Revoked.TOKEN: token,

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Final
 
+from scopeguard.config.checks import number, text
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.errors import AccessDenied, ConfigurationError
 from scopeguard.flow.credentials import Credential
@@ -21,9 +23,16 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("scopeguard")
 
+_LATEST: Final = 100_000_000_000  # the year 5138 in seconds, and 1973 in milliseconds
+
 
 def revoke(engine: Engine, kind: Revoked, value: str, issuer: str | None, at: float | None) -> None:
     """See :meth:`Guard.revoke <scopeguard.guard.Guard.revoke>`."""
+    text(value, "revoke: client_id" if kind is Revoked.CLIENT else f"revoke: {kind.value}")
+    if at is not None and number(at, "revoke: at", most=math.inf) > _LATEST:
+        raise ConfigurationError(
+            f"revoke: at: {at:.0f} is too far in the future; write seconds since 1970, not milliseconds"
+        )
     keys = engine.settings.api_keys
     if keys is not None and keys.issuer is not None:
         is_key = kind is Revoked.TOKEN and value.startswith(f"{keys.prefix}_")

@@ -19,9 +19,7 @@ SUBJECT: Final = "store"
 _LEAST: Final = (6, 2)
 _SEVERITY: Final = (Level.SKIPPED, Level.OK, Level.WARNING, Level.ERROR)
 _KEEPING: Final = "noeviction"
-_COMMANDS: Final = (
-    "+get +set +eval +time +xadd +xrange +xtrim +expire +zadd +zrange +zrem +zcount +zscore +pttl +pexpire +info"
-)
+_COMMANDS: Final = "+get +set +eval +time +xadd +xrange +xdel +zadd +zrange +zrem +zcount +zscore +pttl +pexpire +info"
 PERMISSIONS: Final = f"allow the user of the store: {_COMMANDS}, for the keys with the prefix of [store]"
 IN_A_CLUSTER: Final = "; in a cluster also +cluster|slots +command"
 WITH_REPLICAS: Final = "; with replicas in [store] also +wait"

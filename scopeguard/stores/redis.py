@@ -134,13 +134,13 @@ class RedisStore(Locked):
         self._run(lambda client: client.run(name, lambda server: server.set(name, sealed, px=milliseconds)))
 
     def append(self, entry: bytes, /, *, seconds: float) -> None:
-        """Add *entry* to the log of revocations, which expires *seconds* after its last entry.
+        """Add *entry* to the log of revocations, and drop entries whose own *seconds* are over, by the clock of Redis.
 
-        Entries older than *seconds*, by the clock of Redis, are dropped: use the same value in all processes.
+        The log expires with the entry that expires last.
         """
         name = self._tagged("revocations")
-        sealed, lifetime = self._sign(name, entry), math.ceil(seconds)
-        self._run_confirmed(name, lambda server: server.eval(APPEND, 1, name, sealed, lifetime))
+        sealed, lifetime = self._sign(name, entry), math.ceil(seconds * 1000)
+        self._run_confirmed(name, lambda server: server.eval(APPEND, 2, name, f"{name}:expiries", sealed, lifetime))
 
     def read(self, after: str | None, /) -> tuple[str | None, Sequence[bytes]]:
         """Return the position for the next call, and the entries after *after*, at most a thousand.

@@ -42,13 +42,22 @@ end
 return 0
 """
 
-# Adds an entry to a stream, and drops those that are older than the given seconds by the clock of Redis. The stream
-# expires with its last entry.
+# Adds an entry to a stream, and drops entries that have expired by the clock of Redis. Entries have different lives: a
+# revocation with a time in the future lives longer. So a sorted set has the expiry of each entry, in milliseconds, and
+# both keys live as long as the entry that expires last.
+# Each call drops up to a hundred entries, more than it adds, so that none takes long. It drops an entry that never
+# exists as well, so that a user of Redis without the permission is noticed at once, not when the first entry expires.
 APPEND: Final = """
+local stream, expiries = KEYS[1], KEYS[2]
 local entry, lifetime = ARGV[1], tonumber(ARGV[2])
-local oldest = math.max(0, redis.call("TIME")[1] - lifetime) * 1000
-redis.call("XADD", KEYS[1], "*", "entry", entry)
-redis.call("XTRIM", KEYS[1], "MINID", "~", string.format("%.0f-0", oldest))
-redis.call("EXPIRE", KEYS[1], lifetime)
+local clock = redis.call("TIME")
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local gone = redis.call("ZRANGE", expiries, "-inf", now, "BYSCORE", "LIMIT", 0, 100)
+redis.call("XDEL", stream, "0-0", unpack(gone))
+redis.call("ZREM", expiries, "0-0", unpack(gone))
+redis.call("ZADD", expiries, now + lifetime, redis.call("XADD", stream, "*", "entry", entry))
+for _, name in ipairs(KEYS) do
+  if redis.call("PTTL", name) < lifetime then redis.call("PEXPIRE", name, lifetime) end
+end
 return 0
 """

@@ -304,11 +304,15 @@ def test_revoked_token_is_refused_during_an_outage(
         ({"jti": "a", "subject": "b"}, "exactly one"),
         ({"jti": "a", "issuer": "https://other.test"}, "not a trusted issuer"),
         ({"token": "eyJ.x.y"}, "not from a trusted issuer"),
+        ({"token": b"eyJ.x.y"}, "revoke: token: must be a string, not bytes"),
+        ({"client_id": 7}, "revoke: client_id: must be a string, not int"),
+        ({"jti": "a", "at": "now"}, "revoke: at: must be a number, not str"),
+        ({"jti": "a", "at": float("nan")}, "revoke: at: must be a number, not NaN"),
+        ({"jti": "a", "at": 1767225600000}, "revoke: at: 1767225600000 is too far in the future; write seconds"),
+        ({"jti": "a", "at": float("inf")}, "revoke: at: inf is too far in the future"),
     ],
 )
-def test_invalid_combination_of_arguments_is_refused(
-    new_guard: NewGuard, revoke: Do, what: dict[str, str], message: str
-):
+def test_invalid_arguments_are_refused(new_guard: NewGuard, revoke: Do, what: dict[str, Any], message: str):
     with pytest.raises(ConfigurationError, match=message):
         revoke(new_guard(), **what)
 

@@ -202,22 +202,51 @@ def test_long_log_is_read_in_parts_with_each_entry_once(server: RedisServer, sto
     assert everything_read(store) == [str(number).encode() for number in range(2500)]
 
 
-def test_the_log_ends_with_its_last_entry_and_old_entries_before(server: RedisServer, stores: Stores):
-    """Expiry uses the clock of Redis. Entries are removed in blocks of a hundred, so a few may stay longer."""
+def test_expired_entries_are_dropped_a_hundred_at_a_time(server: RedisServer, stores: Stores):
+    """Expiry uses the clock of Redis."""
     store = stores(server)
-    with server.client() as client, client.pipeline() as pipeline:
-        now = client.time()[0]
-        for number in range(1000):
-            pipeline.xadd("scopeguard:{revocations}", {"entry": "old"}, id=f"{(now - 100) * 1000}-{number + 1}")
-        pipeline.execute()
+    for number in range(150):
+        store.append(str(number).encode(), seconds=60)
+    pass_time(server, 61)
     store.append(b"new", seconds=60)
-    kept = everything_read(store)
-    assert len(kept) < 200
-    assert kept[-1] == b"new"
-    ((_, left),) = server.everything().values()
-    assert 0 < left <= 60_000
-    store.append(b"newer", seconds=1000)
-    assert everything_read(store)[-2:] == [b"new", b"newer"]
+    assert everything_read(store) == [str(number).encode() for number in range(100, 150)] + [b"new"]
+    store.append(b"newer", seconds=60)
+    assert everything_read(store) == [b"new", b"newer"]
+    assert all(0 < left <= 60_000 for _, left in server.everything().values())
+
+
+@pytest.mark.rule("E-15")
+@pytest.mark.parametrize(("first", "second"), [(1000, 60), (60, 1000)], ids=["longer first", "longer last"])
+def test_each_entry_has_its_own_life_and_the_log_that_of_the_longest(
+    server: RedisServer, stores: Stores, first: int, second: int
+):
+    """The kind: a log whose life is that of its newest entry forgets a longer one, as of a time in the future."""
+    store = stores(server)
+    store.append(b"first", seconds=first)
+    store.append(b"second", seconds=second)
+    assert all(60_000 < left <= 1_000_000 for _, left in server.everything().values())
+    pass_time(server, 61)
+    store.append(b"third", seconds=60)
+    assert everything_read(store) == [b"first" if first == 1000 else b"second", b"third"]
+    assert all(60_000 < left <= 1_000_000 for _, left in server.everything().values())
+
+
+def test_reader_whose_last_entry_was_dropped_reads_the_rest_again(server: RedisServer, stores: Stores):
+    store = stores(server)
+    store.append(b"long", seconds=1000)
+    store.append(b"short", seconds=60)
+    position, _ = store.read(None)
+    pass_time(server, 61)
+    store.append(b"new", seconds=60)
+    assert store.read(position)[1] == [b"long", b"new"]
+
+
+def pass_time(server: RedisServer, seconds: int) -> None:
+    """Let the entries of the log be as old as they would be after *seconds*."""
+    name = "scopeguard:{revocations}:expiries"
+    with server.client() as client:
+        for member in client.zrange(name, 0, -1):
+            client.zincrby(name, -1000.0 * seconds, member)
 
 
 def test_reader_behind_the_dropped_entries_reads_all_remaining_ones(server: RedisServer, stores: Stores):
@@ -536,7 +565,7 @@ def test_redis_contains_no_token_and_no_permanent_entry(
     guard.revoke(client_id="robot-8")
     guard.close()
     content = server.everything()
-    assert len(content) == 4  # three answers and the log
+    assert len(content) == 5  # three answers, the log, and the times at which its entries expire
     for key, (value, left) in content.items():
         for token in (*opaque, jwt, "sg-opaque-made-up"):
             assert token.encode() not in value
