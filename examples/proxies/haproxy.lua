@@ -20,7 +20,7 @@ local function in_order(values)
     return list
 end
 
--- Returns the header fields of the question. A field that the request lacks is missing or empty, which scopeguard refuses.
+-- Returns the header fields of the request to scopeguard. A field that the request lacks is missing or empty, which scopeguard refuses.
 local function describe(txn)
     local sent = txn.http:req_get_headers()
     local fields = {}

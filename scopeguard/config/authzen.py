@@ -1,4 +1,4 @@
-"""Settings of a policy decision point (AuthZEN Authorization API 1.0): its URL, and the questions to it."""
+"""Settings of a policy decision point (AuthZEN Authorization API 1.0): its URL, and the evaluation requests to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from scopeguard.request import PolicyRequest
 from scopeguard.tokens import AccessToken
 
 Part: TypeAlias = Callable[[AccessToken, PolicyRequest], Mapping[str, Any]]
-"""A function that returns one member of the question: ``subject``, ``action``, ``resource`` or ``context``."""
+"""A function that returns a member of the evaluation request: ``subject``, ``action``, ``resource`` or ``context``."""
 
 _PARTS = ("subject", "action", "resource", "context", "evaluations")
 
@@ -55,7 +55,7 @@ class AuthZen:
     """A policy decision point that decides about requests: ``Rule("/x", decide=AuthZen("https://pdp.example.com"))``.
 
     For each request whose token satisfies the rule, one evaluation request (``POST /access/v1/evaluation``) is sent
-    with this question, unless a function replaces a part of it:
+    with this evaluation request, unless a function replaces a part of it:
 
     * ``subject``: *subject_type*; the ``sub`` of the token, or its ``client_id``; the issuer, the client and the
       granted scopes as properties.
@@ -82,8 +82,8 @@ class AuthZen:
       RFC 9470. Otherwise it is a 403 like other denials.
     * *strict_context*: do not use a permit whose context has members other than ``reason_admin`` and ``reason_user``:
       the answer is then 503.
-    * *ttl*: seconds for which a decision is reused for an equal question, but never beyond the expiry of the token that
-      it was made for. 0 sends a question for every request. *max_entries*: the number of decisions that are kept.
+    * *ttl*: seconds for which a decision is reused for an equal evaluation request, but never beyond the expiry of the
+      token that it was made for. 0 sends one for every request. *max_entries*: the number of decisions that are kept.
     * *timeout*: seconds for one exchange. *retries*: further attempts after a failed connection or a 502, 503 or 504.
 
     Only ``true`` as ``decision`` permits. Everything but a decision (another status, a time-out, a redirect, an answer

@@ -234,7 +234,7 @@ class HttpxTransport(Locked):
                 proxy=self._proxy,
                 trust_env=False,
                 # The lanes bound concurrent exchanges. A bound here would make one lane wait for another: hanging
-                # questions would delay fetching the keys of a healthy issuer.
+                # introspection would delay fetching the keys of a healthy issuer.
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=8, keepalive_expiry=_KEPT),
             )
         except (httpx.InvalidURL, ValueError, ImportError) as error:

@@ -96,7 +96,7 @@ def read_keys(state: ApiKeyState, clock: Clock) -> Flow[Mapping[str, ApiKey]]:
         raise ApiKeysUnavailable(settings.title, retry_after=pause, problem=file.problem)
 
     def read() -> Flow[tuple[str, ...]]:
-        began = clock.monotonic()  # the keys are as old as the question: one may be revoked meanwhile
+        began = clock.monotonic()  # the keys are as old as the look-up: one may be revoked meanwhile
         try:
             content = yield from ask(
                 ReadFile(path=str(settings.keys_file), authority=settings.title, limit=_LARGEST_FILE)
@@ -144,7 +144,7 @@ def look_up(identifier: str, function: LookUp, state: ApiKeyState, clock: Clock)
         raise
     if found is not None and is_charged:
         answers.refund()
-    answers.absorb(identifier, found, now)  # as old as the question: the key may be revoked meanwhile
+    answers.absorb(identifier, found, now)  # as old as the look-up: the key may be revoked meanwhile
     return found
 
 

@@ -1,4 +1,4 @@
-"""A question to a policy decision point (AuthZEN Authorization API 1.0), and the decision in its answer."""
+"""An evaluation request to a policy decision point (AuthZEN Authorization API 1.0), and the decision in its answer."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from scopeguard.flow.effects import (
 from scopeguard.reasons import Reason
 from scopeguard.request import PolicyRequest
 from scopeguard.spec import authzen, credentials
-from scopeguard.spec.authzen import MalformedDecision, Outcome, Question
+from scopeguard.spec.authzen import EvaluationRequest, MalformedDecision, Outcome
 from scopeguard.state.authzen import DecisionPoint
 from scopeguard.tokens import AccessToken
 
-# With these statuses, the decision point or its gateway is down or busy. The question is not the cause.
+# With these statuses, the decision point or its gateway is down or busy. The evaluation request is not the cause.
 _DOWN_OR_BUSY: Final = frozenset((408, 429, 502, 503, 504))
 _LARGEST_ANSWER: Final = 64 * 1024
 
@@ -41,13 +41,13 @@ def evaluate(point: DecisionPoint, token: AccessToken, request: PolicyRequest, c
     a denial. A decision is kept for ``ttl`` seconds, but not longer than *token* is valid.
     """
     settings = point.settings
-    question = authzen.build_question(settings, token, request)
-    outcome = point.decisions.lookup(question.digest, clock.monotonic())
+    evaluation = authzen.build_evaluation_request(settings, token, request)
+    outcome = point.decisions.lookup(evaluation.digest, clock.monotonic())
     if outcome is None:
         landed: list[Outcome] = []
 
         def fly() -> Flow[tuple[str, ...]]:
-            sentences, found = yield from fetch_decision(point, question, failure_key(token, request), clock)
+            sentences, found = yield from fetch_decision(point, evaluation, failure_key(token, request), clock)
             landed.append(found)
             return sentences
 
@@ -67,7 +67,7 @@ def evaluate(point: DecisionPoint, token: AccessToken, request: PolicyRequest, c
             raise as_policy_unavailable(error, settings) from None
         (outcome,) = landed
         left = float("inf") if token.expires_at is None else token.expires_at - clock.wall()
-        point.decisions.keep(question.digest, outcome, clock.monotonic(), lifetime=left)
+        point.decisions.keep(evaluation.digest, outcome, clock.monotonic(), lifetime=left)
     if outcome.permits:
         return True
     raise authzen.denial_of(outcome, settings)
@@ -87,22 +87,22 @@ def longest_evaluation(settings: AuthZen) -> float:
     if settings.discover:
         seconds += exchange
     if settings.authentication is not None and not isinstance(settings.authentication, str):
-        seconds += exchange + 2 * HOOK_TIMEOUT  # after a 401, the function is called and the question sent once more
+        seconds += exchange + 2 * HOOK_TIMEOUT  # after a 401, the function is called and the request sent once more
     return seconds
 
 
 def failure_key(token: AccessToken, request: PolicyRequest) -> bytes:
-    """Return the key for failures that a question may have caused: a digest of issuer, subject and route."""
+    """Return the key for failures that an evaluation request may have caused: a digest of issuer, subject and route."""
     parts = (token.issuer, authzen.subject_of(token) or "", request.route)
     return sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()
 
 
 def fetch_decision(
-    point: DecisionPoint, question: Question, key: bytes, clock: Clock
+    point: DecisionPoint, evaluation: EvaluationRequest, key: bytes, clock: Clock
 ) -> Flow[tuple[tuple[str, ...], Outcome]]:
-    """Send *question* unless questions pause. Return sentences for the log, and the decision.
+    """Send *evaluation* unless evaluation requests pause. Return sentences for the log, and the decision.
 
-    Questions pause while the decision point is down, and while it fails on questions with the same failure *key*.
+    They pause while the decision point is down, and while it fails on requests with the same failure *key*.
     """
     settings, now = point.settings, clock.monotonic()
     pause = point.failures.pause(key, now)
@@ -110,7 +110,7 @@ def fetch_decision(
     if pause > 0:
         raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, settings.url, retry_after=pause)
     try:
-        sentences, outcome = yield from ask_point(point, question, clock)
+        sentences, outcome = yield from ask_point(point, evaluation, clock)
     except AuthorityUnavailable as error:
         record_failure(error, point, key, clock.monotonic())
         raise
@@ -121,10 +121,10 @@ def fetch_decision(
 
 
 def record_failure(error: AuthorityUnavailable, point: DecisionPoint, key: bytes, now: float) -> None:
-    """Pause questions as *error* requires, and set its ``retry_after``.
+    """Pause evaluation requests as *error* requires, and set its ``retry_after``.
 
-    A question can cause a time-out, for example with a path that a policy handles badly. So such a failure pauses only
-    questions with the same *key*, unless those of several keys fail without an answer in between.
+    A request can cause a time-out, for example with a path that a policy handles badly. So such a failure pauses only
+    requests with the same *key*, unless those of several keys fail without an answer in between.
     """
     if error.blame is Blame.AUTHORITY:
         point.breaker.fail(now, retry_after=error.retry_after)
@@ -137,21 +137,23 @@ def record_failure(error: AuthorityUnavailable, point: DecisionPoint, key: bytes
         error.retry_after = max(point.failures.fail(key, now), outage, error.retry_after or 0.0)
 
 
-def ask_point(point: DecisionPoint, question: Question, clock: Clock) -> Flow[tuple[tuple[str, ...], Outcome]]:
-    """Send *question*. Return sentences for the log, and the decision.
+def ask_point(
+    point: DecisionPoint, evaluation: EvaluationRequest, clock: Clock
+) -> Flow[tuple[tuple[str, ...], Outcome]]:
+    """Send *evaluation*. Return sentences for the log, and the decision.
 
     Everything but a decision raises :class:`AuthorityUnavailable`. Its ``blame`` is ``AUTHORITY`` if the decision point
-    is down, ``TOKEN`` if the question may be the cause, and ``KEYS`` if there was a response, so that no pause follows.
+    is down, ``TOKEN`` if the request may be the cause, and ``KEYS`` if there was a response, so that no pause follows.
     """
     settings = point.settings
     endpoint = yield from find_endpoint(point, clock)
     bearer, fetched = yield from own_token(point)
     identifier = point.new_id()
-    answer = yield from send_question(point, endpoint, question, bearer, identifier)
+    answer = yield from send_evaluation(point, endpoint, evaluation, bearer, identifier)
     if answer.status == 401 and may_renew(point, bearer, fetched, clock):
         renewed, _ = yield from own_token(point)
         if renewed != bearer:
-            answer = yield from send_question(point, endpoint, question, renewed, identifier)
+            answer = yield from send_evaluation(point, endpoint, evaluation, renewed, identifier)
     try:
         body = json_body(answer, endpoint, settings.url, clock)
     except AuthorityUnavailable as error:
@@ -161,7 +163,7 @@ def ask_point(point: DecisionPoint, question: Question, clock: Clock) -> Flow[tu
             error.blame = Blame.TOKEN if answer.status >= 500 else Blame.KEYS
         raise
     try:
-        outcome = authzen.parse_answer(body, question, settings)
+        outcome = authzen.parse_answer(body, evaluation, settings)
     except MalformedDecision as malformed:
         unusable = AuthorityUnavailable(
             Reason.AUTHORITY_ANSWER_INVALID, settings.url, url=endpoint, problem=str(malformed)
@@ -172,19 +174,19 @@ def ask_point(point: DecisionPoint, question: Question, clock: Clock) -> Flow[tu
 
 
 def compare_identifiers(point: DecisionPoint, answer: Answer, identifier: str, clock: Clock) -> tuple[str, ...]:
-    """Return a sentence for the log if the request identifier in *answer* is not *identifier*, that of the question."""
+    """Return a sentence for the log if the request identifier in *answer* is not *identifier*, that of the request."""
     found = answer.headers.get(authzen.REQUEST_ID)
     if found is None or found == identifier or point.lines.spend(authzen.REQUEST_ID, clock.monotonic()) is None:
         return ()
-    return (f"{point.settings.url}: the X-Request-ID of the answer differs from that of the question, {identifier}",)
+    return (f"{point.settings.url}: the X-Request-ID of the answer differs from that of the request, {identifier}",)
 
 
-def send_question(
-    point: DecisionPoint, endpoint: str, question: Question, bearer: str, identifier: str
+def send_evaluation(
+    point: DecisionPoint, endpoint: str, evaluation: EvaluationRequest, bearer: str, identifier: str
 ) -> Flow[Answer]:
-    """Send *question* to *endpoint* and return the response.
+    """Send *evaluation* to *endpoint* and return the response.
 
-    A question cannot cause a failure to connect. It can cause a response that is too large or too late.
+    An evaluation request cannot cause a failure to connect. It can cause a response that is too large or too late.
     """
     settings = point.settings
     try:
@@ -193,7 +195,7 @@ def send_question(
                 Send(
                     url=endpoint,
                     authority=settings.url,
-                    content=question.body,
+                    content=evaluation.body,
                     headers=((authzen.REQUEST_ID, identifier),),
                     authorization=f"Bearer {bearer}" if bearer else None,
                     insecure=settings.insecure_http_dangerously,
@@ -241,8 +243,8 @@ def find_endpoint(point: DecisionPoint, clock: Clock) -> Flow[str]:
 def own_token(point: DecisionPoint) -> Flow[tuple[str, Any]]:
     """Return the token by which this API authenticates, ``""`` without authentication.
 
-    The second value is the token as its client returned it, ``None`` without a client. The question cannot cause a
-    failure to get a token, so this failure pauses all questions.
+    The second value is the token as its client returned it, ``None`` without a client. The evaluation request cannot
+    cause a failure to get a token, so this failure pauses all of them.
     """
     source, url = point.settings.authentication, point.settings.url
     if source is None or isinstance(source, str):

@@ -1,4 +1,4 @@
-"""Introspection (RFC 7662): one question about a token for all requests that carry it."""
+"""Introspection (RFC 7662): one introspection request about a token for all requests that carry it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def introspect(credential: Credential, record: IssuerRecord, context: Context) -
 
     An answer is cached and shared by all requests with the same token and configuration, across processes if there is
     a store. Its claims are checked for every request. A failing store is ignored. A token that was revoked by its text
-    is denied without a question, even during an outage of the authorization server.
+    is denied without an introspection request, even during an outage of the authorization server.
     """
     state, clock, revocations = record.introspection, context.clock, context.issuers.revocations
     if state is None:  # unreachable: this issuer does not introspect
@@ -106,7 +106,7 @@ def longest_introspection(issuer: Issuer, settings: Introspection) -> float:
     calls = 1 + settings.retries
     exchange = calls * settings.timeout + settings.retries * LONGEST_RETRY_PAUSE
     seconds = QUEUE_TIMEOUT + exchange
-    if callable(settings.bearer_token):  # after a 401, the function is called and the question sent once more
+    if callable(settings.bearer_token):  # after a 401, the function is called and the request sent once more
         seconds += exchange + 2 * HOOK_TIMEOUT
     if settings.endpoint is None:
         seconds += longest_search(issuer)
@@ -165,17 +165,17 @@ def fetch_answer(
         try:
             yield from ask(UseStore(lambda store: store.put(name, written, seconds=keep)))
         except AuthorityUnavailable:
-            pass  # other processes will send questions of their own
+            pass  # other processes will send introspection requests of their own
     return IntrospectionAnswer(members, at)
 
 
 def record_failure(
     error: AuthorityUnavailable, key: bytes, state: IntrospectionState, now: float, *, accepted: bool
 ) -> None:
-    """Pause questions to the authorization server or about this token, as *error* requires; set its ``retry_after``.
+    """Pause introspection, of this token or of all, as *error* requires; set its ``retry_after``.
 
-    A failure that the token may have caused must not stop questions about other tokens, because strangers choose such
-    tokens.
+    A failure that the token may have caused must not stop the introspection of other tokens, because strangers choose
+    such tokens.
     """
     match error.blame:
         case Blame.AUTHORITY:

@@ -51,8 +51,8 @@ def ask_authority(
         endpoint = introspection.endpoint_of(
             metadata, settings, issuer.internal_hosts, issuer.insecure_http_dangerously
         )
-    question = partial(make_question, credential, endpoint, record, state, clock)
-    answer = yield from send_question(question, record, state, clock)
+    make = partial(introspection_request, credential, endpoint, record, state, clock)
+    answer = yield from send_with_bearer(make, record, state, clock)
     if answer.status in (400, 401, 403):
         works = state.suspicion.has_answered_recently(clock.monotonic())
         ours = introspection.refuses_client(answer.body) and not works
@@ -98,13 +98,13 @@ def unusable_answer(record: IssuerRecord, endpoint: str, problem: str, *, status
     return error
 
 
-def exchange(question: Send) -> Flow[Answer]:
-    """Send *question*, which contains a token that a stranger may have chosen, and return the response.
+def exchange(request: Send) -> Flow[Answer]:
+    """Send *request*, which contains a token that a stranger may have chosen, and return the response.
 
     A token cannot cause a failure to connect. It can cause a response that is too large or too late.
     """
     try:
-        return (yield from ask(question))
+        return (yield from ask(request))
     except AuthorityUnavailable as error:
         match error.reason:
             case Reason.AUTHORITY_TIMED_OUT:
@@ -117,24 +117,24 @@ def exchange(question: Send) -> Flow[Answer]:
         raise
 
 
-def send_question(
-    question: Callable[[str], Send], record: IssuerRecord, state: IntrospectionState, clock: Clock
+def send_with_bearer(
+    make: Callable[[str], Send], record: IssuerRecord, state: IntrospectionState, clock: Clock
 ) -> Flow[Answer]:
-    """Send the request that *question* makes with the bearer token of this API, and return the response.
+    """Send the request that *make* returns for the bearer token of this API, and return the response.
 
     If the response is a 401 and a function returns the bearer token, the request is sent once more with a new one.
     """
     bearer = yield from bearer_token(record, state)
-    answer = yield from exchange(question(bearer))
+    answer = yield from exchange(make(bearer))
     is_renewable = callable(state.settings.bearer_token)
     if answer.status == 401 and is_renewable and state.bearer.refuse(bearer, clock.monotonic()):
         renewed = yield from bearer_token(record, state)
         if renewed != bearer:
-            answer = yield from exchange(question(renewed))
+            answer = yield from exchange(make(renewed))
     return answer
 
 
-def make_question(
+def introspection_request(
     credential: Credential, endpoint: str, record: IssuerRecord, state: IntrospectionState, clock: Clock, bearer: str
 ) -> Send:
     """Return the request about *credential*. *bearer* is the bearer token of this API, empty without one."""
@@ -213,9 +213,9 @@ def review_token(
     A 401 or 403 is about the service account of this API, never about the token.
     """
     issuer, settings = record.issuer, state.settings
-    content = token_review.question(credential.token, issuer.audiences or ())
+    content = token_review.content(credential.token, issuer.audiences or ())
 
-    def question(bearer: str) -> Send:
+    def make(bearer: str) -> Send:
         return Send(
             url=endpoint,
             authority=issuer.url,
@@ -227,7 +227,7 @@ def review_token(
             retries=settings.retries,
         )
 
-    answer = yield from send_question(question, record, state, clock)
+    answer = yield from send_with_bearer(make, record, state, clock)
     if answer.status in (401, 403):
         failure = unusable_answer(record, endpoint, _NOT_A_REVIEWER, status=answer.status)
         failure.blame = Blame.AUTHORITY

@@ -38,7 +38,7 @@ No function here does I/O, reads a clock, logs or keeps state. Time, keys and re
 ``challenge``              write the ``WWW-Authenticate`` challenge: RFC 6750 section 3, RFC 9110
 ``error_body``             write the body of a refusal: RFC 9457
 ``resource_metadata``      write the metadata of the API: RFC 9728
-``authzen``                write questions to a policy decision point and read answers: AuthZEN 1.0
+``authzen``                write requests to a policy decision point and read answers: AuthZEN 1.0
 ``mcp``                    parse messages of MCP clients: JSON-RPC 2.0, MCP 2026-07-28
 ``challenge_parser``       parse a challenge, for the client
 ``token_endpoint``         write token requests and parse the responses: RFC 6749 sections 4.4, 5

@@ -1,4 +1,4 @@
-"""Questions to a policy decision point and its answers: AuthZEN Authorization API 1.0.
+"""Evaluation requests to a policy decision point and its answers: AuthZEN Authorization API 1.0.
 
 Section numbers in this file are those of the Authorization API.
 """
@@ -49,7 +49,7 @@ class MalformedDecision(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class EvaluationRequest:
     """The body of an evaluation request. *count*: its number of evaluations, ``None`` for a single evaluation."""
 
     body: bytes = field(repr=False)
@@ -81,7 +81,7 @@ def metadata_url(url: str) -> str:
 
 
 def parse_metadata(document: bytes, settings: AuthZen, insecure: Collection[str] = ()) -> str:
-    """Return the URL of the endpoint for the questions of *settings*, which the metadata *document* names.
+    """Return the URL of the endpoint for the evaluation requests of *settings*, which the metadata *document* names.
 
     Checked: it is a strict JSON object, ``policy_decision_point`` equals the configured URL code point by code point,
     and the endpoint is https (or http as *insecure* says) and not at an internal address. Raises
@@ -111,8 +111,8 @@ def subject_of(token: AccessToken) -> str | None:
     return token.subject if token.subject is not None else token.client_id
 
 
-def build_question(settings: AuthZen, token: AccessToken, request: PolicyRequest) -> Question:
-    """Return the question about *request*, whose token is *token* (sections 6.1 and 7.1).
+def build_evaluation_request(settings: AuthZen, token: AccessToken, request: PolicyRequest) -> EvaluationRequest:
+    """Return the evaluation request about *request*, whose token is *token* (sections 6.1 and 7.1).
 
     Raises :class:`PolicyDenied` for a token without a subject and a client, unless ``subject`` is configured. Raises
     :class:`TypeError` or :class:`ValueError` if a function of *settings* returns a wrong value. Exceptions that the
@@ -131,7 +131,7 @@ def build_question(settings: AuthZen, token: AccessToken, request: PolicyRequest
     for name, part in parts.items():
         _check_part(name, part)
     if settings.evaluations is None:
-        return Question(body=_encode(parts))
+        return EvaluationRequest(body=_encode(parts))
     items = tuple(settings.evaluations(token, request))
     if not items:
         raise ValueError("authzen.evaluations: the function returned no evaluation")
@@ -143,13 +143,13 @@ def build_question(settings: AuthZen, token: AccessToken, request: PolicyRequest
                 raise ValueError("authzen.evaluations: an item may have subject, action, resource and context only")
             _check_part(name, part)
     options = {"evaluations_semantic": settings.semantics.value}
-    return Question(body=_encode({**parts, "evaluations": items, "options": options}), count=len(items))
+    return EvaluationRequest(body=_encode({**parts, "evaluations": items, "options": options}), count=len(items))
 
 
 def _default_subject(settings: AuthZen, token: AccessToken) -> dict[str, Any]:
     found = subject_of(token)
     if found is None:
-        raise PolicyDenied(problem="the token names neither a subject nor a client, so no question can be asked")
+        raise PolicyDenied(problem="the token names neither a subject nor a client, so there is nothing to evaluate")
     properties: dict[str, Any] = {"issuer": token.issuer, "scopes": sorted(token.granted_scopes or ())}
     if token.client_id is not None:
         properties["client_id"] = token.client_id
@@ -165,18 +165,18 @@ def _check_part(name: str, part: object) -> None:
 
 
 def _encode(value: Mapping[str, Any]) -> bytes:
-    # Sorted, so that equal questions have equal bytes. Claims of a token are proxies, which json does not know.
+    # Sorted, so that equal requests have equal bytes. Claims of a token are proxies, which json does not know.
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_thaw).encode("ascii")
 
 
 def _thaw(value: object) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"authzen: a question must consist of JSON values, not of a {type(value).__name__}")
+    raise TypeError(f"authzen: an evaluation request must consist of JSON values, not of a {type(value).__name__}")
 
 
-def parse_answer(body: bytes, question: Question, settings: AuthZen) -> Outcome:
-    """Return the decision in *body*, the answer to *question*.
+def parse_answer(body: bytes, evaluation: EvaluationRequest, settings: AuthZen) -> Outcome:
+    """Return the decision in *body*, the answer to *evaluation*.
 
     Unknown members are ignored. Raises :class:`MalformedDecision` if *body* is not a strict JSON object, if a
     ``decision`` is not ``true`` or ``false``, if evaluations are missing or too many, and for a context of a permit
@@ -186,10 +186,10 @@ def parse_answer(body: bytes, question: Question, settings: AuthZen) -> Outcome:
         members = parse_object(body)
     except MalformedJSON as error:
         raise MalformedDecision(f"the answer is {error}") from None
-    if question.count is None:
+    if evaluation.count is None:
         outcome = _parse_decision(members)
     else:
-        outcome = _combine(members.get("evaluations"), question.count, settings.semantics)
+        outcome = _combine(members.get("evaluations"), evaluation.count, settings.semantics)
     if outcome.permits and settings.strict_context and not outcome.context.keys() <= _UNDERSTOOD:
         raise MalformedDecision("the permit has a context that is not understood, and strict_context is set")
     return outcome
@@ -209,12 +209,12 @@ def _parse_decision(members: object) -> Outcome:
 def _combine(items: object, count: int, semantics: Semantics) -> Outcome:
     """Return the one decision that *items*, the answers to *count* evaluations, amount to (section 7.2)."""
     if not isinstance(items, list) or not 0 < len(items) <= count:
-        raise MalformedDecision(f"the answer does not have the {count} evaluations of the question")
+        raise MalformedDecision(f"the answer does not have the {count} evaluations of the request")
     outcomes = [_parse_decision(item) for item in items]
     decisive = semantics is Semantics.PERMIT_ON_FIRST_PERMIT  # the decision that may end the evaluation
     found = next((outcome for outcome in outcomes if outcome.permits is decisive), None)
     if len(items) < count and (found is None or semantics is Semantics.EXECUTE_ALL):
-        raise MalformedDecision(f"the answer does not have the {count} evaluations of the question")
+        raise MalformedDecision(f"the answer does not have the {count} evaluations of the request")
     if found is not None:
         return found
     if decisive:

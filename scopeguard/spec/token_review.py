@@ -16,7 +16,7 @@ class MalformedReview(ValueError):
     """The answer is malformed, or says that the token could not be checked. The message quotes nothing from it."""
 
 
-def question(token: str, audiences: Iterable[str]) -> bytes:
+def content(token: str, audiences: Iterable[str]) -> bytes:
     """Return the content of the request about *token*, which has to be for one of *audiences*."""
     spec = {"token": token, "audiences": sorted(audiences)}
     return json.dumps({"apiVersion": _API, "kind": "TokenReview", "spec": spec}).encode("ascii")

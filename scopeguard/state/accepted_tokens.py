@@ -1,4 +1,4 @@
-"""The tokens that this process accepted before. Questions about them go first when an authorization server is slow."""
+"""The tokens that this process accepted before. They are introspected first when an authorization server is slow."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The run-time state of a policy decision point: cached decisions, failures, the endpoint and the token of this API.
 
-Decisions are kept under digests of their questions, and only if the settings say so.
+Decisions are kept under digests of their evaluation requests, and only if the settings say so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ METADATA_LIFETIME: Final = 3600.0
 
 
 class Decisions(Locked):
-    """Decisions by the digest of their question, bounded by entries and by age. Seconds are monotonic."""
+    """Decisions by the digest of their evaluation request, bounded by entries and by age. Seconds are monotonic."""
 
     def __init__(self, *, ttl: float, max_entries: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Endpoint(Locked):
         self._found = (url, now + METADATA_LIFETIME)
 
     def forget(self) -> None:
-        """Forget the endpoint, so that the metadata is read again before the next question: it may have moved."""
+        """Forget the endpoint, so that the metadata is read again before the next evaluation: it may have moved."""
         self._found = None
 
 

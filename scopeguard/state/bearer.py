@@ -14,9 +14,9 @@ class OwnBearer(Locked):
     """The access token by which this API authenticates to another server. Safe to use from any thread.
 
     A function of the operator returns it. The token is used until the server refuses it. A refusal may be wrong: some
-    authorization servers answer 401 to a question about a bad token, and anyone may send a bad token. The function is
-    therefore called at most once in :data:`RENEWAL_INTERVAL` seconds, and if it fails, the refused token is used again.
-    Seconds are monotonic.
+    authorization servers answer 401 to an introspection request about a bad token, and anyone may send a bad token. The
+    function is therefore called at most once in :data:`RENEWAL_INTERVAL` seconds, and if it fails, the refused token is
+    used again. Seconds are monotonic.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class OwnBearer(Locked):
         return self._token
 
     def refuse(self, token: str, now: float) -> bool:
-        """Record that the server refused *token*. Return whether to repeat the question with another token.
+        """Record that the server refused *token*. Return whether to repeat the request with another token.
 
         The other token is already here or has to be fetched. Returns false within :data:`RENEWAL_INTERVAL` of the last
         renewal.

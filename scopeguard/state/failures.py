@@ -1,4 +1,4 @@
-"""Failed questions, and the pauses before they are repeated: for introspection and for policy decision points."""
+"""Failed introspection requests and evaluation requests, and the pauses before they are repeated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scopeguard.state.backoff import Backoff
 from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.fork import Locked
 
-# The first and the longest pause in seconds after a failed question. Each further failure doubles it.
+# The first and the longest pause in seconds after a failed request. Each further failure doubles it.
 _BACKOFF: Final = Backoff(first=1.0, longest=30.0)
 _MOST_FAILED: Final = 1000
 
@@ -24,9 +24,9 @@ class _Failure:
 
 
 class Failures(Locked):
-    """The failed questions under each key. Safe to use from any thread. Seconds are monotonic.
+    """The failed requests under each key. Safe to use from any thread. Seconds are monotonic.
 
-    The question itself may be the cause of its failure, so only questions with the same key pause.
+    The request itself may be the cause of its failure, so only requests with the same key pause.
     """
 
     def __init__(self) -> None:
@@ -34,19 +34,19 @@ class Failures(Locked):
         self._failed: BoundedMap[bytes, _Failure] = BoundedMap(_MOST_FAILED)
 
     def pause(self, key: bytes, now: float) -> float:
-        """Return the seconds to wait before the next question under *key*."""
+        """Return the seconds to wait before the next request under *key*."""
         failed = self._failed.peek(key)
         return 0.0 if failed is None else max(0.0, failed.until - now)
 
     def failed_since(self, key: bytes, since: float) -> bool:
-        """Return whether a question under *key* failed at *since* or later."""
+        """Return whether a request under *key* failed at *since* or later."""
         failed = self._failed.peek(key)
         return failed is not None and failed.at >= since
 
     def fail(self, key: bytes, now: float, *, pauses: bool = True) -> float:
-        """Record that a question under *key* failed at *now*, so that the waiting callers do not repeat it in turn.
+        """Record that a request under *key* failed at *now*, so that the waiting callers do not repeat it in turn.
 
-        *pauses*: whether later questions under *key* pause as well. Returns the pause in seconds, which grows with each
+        *pauses*: whether later requests under *key* pause as well. Returns the pause in seconds, which grows with each
         failure.
         """
         with self._lock:
@@ -59,7 +59,7 @@ class Failures(Locked):
             return pause
 
     def succeed(self, key: bytes) -> None:
-        """Record that a question under *key* was answered."""
+        """Record that a request under *key* was answered."""
         if key in self._failed:
             with self._lock:
                 self._failed.pop(key)

@@ -26,8 +26,8 @@ from scopeguard.state.suspicion import Suspicion
 class IntrospectionAnswer:
     """One answer. ``members`` is ``None`` for an inactive token, and must not be changed.
 
-    ``asked_at``: the time at which the question was sent, in seconds since the epoch. The answer does not reflect later
-    events.
+    ``asked_at``: the time at which the introspection request was sent, in seconds since the epoch. The answer does not
+    reflect later events.
     """
 
     members: Mapping[str, Any] | None
@@ -38,7 +38,8 @@ class IntrospectionCache(Locked):
     """A cache of answers, bounded by entries and by age. Safe to use from any thread. Seconds are monotonic.
 
     *ttl* and *negative_ttl*: the longest use of an active and an inactive answer; 0 caches none. *max_entries*: the
-    bound for each kind; the least recently used answer is evicted first. ``failures`` has the failed questions.
+    bound for each kind; the least recently used answer is evicted first. ``failures`` has the failed introspection
+    requests.
     """
 
     def __init__(self, *, ttl: float, negative_ttl: float, max_entries: int) -> None:

@@ -33,8 +33,8 @@ class Revocation:
     """One entry. Times are seconds since the epoch.
 
     ``digest`` identifies the revoked token, subject or client (:func:`digest_of`). Tokens of a subject or a client are
-    denied if they were issued at ``at`` or earlier; answers are not used if the question was sent before ``at``. The
-    entry may be dropped after ``until``.
+    denied if they were issued at ``at`` or earlier; answers are not used if the introspection request was sent before
+    ``at``. The entry may be dropped after ``until``.
     """
 
     kind: Revoked

@@ -1,9 +1,9 @@
 """Pace the requests to a server after failures that a token may have caused: introspection, exchange, decisions.
 
-Many authorization servers respond with 401, 404, 500 or a timeout to a question about a token that they cannot read.
-Such a failure says little: the next question may succeed. If it counted as an outage, as in
+Many authorization servers respond with 401, 404, 500 or a timeout to a request about a token that they cannot read.
+Such a failure says little: the next request may succeed. If it counted as an outage, as in
 :class:`~scopeguard.state.breaker.Breaker`, a stranger could stop introspection with a few made-up tokens. If it did not
-count, a failing server would get a question about every token during its outage.
+count, a failing server would get a request about every token during its outage.
 
 Two facts separate the cases. An answer about any token shows that the server works. And a stranger cannot make up a
 token that was accepted before: if several of those fail without an answer in between, it is an outage.
@@ -19,14 +19,14 @@ from scopeguard.state.fork import Locked
 
 # Seconds after an answer during which failures of unknown tokens have no effect.
 _LATELY: Final = 60.0
-# The budget for unknown tokens without a recent answer: a burst of questions, then a rate per second.
+# The budget for unknown tokens without a recent answer: a burst of requests, then a rate per second.
 _BURST: Final = 200
 _PER_SECOND: Final = 20.0
 # A timeout costs as much as this many other failures, because it holds a connection for its whole duration.
 _PRICE_OF_A_TIMEOUT: Final = 5
 # This many failures of accepted tokens, without an answer in between, are an outage.
 _ENOUGH: Final = 3
-# The first and the longest pause between two questions during an outage, in seconds.
+# The first and the longest pause between two requests during an outage, in seconds.
 _BACKOFF: Final = Backoff(first=0.5, longest=5.0)
 
 
@@ -53,7 +53,7 @@ class Suspicion(Locked):
         return now - self._answered_at < _LATELY
 
     def pause(self, now: float, *, accepted: bool) -> float:
-        """Return 0 if the caller may send the question, else the seconds to wait. The caller must report the result.
+        """Return 0 if the caller may send the request, else the seconds to wait. The caller must report the result.
 
         *accepted*: whether the token was accepted before.
         """
@@ -71,15 +71,15 @@ class Suspicion(Locked):
             return pause
 
     def succeed(self, now: float) -> None:
-        """Record that the server answered a question in any way."""
+        """Record that the server answered a request in any way."""
         with self._lock:
             self._answered_at = max(self._answered_at, now)
             self._recover()
 
     def fail(self, digest: bytes, now: float, *, accepted: bool, timed_out: bool) -> float:
-        """Record that the question about the token with *digest* failed, perhaps because of the token.
+        """Record that the request about the token with *digest* failed, perhaps because of the token.
 
-        Returns the seconds until the next question during an outage, otherwise 0.
+        Returns the seconds until the next request during an outage, otherwise 0.
         """
         with self._lock:
             if timed_out and not self.has_answered_recently(now):

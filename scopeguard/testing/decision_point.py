@@ -22,14 +22,14 @@ Decision: TypeAlias = bool | Mapping[str, Any]
 class FakeDecisionPoint:
     """A policy decision point that a test controls.
 
-    *decide* is a decision for all questions, or a function that takes a question (a mapping with ``subject``,
-    ``action``, ``resource`` and ``context``) and returns one. It may be replaced at any time. ``questions`` has the
-    questions in order; one of several evaluations is a question of its own.
+    *decide* is a decision for all evaluation requests, or a function that takes an evaluation (a mapping with
+    ``subject``, ``action``, ``resource`` and ``context``) and returns one. It may be replaced at any time.
+    ``evaluations`` has the evaluations in order; a request may have several.
 
     >>> from scopeguard import Guard, Rule
     >>> from scopeguard.testing import FakeAuthority, FakeDecisionPoint, Network
     >>> authority = FakeAuthority()
-    >>> pdp = FakeDecisionPoint(decide=lambda question: question["subject"]["id"] == "alice")
+    >>> pdp = FakeDecisionPoint(decide=lambda evaluation: evaluation["subject"]["id"] == "alice")
     >>> rules = [Rule("/tables", decide=pdp.authzen())]
     >>> guard = Guard(authority.issuer, rules=rules, transport=Network(authority, pdp), clock=authority.clock)
 
@@ -45,7 +45,7 @@ class FakeDecisionPoint:
             )
         self.url: str = check_url(url, "url", query=False)
         self.decide: Decision | Callable[[Mapping[str, Any]], Decision] = decide
-        self.questions: list[Mapping[str, Any]] = []
+        self.evaluations: list[Mapping[str, Any]] = []
         self.transport: RecordingTransport = _Transport(self)
         self._fault: Answer | AuthorityUnavailable | None = None
 
@@ -54,13 +54,13 @@ class FakeDecisionPoint:
         return AuthZen(self.url, **settings)
 
     def answer(self, status: int, body: bytes | str = b"", **headers: str) -> None:
-        """Answer every question with *status* and *body*. ``content_type`` and the like are *headers*."""
+        """Answer every request with *status* and *body*. ``content_type`` and the like are *headers*."""
         content = body.encode("utf-8") if isinstance(body, str) else body
         fields = {"content_type": "application/json", **headers}
         self._fault = Answer(status, content, {name.replace("_", "-"): value for name, value in fields.items()})
 
     def hang(self) -> None:
-        """Let every question time out, without waiting."""
+        """Let every request time out, without waiting."""
         self._fault = AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, self.url)
         self._fault.sent = True
 
@@ -70,7 +70,7 @@ class FakeDecisionPoint:
         self._fault.sent = False
 
     def recover(self) -> None:
-        """Answer questions again."""
+        """Answer requests again."""
         self._fault = None
 
     def respond(self, request: Send) -> Answer:
@@ -102,9 +102,9 @@ class FakeDecisionPoint:
             "access_evaluations_endpoint": base + EVALUATIONS,
         }
 
-    def _decide(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
-        self.questions.append(question)
-        found = self.decide(question) if callable(self.decide) else self.decide
+    def _decide(self, evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.evaluations.append(evaluation)
+        found = self.decide(evaluation) if callable(self.decide) else self.decide
         return {"decision": found} if isinstance(found, bool) else found
 
     @staticmethod

@@ -405,14 +405,14 @@ def test_middleware_around_a_flask_extension_does_not_bypass_its_decision():
 
 
 @pytest.mark.rule("Z-01")
-def test_decision_point_gets_one_question(door: Any):
+def test_decision_point_gets_one_request(door: Any):
     pdp = FakeDecisionPoint()
     api = Api(door, Rule("/tables/{table}", all_of("read"), decide=pdp.authzen()), pdp=pdp)
     token = api.authority.mint(scope="write read", subject="alice", client_id="app")
     assert api.get("/tables/a", token, method="POST").status == 200
     (request,) = pdp.transport.sends
     assert (request.url, request.form) == ("https://pdp.test/access/v1/evaluation", None)
-    assert pdp.questions == [
+    assert pdp.evaluations == [
         {
             "subject": {
                 "type": "user",
@@ -592,7 +592,7 @@ def test_unknown_members_and_their_order_do_not_matter(door: Any):
 
 @pytest.mark.rule("Z-10")
 def test_several_evaluations_are_one_exchange_with_defaults(door: Any):
-    pdp = FakeDecisionPoint(decide=lambda question: question["resource"]["id"] != "secret")
+    pdp = FakeDecisionPoint(decide=lambda evaluation: evaluation["resource"]["id"] != "secret")
 
     def resources(token: AccessToken, request: PolicyRequest) -> Any:
         names = request.query.decode().split(",")
@@ -606,8 +606,8 @@ def test_several_evaluations_are_one_exchange_with_defaults(door: Any):
     )
     assert api.get("/all?a,b").status == 200
     assert pdp.transport.requests == ["https://pdp.test/access/v1/evaluations"]
-    assert [question["action"]["name"] for question in pdp.questions] == ["GET", "GET", "list"]
-    assert [question["resource"]["id"] for question in pdp.questions] == ["a", "b", "/all"]
+    assert [evaluation["action"]["name"] for evaluation in pdp.evaluations] == ["GET", "GET", "list"]
+    assert [evaluation["resource"]["id"] for evaluation in pdp.evaluations] == ["a", "b", "/all"]
     assert api.get("/all?a,secret").status == 403
     assert api.get("/any?secret,secret").status == 200
 
@@ -619,10 +619,10 @@ def test_decisions_are_not_kept_by_default_and_never_longer_than_the_token_lives
     token = api.authority.mint(expires_in=300)
     for _ in range(3):
         assert api.get("/x", token).status == 200
-    assert len(pdp.questions) == 3
+    assert len(pdp.evaluations) == 3
     for _ in range(3):
         assert api.get("/kept", token).status == 200
-    assert len(pdp.questions) == 4
+    assert len(pdp.evaluations) == 4
     pdp.decide = False
     api.authority.clock.advance(299)
     assert api.get("/kept", token).status == 200
@@ -631,7 +631,7 @@ def test_decisions_are_not_kept_by_default_and_never_longer_than_the_token_lives
     assert api.get("/kept", token).status == 403
 
 
-def test_own_parts_of_the_question_replace_the_default(door: Any):
+def test_own_parts_of_the_evaluation_replace_the_default(door: Any):
     pdp = FakeDecisionPoint()
     settings = pdp.authzen(
         subject=lambda token, request: {"type": "tenant", "id": token.claims["tid"], "properties": token.claims["org"]},
@@ -641,7 +641,7 @@ def test_own_parts_of_the_question_replace_the_default(door: Any):
     )
     api = Api(door, Rule("/{table}", decide=settings), pdp=pdp)
     assert api.get("/t1", claims={"tid": "t", "org": {"a": ["b"]}}).status == 200
-    assert pdp.questions == [
+    assert pdp.evaluations == [
         {
             "subject": {"type": "tenant", "id": "t", "properties": {"a": ["b"]}},
             "action": {"name": "can_get"},

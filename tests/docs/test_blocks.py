@@ -495,9 +495,9 @@ def _check_policy_function(authority: FakeAuthority) -> None:
     assert client.get("/tables/hers", headers=authority.bearer("x", subject="alice")).status_code == 403
     assert client.get("/reports/2026", headers=alice).status_code == 403
     (shown,) = (b.source for b in BLOCKS if b.page == "docs/policy-decisions.md" and b.language == "http")
-    question = json.loads(shown.partition("\n\n")[2])
-    question["subject"]["properties"]["scopes"] = ["reports.read", "tables.read"]
-    assert pdp.questions == [question]
+    evaluation = json.loads(shown.partition("\n\n")[2])
+    evaluation["subject"]["properties"]["scopes"] = ["reports.read", "tables.read"]
+    assert pdp.evaluations == [evaluation]
 
 
 def _check_policy_authzen(authority: FakeAuthority) -> None:
@@ -509,8 +509,8 @@ def _check_policy_authzen(authority: FakeAuthority) -> None:
     guard = Guard(authority.issuer, audit="off", transport=Network(authority, pdp), clock=authority.clock, rules=rules)
     client = TestClient(GuardMiddleware(asgi_app(), guard=guard))
     assert client.get("/reports/2026", headers=authority.bearer()).status_code == 200
-    (question,) = pdp.questions
-    assert (question["resource"], question["action"]) == ({"type": "report", "id": "2026"}, {"name": "can_read"})
+    (evaluation,) = pdp.evaluations
+    assert (evaluation["resource"], evaluation["action"]) == ({"type": "report", "id": "2026"}, {"name": "can_read"})
     (sent,) = pdp.transport.sends
     assert authority.authority.tokens.find((sent.authorization or "").removeprefix("Bearer ")) is not None
     pdp.answer(401)

@@ -416,7 +416,7 @@ def decision_point_findings(doctor: Doctor, answer: Answer | None, extra: str = 
         def send(self, request: Send, /) -> Answer:
             if not request.url.startswith("https://pdp.example.com/"):
                 return doctor.authority.transport.send(request)
-            assert request.url.endswith("/.well-known/authzen-configuration")  # and no question
+            assert request.url.endswith("/.well-known/authzen-configuration")  # and no evaluation request
             if answer is None:
                 raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, request.authority, url=request.url)
             return answer
@@ -429,7 +429,7 @@ def decision_point_findings(doctor: Doctor, answer: Answer | None, extra: str = 
     return {finding.check: finding for finding in found.findings if finding.subject == "https://pdp.example.com"}
 
 
-def test_decision_point_is_reached_without_a_question(doctor: Doctor):
+def test_decision_point_is_reached_without_an_evaluation(doctor: Doctor):
     found = decision_point_findings(doctor, Answer(404, b"", {}))
     assert {check: finding.level for check, finding in found.items()} == {"connection": Level.OK}
 

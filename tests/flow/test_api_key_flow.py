@@ -238,7 +238,7 @@ def test_slow_answer_is_used_no_longer_than_a_fast_one(place: dict[str, Any]):
         effect = keys.answer
     with pytest.raises(StopIteration):
         flow.send(effect)
-    keys.clock.advance(6)  # ten seconds after the question
+    keys.clock.advance(6)  # ten seconds after the look-up
     keys.check()
     assert len(keys.effects) == 1
 

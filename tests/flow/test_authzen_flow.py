@@ -1,4 +1,4 @@
-"""A question to a policy decision point, step by step: authentication, pauses after failures, kept decisions."""
+"""An evaluation request to a decision point, step by step: authentication, pauses after failures, kept decisions."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_permit_and_denial():
 
 
 @pytest.mark.rule("Z-04")
-def test_dead_decision_point_gets_no_questions_after_a_few_failures():
+def test_dead_decision_point_gets_no_requests_after_a_few_failures():
     bench = Bench()
     bench.pdp.go_down()
     causes = [bench.outage(token(str(number))).detail["cause"] for number in range(5)]
@@ -121,7 +121,7 @@ def test_dead_decision_point_gets_no_questions_after_a_few_failures():
 
 @pytest.mark.rule("Z-04")
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 302])
-def test_responses_do_not_stop_questions_of_others(status: int):
+def test_responses_do_not_stop_requests_of_others(status: int):
     bench = Bench()
     for _ in range(10):
         bench.pdp.answer(status)
@@ -131,7 +131,7 @@ def test_responses_do_not_stop_questions_of_others(status: int):
 
 
 @pytest.mark.rule("Z-04")
-def test_malformed_answers_do_not_stop_questions():
+def test_malformed_answers_do_not_stop_requests():
     bench = Bench()
     bench.pdp.answer(200, '{"decision": 1}')
     for _ in range(10):
@@ -140,7 +140,7 @@ def test_malformed_answers_do_not_stop_questions():
 
 @pytest.mark.rule("Z-04")
 @pytest.mark.parametrize("fault", ["hang", "500", "large"])
-def test_failure_that_a_question_may_cause_pauses_only_questions_like_it(fault: str):
+def test_failure_that_a_request_may_cause_pauses_only_requests_like_it(fault: str):
     bench = Bench()
 
     def fail() -> None:
@@ -169,7 +169,7 @@ def test_failures_of_several_subjects_are_an_outage():
     assert [bench.ask(token("0")), bench.ask(token("1"))] == [True, True]
 
 
-def test_failure_before_or_after_the_question_was_sent():
+def test_failure_before_or_after_the_request_was_sent():
     bench = Bench()
 
     def failing(sent: bool | None, reason: Reason) -> Callable[[Send], Answer]:
@@ -219,7 +219,7 @@ def test_metadata_of_another_decision_point_is_an_outage(metadata: dict[str, str
     failed = bench.outage()
     assert failed.detail["cause"] == Reason.AUTHORITY_ANSWER_INVALID
     assert "policy_decision_point" in failed.detail["problem"]
-    assert len(bench.player.sends) == 1  # no question was sent
+    assert len(bench.player.sends) == 1  # no evaluation request was sent
 
 
 # -- authentication
@@ -281,7 +281,7 @@ class Client:
         return len(self.refused) < 2
 
 
-def test_token_of_a_client_is_requested_for_each_question():
+def test_token_of_a_client_is_requested_for_each_evaluation():
     bench = Bench(authentication=Client("one", "two", RuntimeError("sg-secret"), 7))
     assert [bench.ask(), bench.ask()] == [True, True]
     assert bench.authorizations == ["Bearer one", "Bearer two"]
@@ -385,7 +385,7 @@ def test_policies_are_applied_in_order_until_one_denies():
     assert run(allow, point) is True
     assert run(allow, deny, point) is False
     assert run() is True
-    assert (asked, len(bench.pdp.questions)) == (["/a", "/a", "/d"], 1)
+    assert (asked, len(bench.pdp.evaluations)) == (["/a", "/a", "/d"], 1)
     assert (allow.title.rpartition(".")[2], point.title) == ("answered", "https://pdp.test")
 
 

@@ -148,17 +148,17 @@ def refusal_reason(stage: Stage, token: str) -> Reason:
 def test_cold_introspection_discovers_and_asks_in_one_flight(stage: Stage, authority: FakeAuthority):
     token = opaque(authority)
     assert stage.judge(token).scopes == {"read"}
-    flight, discovery, question = stage.effects
+    flight, discovery, request = stage.effects
     assert isinstance(flight, SingleFlight)
     assert flight.key == f"answer {digest(token, stage.state.context).hex()}"
     assert token not in flight.key
     assert flight.wait
     assert discovery == Send(url=OAUTH, authority=authority.url)
-    assert isinstance(question, Send)
-    assert (question.url, question.authority, question.accept) == (INTROSPECT, authority.url, "application/json")
-    assert question.form == (("token", token), ("token_type_hint", "access_token"))
-    assert question.authorization is not None
-    assert (question.timeout, question.retries) == (5.0, 1)
+    assert isinstance(request, Send)
+    assert (request.url, request.authority, request.accept) == (INTROSPECT, authority.url, "application/json")
+    assert request.form == (("token", token), ("token_type_hint", "access_token"))
+    assert request.authorization is not None
+    assert (request.timeout, request.retries) == (5.0, 1)
     assert token not in repr(stage.effects)
     assert authority.api.secret not in repr(stage.effects)
 
@@ -198,8 +198,8 @@ def test_endpoint_and_keys_may_be_in_two_documents(authority: FakeAuthority, mon
 def test_configured_endpoint_is_not_discovered(authority: FakeAuthority):
     stage = Stage(authority, endpoint=INTROSPECT, timeout=2.0, retries=0)
     stage.judge(opaque(authority))
-    (question,) = (effect for effect in stage.effects if isinstance(effect, Send))
-    assert (question.url, question.timeout, question.retries) == (INTROSPECT, 2.0, 0)
+    (request,) = (effect for effect in stage.effects if isinstance(effect, Send))
+    assert (request.url, request.timeout, request.retries) == (INTROSPECT, 2.0, 0)
 
 
 def test_jwt_is_introspected_only_if_the_policy_says_so(stage: Stage, authority: FakeAuthority):

@@ -1,4 +1,4 @@
-"""Questions to a policy decision point and its answers: only a decision is a decision."""
+"""Evaluation requests to a policy decision point and its answers: only a decision is a decision."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from scopeguard import AccessToken, AuthZen, InsufficientUserAuthentication, Pol
 from scopeguard.errors import AccessDenied
 from scopeguard.refusal_texts import is_plain_line
 from scopeguard.spec.authzen import (
+    EvaluationRequest,
     MalformedDecision,
     Outcome,
-    Question,
-    build_question,
+    build_evaluation_request,
     denial_of,
     endpoint_of,
     metadata_url,
@@ -28,7 +28,7 @@ from scopeguard.spec.authzen import (
 
 URL = "https://pdp.test"
 SETTINGS = AuthZen(URL)
-ONE = Question(body=b"{}")
+ONE = EvaluationRequest(body=b"{}")
 REQUEST = PolicyRequest(method="GET", path="/x", route="/x")
 
 
@@ -47,7 +47,7 @@ def token(**values: Any) -> AccessToken:
 
 
 def asked(settings: AuthZen, access: AccessToken | None = None) -> Any:
-    return json.loads(build_question(settings, access or token(), REQUEST).body)
+    return json.loads(build_evaluation_request(settings, access or token(), REQUEST).body)
 
 
 JSON_VALUES = st.recursive(
@@ -127,12 +127,12 @@ EVALUATIONS: list[tuple[str, list[Any], bool | None]] = [
 def test_decisions_of_one_exchange_are_combined(semantics: str, decisions: list[Any], permits: bool | None):
     settings = AuthZen(URL, evaluations=lambda token, request: [], semantics=semantics)
     answer = json.dumps({"decision": True, "evaluations": [{"decision": item} for item in decisions]}).encode()
-    question = Question(body=b"{}", count=3)
+    evaluation = EvaluationRequest(body=b"{}", count=3)
     if permits is None:
         with pytest.raises(MalformedDecision):
-            parse_answer(answer, question, settings)
+            parse_answer(answer, evaluation, settings)
     else:
-        assert parse_answer(answer, question, settings).permits is permits
+        assert parse_answer(answer, evaluation, settings).permits is permits
 
 
 @pytest.mark.rule("Z-10")
@@ -140,7 +140,7 @@ def test_decisions_of_one_exchange_are_combined(semantics: str, decisions: list[
 def test_evaluations_of_another_form_are_malformed(evaluations: Any):
     settings = AuthZen(URL, evaluations=lambda token, request: [])
     with pytest.raises(MalformedDecision):
-        parse_answer(json.dumps({"evaluations": evaluations}).encode(), Question(body=b"", count=3), settings)
+        parse_answer(json.dumps({"evaluations": evaluations}).encode(), EvaluationRequest(body=b"", count=3), settings)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_contexts_of_all_permits_are_understood_in_strict_mode():
     settings = AuthZen(URL, evaluations=lambda token, request: [], strict_context=True)
     items = [{"decision": True, "context": {"obligation": 1}}, {"decision": True}]
     with pytest.raises(MalformedDecision, match="strict_context"):
-        parse_answer(json.dumps({"evaluations": items}).encode(), Question(body=b"", count=2), settings)
+        parse_answer(json.dumps({"evaluations": items}).encode(), EvaluationRequest(body=b"", count=2), settings)
 
 
 @pytest.mark.rule("Z-10")
@@ -183,7 +183,7 @@ def test_wrong_evaluations_are_errors_of_the_function(items: Any, error: str):
         asked(AuthZen(URL, evaluations=lambda token, request: items))
 
 
-# -- the question
+# -- the evaluation request
 
 
 @pytest.mark.rule("Z-01")
@@ -210,13 +210,13 @@ def _return(value: Any, *_: object) -> Any:
     return value
 
 
-def test_equal_questions_have_equal_digests():
+def test_equal_requests_have_equal_digests():
     first, second = (
-        build_question(AuthZen(URL, context=partial(_return, part)), token(), REQUEST)
+        build_evaluation_request(AuthZen(URL, context=partial(_return, part)), token(), REQUEST)
         for part in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
     )
     assert first.digest == second.digest
-    assert first.digest != build_question(SETTINGS, token(), REQUEST).digest
+    assert first.digest != build_evaluation_request(SETTINGS, token(), REQUEST).digest
 
 
 def test_claims_of_a_token_may_be_sent():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeguard.spec.token_review import MalformedReview, question, read
+from scopeguard.spec.token_review import MalformedReview, content, read
 
 USER = {
     "username": "system:serviceaccount:etl:ingest",
@@ -23,8 +23,8 @@ def review(kind: str = "TokenReview", **status: Any) -> bytes:
     return json.dumps({"kind": kind, "apiVersion": "authentication.k8s.io/v1", "status": status}).encode()
 
 
-def test_question_has_the_token_and_the_audiences():
-    assert json.loads(question("a.b.c", {"https://b.test", "https://a.test"})) == {
+def test_content_has_the_token_and_the_audiences():
+    assert json.loads(content("a.b.c", {"https://b.test", "https://a.test"})) == {
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenReview",
         "spec": {"token": "a.b.c", "audiences": ["https://a.test", "https://b.test"]},

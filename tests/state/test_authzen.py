@@ -1,4 +1,4 @@
-"""The state of a policy decision point: decisions that are kept, questions that pause, the endpoint."""
+"""The state of a policy decision point: decisions that are kept, requests that pause, the endpoint."""
 
 from __future__ import annotations
 

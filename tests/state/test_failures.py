@@ -1,4 +1,4 @@
-"""Failed questions under a key, and the pauses before they are repeated."""
+"""Failed requests under a key, and the pauses before they are repeated."""
 
 from __future__ import annotations
 

@@ -105,10 +105,10 @@ def test_accepted_and_other_tokens_have_separate_probes_in_an_outage():
 
 @pytest.mark.parametrize("accepted", [True, False])
 def test_outage_of_an_hour_costs_one_request_per_five_seconds(*, accepted: bool):
-    suspicion, questions = start_outage(0.0), 0
+    suspicion, requests = start_outage(0.0), 0
     for tenth in range(36_000):
-        questions += ask(suspicion, tenth, tenth / 10, accepted=accepted)
-    assert 3600 / 5.1 - 5 <= questions <= 3600 / 5 + 5
+        requests += ask(suspicion, tenth, tenth / 10, accepted=accepted)
+    assert 3600 / 5.1 - 5 <= requests <= 3600 / 5 + 5
 
 
 def test_child_process_gets_a_fresh_lock():
