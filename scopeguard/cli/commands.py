@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from scopeguard import __version__
-from scopeguard.cli.exit_status import Refused
+from scopeguard.cli.errors import Refused
 from scopeguard.cli.options.api_key import api_key
 from scopeguard.cli.options.audit import audit
 from scopeguard.cli.options.authorize import authorize

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from scopeguard.cli.exit_status import Failed
+from scopeguard.cli.errors import Failed
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from scopeguard.cli.exit_status import Failed, Refused
+from scopeguard.cli.errors import Failed, Refused
 
 
 @click.command()
