@@ -29,13 +29,13 @@ Walk = Callable[[Any, Surroundings], list[AppRoute]]
 
 
 def find_routes(app: Any, around: Surroundings, walk: Walk) -> list[AppRoute]:
-    """Return the routes of a ``Starlette``, ``Router`` or ``StaticFiles``. *walk* finds those of mounted apps."""
+    """Return the routes of a ``Starlette``, ``Stack``, ``Router`` or ``StaticFiles``. *walk* finds those of mounted apps."""
     if isinstance(app, StaticFiles):
         return [
             AppRoute(path=around.prefix + ANYTHING, around=around, methods=frozenset({"GET"}), endpoint="static files")
         ]
     router = app
-    if isinstance(app, Starlette):
+    if isinstance(app, Starlette | Stack):
         for number, item in enumerate(app.user_middleware):
             around = around.inside_layers(_layer(number, item, app)).inside(item.cls)
         router = app.router
@@ -54,7 +54,7 @@ class Stack:
         self.router = router
 
 
-def _layer(number: int, item: Any, app: Starlette) -> list[Layer]:
+def _layer(number: int, item: Any, app: Starlette | Stack) -> list[Layer]:
     """Return the layer that *item*, middleware *number* of *app*, would make. Its constructor has no side effect."""
     middleware: Any = item.cls
     refuse_instance(middleware)

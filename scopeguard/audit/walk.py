@@ -77,6 +77,7 @@ def find_routes(app: Any, around: Surroundings) -> list[AppRoute]:
 _WRAPPED: Final = {"flask": "wsgi_app", "quart": "asgi_app"}
 _FRAMEWORKS: Final = {
     ("starlette.applications", "Starlette"): "starlette",
+    ("scopeguard.audit.starlette_routes", "Stack"): "starlette",
     ("starlette.routing", "Router"): "starlette",
     ("starlette.staticfiles", "StaticFiles"): "starlette",
     ("flask.app", "Flask"): "flask",

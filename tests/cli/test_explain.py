@@ -126,6 +126,7 @@ from scopeguard.asgi import GuardMiddleware
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard, requires
 from starlette.applications import Starlette
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Mount
 
 guard = Guard(Issuer("{url}", audience="https://api.test", jwks_file="{folder}/keys.json"), audit="off")
@@ -147,6 +148,13 @@ def read(row: str, token=Security(Protected(guard), scopes=["read"])): return ""
 middleware = GuardMiddleware(
     dependencies, guard=guard, rules=[Rule("/rows/{{row}}", all_of("row")), Rule("/open", PUBLIC)]
 )
+inside = FastAPI()
+inside.add_middleware(GZipMiddleware)
+inside.add_middleware(GuardMiddleware, guard=guard)
+
+@inside.get("/rows/{{row}}")
+def read_inside(row: str, token=Security(Protected(guard), scopes=["read"])): return ""
+
 bare = flask.Flask("bare")
 mounted = Starlette(routes=[Mount("/v1", middleware)])
 other = Guard(Issuer("https://other.test", audience="b"), audit="off")
@@ -174,6 +182,8 @@ def apps(files: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("dependencies", "/rows/7", "read", "read"),
         ("dependencies", "/elsewhere", "", None),
         ("middleware", "/rows/7", "read row", "read and row"),
+        ("inside", "/rows/7", "read", "read"),
+        ("inside", "/elsewhere", "", None),
     ],
 )
 def test_app_has_its_guard_and_what_its_routes_require(
