@@ -53,10 +53,11 @@ def _read_rules(app: Any) -> list[Rule]:
         routes = find_routes(app, Surroundings())
     except Exception:  # noqa: BLE001 - any object may be an app, and a refusal must not fail for lack of a hint
         return []
-    return [rule for route in routes for rule in _rules_of(route)]
+    return [rule for route in routes for rule in rules_of(route)]
 
 
-def _rules_of(route: AppRoute) -> list[Rule]:
+def rules_of(route: AppRoute) -> list[Rule]:
+    """Return the requirements of *route* as a rule, which is public without one. No rule can express some paths."""
     requirements = [item.access for item in route.declared if isinstance(item.access, Requirement)]
     sources = frozenset().union(*(item.sources or () for item in route.declared))
     methods = None if route.methods is None else sorted("GET" if name == WEBSOCKET else name for name in route.methods)

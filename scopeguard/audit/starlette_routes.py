@@ -29,7 +29,7 @@ Walk = Callable[[Any, Surroundings], list[AppRoute]]
 
 
 def find_routes(app: Any, around: Surroundings, walk: Walk) -> list[AppRoute]:
-    """Return the routes of a ``Starlette``, ``Stack``, ``Router`` or ``StaticFiles``. *walk* finds those of mounted apps."""
+    """Return the routes of a ``Starlette``, ``Stack``, ``Router`` or ``StaticFiles``. *walk* is for mounted apps."""
     if isinstance(app, StaticFiles):
         return [
             AppRoute(path=around.prefix + ANYTHING, around=around, methods=frozenset({"GET"}), endpoint="static files")

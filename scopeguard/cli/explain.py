@@ -18,7 +18,7 @@ from rich.text import Text
 
 from scopeguard.adapter.declarations import Layer, ServeLayer
 from scopeguard.audit.route import Surroundings
-from scopeguard.audit.route_requirements import RouteRequirements
+from scopeguard.audit.route_requirements import rules_of
 from scopeguard.audit.walk import find_routes
 from scopeguard.config.file import read_settings
 from scopeguard.config.file.place import Place
@@ -35,7 +35,8 @@ from scopeguard.flow.credentials import Credential
 from scopeguard.flow.issuers import parse
 from scopeguard.guard import Guard, engine_of
 from scopeguard.request import HeaderList, RequestView
-from scopeguard.rules import Rules
+from scopeguard.rules import Rule, Rules
+from scopeguard.rules.rule import strictest
 from scopeguard.scopes import all_of
 from scopeguard.server.serve import load
 
@@ -81,12 +82,14 @@ def run(
     if app is not None and jwks is not None:
         raise ConfigurationError("--jwks: works with --config alone; the guard of an app has its keys")
     method = (method or "GET").upper()
+    is_open = False
     if app is None:
         guard = _guard(str(config), jwks)
         rules = guard.rules
     else:
         layer = _layer_of(app, config, factory=factory)
-        guard, rules = layer.guard, _rules_for(layer, method, unquote((path or "/").partition("?")[0]))
+        guard = layer.guard
+        rules, is_open = _rules_for(layer, method, unquote((path or "/").partition("?")[0]))
     engine = engine_of(guard)
     text = _text_of(token)
     proof = None if proof is None else resolve(proof, _place(), "--proof")
@@ -100,11 +103,12 @@ def run(
         guard.close()
     if path is None:
         explanation = replace(explanation, method=None, path=None)
+    elif is_open:
+        explanation = replace(explanation, requires="nothing")
     if as_json:
         click.echo(json.dumps(explanation.as_json(), indent=2))
     else:
-        limit = _limit_of(explanation, has_app=app is not None)
-        _print(explanation, limit, offline=offline, has_proof=proof is not None)
+        _print(explanation, _limit_of(explanation, app, is_open=is_open), offline=offline, has_proof=proof is not None)
     return STATUS[explanation.verdict]
 
 
@@ -132,10 +136,13 @@ def _layer_of(target: str, config: str | None, *, factory: bool) -> Layer:
     routes = find_routes(app, Surroundings())
     layers = {id(layer.guard): (layer, at) for route in reversed(routes) for layer, at in reversed(route.around.layers)}
     guards = {id(item.guard): item.guard for route in routes for item in route.declared if item.guard is not None}
-    if len(layers.keys() | guards.keys()) != 1:
-        found = "several guards" if layers or guards else "no guard"
+    if not layers and not guards:
         raise ConfigurationError(
-            f"--app: {target} has {found}; write a file with the settings of one, and use --config"
+            f"--app: {target} has no guard, so nothing checks tokens; add one, or name a file with --config"
+        )
+    if len(layers.keys() | guards.keys()) != 1:
+        raise ConfigurationError(
+            f"--app: {target} has several guards; write a file with the settings of one, and use --config"
         )
     if not layers:
         (guard,) = guards.values()
@@ -157,18 +164,32 @@ class _DependencyLayer(Layer):
         self.rules: Rules = Rules()
 
 
-def _rules_for(layer: Layer, method: str, path: str) -> Rules:
-    """Return rules that combine the requirement of *layer* and that of the route in its app."""
+def _rules_for(layer: Layer, method: str, path: str) -> tuple[Rules, bool]:
+    """Return rules that combine the requirement of *layer* and that of the route in its app.
+
+    The second value is whether requests reach the route without any check.
+    """
     rule = layer.rules.find(method, path)
-    declared = Rules(RouteRequirements(layer.app, layer.rules).declared_rules()).find(method, path)
-    if declared is None or declared.requirement is None:
-        return layer.rules
+    declared = _find_declared(layer.app, method, path)
+    if declared is None:
+        return layer.rules, isinstance(layer, _DependencyLayer)
+    if not layer.views_decide and (declared.requirement is None or (rule is None and layer.rules.deny_unmatched)):
+        return layer.rules, False
     if rule is None:
-        is_denied = layer.rules.deny_unmatched and not layer.views_decide
-        return layer.rules if is_denied else Rules([declared])
-    if rule.requirement is None:  # public, optional, or denied
-        return layer.rules
-    return Rules([replace(rule, access=all_of(rule.requirement, declared.requirement))])
+        return Rules([declared]), False
+    if rule.requirement is None or declared.requirement is None:  # public, optional, or denied
+        return layer.rules, False
+    return Rules([replace(rule, access=all_of(rule.requirement, declared.requirement))]), False
+
+
+def _find_declared(app: Any, method: str, path: str) -> Rule | None:
+    """Return what the decorators and dependencies of a route declare, as a rule, or ``None`` if it has none."""
+    for route in find_routes(app, Surroundings()):
+        rule = Rules(rules_of(route)).find(method, path)
+        if rule is not None:
+            accesses = [item.access for item in route.declared]
+            return replace(rule, access=strictest(*accesses)) if accesses else None
+    return None
 
 
 def _with_keys(issuer: Issuer, jwks: str) -> Issuer:
@@ -256,7 +277,7 @@ def _print(explanation: Explanation, limit: str, *, offline: bool, has_proof: bo
         console.print("No fault was found. Checks that need the network were left out (--offline).", style="dim")
     for name, value in _facts(explanation):
         console.print(Text(f"  {name:9}", style="dim") + Text(value))
-    if explanation.verdict is Verdict.ACCEPTED and limit:
+    if limit:
         console.print(Text(f"  {limit}", style="yellow"))
     console.print()
     console.print(_table(explanation, has_references=console.width >= _WIDTH))
@@ -267,11 +288,18 @@ def _print(explanation: Explanation, limit: str, *, offline: bool, has_proof: bo
             console.print("  The token needs a proof of possession: pass it with --proof.")
 
 
-def _limit_of(explanation: Explanation, *, has_app: bool) -> str:
-    """Return a sentence about requirements that were not checked, or ``""`` if a rule or an app decides."""
+def _limit_of(explanation: Explanation, app: str | None, *, is_open: bool) -> str:
+    """Return a sentence about what was not checked, or ``""`` if a rule or an app decides.
+
+    *is_open*: requests reach the route of *app* without any check.
+    """
+    if is_open and explanation.path is not None:
+        return f"No dependency guards this route, so it needs no token. See: scopeguard audit {app}"
+    if explanation.verdict is not Verdict.ACCEPTED:
+        return ""
     if explanation.path is None:
         return "Not checked: what the route requires. Name it: --path, --method."
-    if explanation.rule is None and not has_app:
+    if explanation.rule is None and app is None:
         return "Not checked: what decorators and dependencies of the app require. Name it: --app module:app."
     return ""
 

@@ -124,7 +124,7 @@ from fastapi import FastAPI, Security
 from scopeguard import PUBLIC, Guard, Issuer, Rule, all_of
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.fastapi import Protected
-from scopeguard.flask import ScopeGuard, requires
+from scopeguard.flask import ScopeGuard, public, requires
 from starlette.applications import Starlette
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Mount
@@ -138,6 +138,10 @@ def rows(row): return ""
 
 @extension.get("/any")
 def any_token(): return ""
+
+@extension.get("/open")
+@public
+def open_view(): return ""
 
 ScopeGuard(extension, guard)
 dependencies = FastAPI()
@@ -180,7 +184,7 @@ def apps(files: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("extension", "/rows/7", "read", "read"),
         ("extension", "/any", "", None),
         ("dependencies", "/rows/7", "read", "read"),
-        ("dependencies", "/elsewhere", "", None),
+        ("dependencies", "/elsewhere", "", "nothing"),
         ("middleware", "/rows/7", "read row", "read and row"),
         ("inside", "/rows/7", "read", "read"),
         ("inside", "/elsewhere", "", None),
@@ -191,9 +195,28 @@ def test_app_has_its_guard_and_what_its_routes_require(
 ):
     found = explain(AUTHORITY.mint(scopes), "--path", path, "--json", app=f"{apps}:{app}").json
     assert (found["verdict"], found["requires"] or None) == ("accepted", requires)
-    if requires is not None:
+    if found["rule"] is not None:
         refused = explain(AUTHORITY.mint("other"), "--path", path, "--json", app=f"{apps}:{app}").json
         assert (refused["reason"], refused["rule"]) == ("insufficient_scope", "/rows/{row}")
+
+
+def test_view_that_its_decorator_opens_is_public(explain: Callable[..., Done], apps: str):
+    found = explain(AUTHORITY.mint(), "--path", "/open", "--json", app=f"{apps}:extension").json
+    assert (found["rule"], found["requires"]) == ("/open", "public")
+
+
+@pytest.mark.parametrize(
+    ("app", "path", "is_open"),
+    [("dependencies", "/elsewhere", True), ("dependencies", "/rows/7", False), ("inside", "/elsewhere", False)],
+)
+@pytest.mark.parametrize("expires_in", [60, -60])
+def test_route_that_no_dependency_guards_is_named(
+    explain: Callable[..., Done], apps: str, app: str, path: str, is_open: bool, expires_in: int
+):
+    done = explain(AUTHORITY.mint("read", expires_in=expires_in), "--path", path, app=f"{apps}:{app}")
+    assert (f"it needs no token. See: scopeguard audit {apps}:{app}" in done.stdout) is is_open
+    if path == "/elsewhere":
+        assert "it needs no token" not in explain(AUTHORITY.mint(), app=f"{apps}:{app}").stdout
 
 
 def test_route_of_an_app_that_no_rule_names_is_refused(explain: Callable[..., Done], apps: str):
