@@ -20,6 +20,7 @@ from scopeguard.devserver import (
     Endpoint,
     GoogleServiceAccount,
     ServiceAccount,
+    TokenFormat,
     check_address,
     serve,
 )
@@ -38,6 +39,8 @@ def run(
     audience: str,
     lifetime: int,
     allow_remote: bool,
+    apis: Iterable[str] = (),
+    opaque: bool = False,
     issuer: str | None = None,
     catalog: str | None = None,
     redirect_uris: Iterable[str] = (),
@@ -45,13 +48,17 @@ def run(
 ) -> None:
     """Serve until interrupted.
 
-    *clients*, *service_accounts*, *catalog*, *redirect_uris* and *users* are the values of ``--client``,
-    ``--service-account``, ``--catalog``, ``--redirect-uri`` and ``--user``. Raises :class:`ConfigurationError`.
+    *clients*, *apis*, *service_accounts*, *catalog*, *redirect_uris* and *users* are the values of ``--client``,
+    ``--api``, ``--service-account``, ``--catalog``, ``--redirect-uri`` and ``--user``. *opaque*: tokens are opaque, not
+    JWTs. Raises :class:`ConfigurationError`.
     """
+    resource_servers = [api_from(text, audience) for text in apis]
+    if opaque and not resource_servers:
+        raise ConfigurationError("--opaque: nobody could check the tokens; name the client of the API: --api ID:SECRET")
     account_texts = tuple(service_accounts)
     client_texts = tuple(clients) or (() if account_texts else (DEFAULT_CLIENT,))
     uris = redirect_uris_from(redirect_uris)
-    registered = [client_from(text, lifetime, uris) for text in client_texts]
+    registered = [client_from(text, lifetime, uris, opaque=opaque) for text in client_texts]
     if uris:
         known = ", ".join(client.client_id for client in registered)
         raise ConfigurationError(f"--redirect-uri: {next(iter(uris))!r} is not a client; the clients are {known}")
@@ -59,7 +66,9 @@ def run(
     url = issuer or (f"http://{join_host_port(host, port)}" if is_loopback(host) else "")
     has_login = any(client.redirect_uris for client in registered)
     subjects = tuple(users) or ((DEFAULT_USER,) if has_login else ())
-    authority = Authority(url, audience=audience, clients=registered, catalog=scopes, subjects=subjects)
+    authority = Authority(
+        url, audience=audience, clients=[*registered, *resource_servers], catalog=scopes, subjects=subjects
+    )
 
     check_address(authority, host, allow_remote=allow_remote)
     accounts: list[tuple[str, ServiceAccount]] = []
@@ -69,7 +78,7 @@ def run(
         accounts.append((path, account))
 
     def introduce() -> None:
-        for line in introduction(authority, registered, accounts):
+        for line in introduction(authority, registered, accounts, resource_servers):
             click.echo(line)
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -117,10 +126,20 @@ def redirect_uris_from(texts: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def client_from(text: str, lifetime: int, redirect_uris: MutableMapping[str, list[str]]) -> Client:
+def api_from(text: str, audience: str) -> Client:
+    """Return the client in ``ID:SECRET`` as which the API *audience* introspects tokens. Secrets may contain colons."""
+    client_id, _, secret = text.partition(":")
+    if not client_id or not secret:
+        raise ConfigurationError("--api: write two parts, ID:SECRET, as in 'api:another secret'")
+    return Client(client_id=client_id, secret=secret, introspects=[audience])
+
+
+def client_from(
+    text: str, lifetime: int, redirect_uris: MutableMapping[str, list[str]], *, opaque: bool = False
+) -> Client:
     """Return the client in ``ID:SECRET:SCOPES``. Only the scopes may contain colons. Without a secret it is public.
 
-    Its entry is removed from *redirect_uris*.
+    Its entry is removed from *redirect_uris*. *opaque*: its tokens are opaque.
     """
     parts = text.split(":", 2)
     if len(parts) < 3:
@@ -136,6 +155,7 @@ def client_from(text: str, lifetime: int, redirect_uris: MutableMapping[str, lis
         client_id=client_id,
         secret=secret,
         scopes=scopes.split(),
+        token_format=TokenFormat.OPAQUE if opaque else TokenFormat.JWT,
         lifetime=lifetime,
         redirect_uris=uris,
         auth_methods=confidential if secret else (ClientAuthMethod.NONE,),
@@ -143,7 +163,10 @@ def client_from(text: str, lifetime: int, redirect_uris: MutableMapping[str, lis
 
 
 def introduction(
-    authority: Authority, clients: Iterable[Client], accounts: Iterable[tuple[str, ServiceAccount]] = ()
+    authority: Authority,
+    clients: Iterable[Client],
+    accounts: Iterable[tuple[str, ServiceAccount]] = (),
+    apis: Iterable[Client] = (),
 ) -> list[str]:
     """Return lines that show how to use *authority*."""
     url, audience = authority.issuer, authority.audience
@@ -161,6 +184,15 @@ def introduction(
         "    [[issuers]]",
         f'    url = "{url}"',
     ]
+    for api in apis:
+        lines += [
+            "",
+            f"the API may introspect tokens as {api.client_id}; in scopeguard.toml, below the url:",
+            '    validate = "auto"',
+            "    [issuers.introspection]",
+            f'    client_id = "{api.client_id}"',
+            '    client_secret = "env:API_SECRET"',
+        ]
     for client in clients:
         lines += ["", f"client {client.client_id}, scopes: {' '.join(client.scopes) or 'none'}"]
         lines += [f"    returns to {uri}" for uri in client.redirect_uris]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from environment import ROOT, plain_environment
 from scopeguard import __version__
 from scopeguard.cli.commands import cli
+from scopeguard.config.file import settings_from
 from scopeguard.devserver import Authority
 
 CONFIG = str(ROOT / "examples" / "scopeguard.toml")
@@ -128,6 +130,9 @@ DEVSERVER = [
     (["--client", "a::read", "--redirect-uri", "=b"], "--redirect-uri: write ID=URI, as in swagger=http://127.0.0.1"),
     (["--client", "a:b:", "--redirect-uri", "c=http://d/"], "--redirect-uri: 'c' is not a client; the clients are a"),
     (["--client", "a:b:", "--redirect-uri", "a=/d"], "client 'a', redirect_uris: the value is not an https URL"),
+    (["--api", "a"], "--api: write two parts, ID:SECRET, as in 'api:another secret'"),
+    (["--api", ":b"], "--api: write two parts, ID:SECRET, as in 'api:another secret'"),
+    (["--opaque"], "--opaque: nobody could check the tokens; name the client of the API: --api ID:SECRET"),
     (["--user", "demo"], "client 'demo': a user has this subject; choose another client_id"),
     (["--client", "a:b:\x7f"], "client 'a', scopes: '\\x7f' is not a scope"),
     (["--host", "192.0.2.1"], "host: '192.0.2.1' is not a loopback address"),
@@ -204,6 +209,32 @@ def test_devserver_registers_users_and_redirect_uris(monkeypatch: pytest.MonkeyP
     assert f"users, who sign in without a password: {users}" in run.output.splitlines()
     assert "    returns to http://127.0.0.1:8000/back?a=b" in run.output.splitlines()
     assert "curl" not in run.output
+
+
+@pytest.mark.parametrize(("options", "token_format"), [([], "jwt"), (["--opaque"], "opaque")])
+def test_devserver_registers_the_api_that_introspects(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], token_format: str
+):
+    served: list[Authority] = []
+
+    def serve(authority: Authority, host: str, port: int, *, allow_remote: bool, ready: Callable[[], None]) -> None:
+        served.append(authority)
+        ready()
+
+    monkeypatch.setattr("scopeguard.cli.devserver.serve", serve)
+    run = CliRunner().invoke(cli, ["devserver", "--client", "loader:s:read", "--api", "api:a:b", *options])
+    assert run.exit_code == 0, run.output
+    [authority] = served
+    api, loader = authority.registry.clients["api"], authority.registry.clients["loader"]
+    assert (api.secret, api.introspects, api.scopes) == ("a:b", ("http://127.0.0.1:8000",), ())
+    assert (loader.token_format, loader.introspects) == (token_format, ())
+    lines = [line.strip() for line in run.output.splitlines()]
+    beginning = lines.index('resource = "http://127.0.0.1:8000"')
+    settings = [line for line in lines[beginning:] if " = " in line or line.startswith("[")]
+    (issuer,), _ = settings_from(tomllib.loads("\n".join(settings)), ROOT, environment={"API_SECRET": "a:b"})
+    assert issuer.introspection is not None
+    assert issuer.introspection.client_id == "api"
+    assert "a:b" not in run.output
 
 
 @pytest.mark.parametrize("command", ["audit", "demo", "devserver", "serve", "token"])

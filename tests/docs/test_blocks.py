@@ -219,6 +219,28 @@ def _check_introspection(authority: FakeAuthority) -> None:
     guard.close()
 
 
+def _check_introspection_file(authority: FakeAuthority) -> None:
+    environment = {"API_SECRET": authority.api.secret}
+    issuers, _ = settings_from(tomllib.loads(NAMED["introspection_file"].source), ROOT, environment=environment)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("API_SECRET", authority.api.secret)
+        assert issuers == run("introspection")["guard"].issuers
+
+
+def _check_introspection_flask(_: FakeAuthority) -> None:
+    authority = FakeAuthority(LOCAL_ISSUER, audience=LOCAL_API)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("API_SECRET", authority.api.secret)
+        names = run("introspection_flask")
+    client = names["app"].test_client()
+    with authority.takes_over(names["guard"]):
+        for scope, status in (("rows.write", 200), ("rows.write", 200), ("rows.read", 403)):
+            token = authority.mint(scope, token_format="opaque")
+            headers = {"Authorization": f"Bearer {token}"}
+            assert [client.post("/rows/a", headers=headers).status_code for _ in range(2)] == [status] * 2
+        assert authority.transport.count("introspection") == 3
+
+
 def _check_revocation(authority: FakeAuthority) -> None:
     guard = Guard(authority.issuer, clock=authority.clock)
     client = TestClient(GuardMiddleware(asgi_app(), guard=guard))
@@ -810,6 +832,8 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "downstream_testing": _check_downstream_testing,
     "downstream_presets": _check_downstream_presets,
     "introspection": _check_introspection,
+    "introspection_file": _check_introspection_file,
+    "introspection_flask": _check_introspection_flask,
     "revocation": _check_revocation,
     "streams": _check_streams,
     "network_http": _check_network_http,

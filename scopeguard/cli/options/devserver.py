@@ -17,6 +17,14 @@ import click
     "such as a browser. May be given several times.",
 )
 @click.option(
+    "--api",
+    "apis",
+    multiple=True,
+    metavar="ID:SECRET",
+    help="A client that may introspect the tokens for --audience: the API. May be given several times.",
+)
+@click.option("--opaque", is_flag=True, help="Give clients opaque tokens; the API introspects them (with --api).")
+@click.option(
     "--redirect-uri",
     "redirect_uris",
     multiple=True,
@@ -68,6 +76,8 @@ def devserver(
     host: str,
     port: int,
     clients: tuple[str, ...],
+    apis: tuple[str, ...],
+    opaque: bool,
     redirect_uris: tuple[str, ...],
     users: tuple[str, ...],
     service_accounts: tuple[str, ...],
@@ -87,6 +97,8 @@ def devserver(
         host=host,
         port=port,
         clients=clients,
+        apis=apis,
+        opaque=opaque,
         redirect_uris=redirect_uris,
         users=users,
         service_accounts=service_accounts,
