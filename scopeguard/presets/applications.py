@@ -29,6 +29,7 @@ from scopeguard.presets.parts import (
     url,
 )
 
+_WORKOS: Final = "https://api.workos.com"
 _WORKOS_CLIENT: Final = Form(re.compile(r"client_[0-9A-Za-z]+"), "a client id of WorkOS", "client_01EXAMPLE")
 _MACHINE: Final = Form(re.compile(r"mch_[0-9A-Za-z_]+"), "a machine id of Clerk", "mch_2vYVtestTESTtest")
 _SUPABASE_REF: Final = Form(re.compile(r"[a-z0-9]{6,40}"), "a project's reference", "abcdefghijklmnopqrst")
@@ -48,22 +49,25 @@ _ORIGIN: Final = Form(
 )
 
 
+def _clerk_url(frontend_api: str) -> str:
+    """Return the issuer of all tokens of the Clerk instance *frontend_api*."""
+    return f"https://{host(frontend_api, 'frontend_api', 'clerk.example.com')}"
+
+
 def _origin(value: str) -> str:
     return fit(value.removesuffix("/"), "origins", _ORIGIN)
 
 
-def workos_session(
-    client_id: str, organizations: str | Iterable[str], *, issuer: str = "https://api.workos.com"
-) -> Issuer:
+def workos_session(client_id: str, organizations: str | Iterable[str], *, issuer: str = _WORKOS) -> Issuer:
     """Return an issuer for WorkOS session tokens, which have **no audience**.
 
     They are bound to the keys of the environment *client_id* and to *organizations*. Their ``permissions`` are the
     scopes.
     """
     return Issuer(
-        url(issuer, "issuer", "https://api.workos.com"),
+        url(issuer, "issuer", _WORKOS),
         audience=ANY_AUDIENCE_DANGEROUSLY,
-        jwks_uri=f"https://api.workos.com/sso/jwks/{fit(client_id, 'client_id', _WORKOS_CLIENT)}",
+        jwks_uri=f"{_WORKOS}/sso/jwks/{fit(client_id, 'client_id', _WORKOS_CLIENT)}",
         algorithms=("RS256",),
         typ=JWT_OR_NONE,
         expected_claims={"org_id": fit_all(organizations, "organizations", ORGANIZATION)},
@@ -86,7 +90,7 @@ def clerk(
     They have an ``aud`` only if the client requests a resource. If not, set *client_ids* to the clients that may call.
     """
     return Issuer(
-        f"https://{host(frontend_api, 'frontend_api', 'clerk.example.com')}",
+        _clerk_url(frontend_api),
         algorithms=("RS256",),
         typ="at+jwt",
         required_claims=("client_id", "sub"),
@@ -100,7 +104,7 @@ def clerk(
 def clerk_session(frontend_api: str, origins: str | Iterable[str]) -> Issuer:
     """Return an issuer for Clerk session tokens. They have no ``aud``; their ``azp`` must be one of *origins*."""
     return Issuer(
-        f"https://{host(frontend_api, 'frontend_api', 'clerk.example.com')}",
+        _clerk_url(frontend_api),
         audience=tuple(_origin(origin) for origin in nonempty(origins, "origins")),
         audience_claims=("azp",),
         algorithms=("RS256",),
@@ -120,7 +124,7 @@ def clerk_m2m(frontend_api: str, machine_id: str) -> Issuer:
     Their ``scopes`` claim lists the machines that may be called. It has no permissions, so it is ignored.
     """
     return Issuer(
-        f"https://{host(frontend_api, 'frontend_api', 'clerk.example.com')}",
+        _clerk_url(frontend_api),
         audience=fit(machine_id, "machine_id", _MACHINE),
         algorithms=("RS256",),
         typ="JWT",

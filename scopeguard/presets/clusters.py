@@ -16,15 +16,18 @@ from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.config.introspection import Dialect, Introspection, Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import ConfigurationError
-from scopeguard.presets.parts import ALWAYS_A_MACHINE, IP_ADDRESS, JWT_OR_NONE, Form, fit, fit_all, nonempty, url
+from scopeguard.presets.parts import ALWAYS_A_MACHINE, IP_ADDRESS, JWT_OR_NONE, LABEL, Form, fit, fit_all, nonempty, url
 
-_SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # the files of the pod's service account
+# The files of the service account of a pod.
+_TOKEN_FILE: Final = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+_CA_FILE: Final = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
 _MOST_CHARACTERS: Final = 16 * 1024  # of a token
 _CLUSTER: Final = "https://kubernetes.default.svc.cluster.local"
 _API_SERVER: Final = "https://kubernetes.default.svc"
-_NAMESPACE: Final = Form(re.compile(r"[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?"), "the name of a namespace", "etl")
-_SERVICE_ACCOUNT_NAME: Final = Form(
-    re.compile(r"(?:[a-z0-9\-]+/|system:serviceaccount:[a-z0-9\-]+:)[a-z0-9.\-]+"), '"namespace/name"', "etl/ingest"
+_NAMESPACE: Final = Form(re.compile(LABEL), "the name of a namespace", "etl")
+_SUBJECT: Final = "system:serviceaccount:"  # precedes the namespace and the name in sub
+_SERVICE_ACCOUNT: Final = Form(
+    re.compile(rf"(?:[a-z0-9\-]+/|{_SUBJECT}[a-z0-9\-]+:)[a-z0-9.\-]+"), '"namespace/name"', "etl/ingest"
 )
 _TRUST_DOMAIN: Final = Form(
     re.compile(rf"(?!{IP_ADDRESS}$)(?!.*\.\.)[a-z0-9](?:[a-z0-9._\-]*[a-z0-9])?"),
@@ -49,7 +52,7 @@ class FileContent:
 def kubernetes(
     audience: str | Iterable[str],
     *,
-    issuer: str = "https://kubernetes.default.svc.cluster.local",
+    issuer: str = _CLUSTER,
     namespaces: str | Iterable[str] | None = None,
     service_accounts: str | Iterable[str] | None = None,
     in_cluster: bool = False,
@@ -74,13 +77,13 @@ def kubernetes(
         if jwks_uri is not None or jwks_file is not None:
             raise ConfigurationError("in_cluster: sets the place of the keys; leave out jwks_uri and jwks_file")
         own = {
-            "jwks_uri": "https://kubernetes.default.svc/openid/v1/jwks",
-            "jwks_ca_file": f"{_SERVICE_ACCOUNT}/ca.crt",
-            "jwks_bearer_file": f"{_SERVICE_ACCOUNT}/token",
+            "jwks_uri": f"{_API_SERVER}/openid/v1/jwks",
+            "jwks_ca_file": _CA_FILE,
+            "jwks_bearer_file": _TOKEN_FILE,
         }
     prefixes, expected = _accounts(namespaces, service_accounts)
     return Issuer(
-        url(issuer, "issuer", "https://kubernetes.default.svc.cluster.local"),
+        url(issuer, "issuer", _CLUSTER),
         insecure_http_dangerously=insecure_http_dangerously,
         audience=nonempty(audience, "audience"),
         algorithms=("RS256", "ES256"),
@@ -104,12 +107,12 @@ def kubernetes(
 def kubernetes_token_review(
     audience: str | Iterable[str],
     *,
-    issuer: str = "https://kubernetes.default.svc.cluster.local",
-    api_server: str = "https://kubernetes.default.svc",
+    issuer: str = _CLUSTER,
+    api_server: str = _API_SERVER,
     namespaces: str | Iterable[str] | None = None,
     service_accounts: str | Iterable[str] | None = None,
-    bearer_file: str = "/var/run/secrets/kubernetes.io/serviceaccount/token",
-    ca_file: str | None = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
+    bearer_file: str = _TOKEN_FILE,
+    ca_file: str | None = _CA_FILE,
     insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
     """Return an issuer that asks the TokenReview API of a Kubernetes cluster about each service account token.
@@ -122,9 +125,11 @@ def kubernetes_token_review(
     * *issuer*: the ``iss`` of the tokens, by which they are recognised.
     * *api_server*: the URL of the API server.
     * *namespaces*, *service_accounts* (``"namespace/name"``): the service accounts that may call; by default all.
-    * *bearer_file*: the file with the token of this API's own service account, which needs the cluster role
-      ``system:auth-delegator``. It is read again when the API server refuses its token, as after a rotation.
-    * *ca_file*: the certificate authority of the API server; ``None`` for the usual ones.
+    * *bearer_file*: the file with the token of this API's own service account, by default that of its pod. The account
+      needs the cluster role ``system:auth-delegator``. The file is read again when the API server refuses its token, as
+      after a rotation.
+    * *ca_file*: the certificate authority of the API server, by default the file in the pod; ``None`` for the usual
+      ones.
     """
     path(bearer_file, "bearer_file")
     if ca_file is not None:
@@ -159,14 +164,14 @@ def _accounts(
     namespaces: str | Iterable[str] | None, service_accounts: str | Iterable[str] | None
 ) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
     """Return the beginnings of the subjects of *namespaces*, and the subjects of *service_accounts* as a claim."""
-    prefixes: tuple[str, ...] = ("system:serviceaccount:",)
+    prefixes: tuple[str, ...] = (_SUBJECT,)
     expected: dict[str, tuple[str, ...]] = {}
     if namespaces is not None:
-        prefixes = tuple(f"system:serviceaccount:{name}:" for name in fit_all(namespaces, "namespaces", _NAMESPACE))
+        prefixes = tuple(f"{_SUBJECT}{name}:" for name in fit_all(namespaces, "namespaces", _NAMESPACE))
     if service_accounts is not None:
-        accounts = fit_all(service_accounts, "service_accounts", _SERVICE_ACCOUNT_NAME)
-        subjects = (account.removeprefix("system:serviceaccount:").replace("/", ":") for account in accounts)
-        expected["sub"] = tuple(f"system:serviceaccount:{subject}" for subject in subjects)
+        accounts = fit_all(service_accounts, "service_accounts", _SERVICE_ACCOUNT)
+        subjects = (account.removeprefix(_SUBJECT).replace("/", ":") for account in accounts)
+        expected["sub"] = tuple(_SUBJECT + subject for subject in subjects)
     return prefixes, expected
 
 

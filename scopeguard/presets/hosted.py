@@ -45,7 +45,7 @@ from scopeguard.presets.parts import (
 
 _GRAPH: Final = ("https://graph.microsoft.com", "00000003-0000-0000-c000-000000000000")
 _POOL: Final = Form(
-    re.compile(r"[a-z]{2,3}(?:-[a-z]+)+-[0-9]+_[0-9A-Za-z]+"), "a pool id with its region", "eu-central-1_AbCdEfGhI"
+    re.compile(AWS_REGION.pattern.pattern + "_[0-9A-Za-z]+"), "a pool id with its region", "eu-central-1_AbCdEfGhI"
 )
 _RESOURCE_SERVER: Final = Form(
     re.compile(r"[!#-\[\]-~]+"), "the identifier of a resource server", "https://api.example.com"

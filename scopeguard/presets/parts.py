@@ -34,10 +34,10 @@ GOOGLE_SCOPES: Final = "https://www.googleapis.com/auth/"
 
 _LONGEST: Final = 255  # characters of an argument with a form
 _LONGEST_NAME: Final = 2048  # characters of an audience and the like, which may be a long URL
-_LABEL: Final = r"[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?"
+LABEL: Final = r"[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?"  # of a host name (RFC 1123 section 2.1)
 # The last label has a letter, because no provider has an IP address as its host.
 _HOST: Final = re.compile(
-    rf"(?:{_LABEL}\.)+(?=[0-9\-]*[a-z]){_LABEL}(?::[0-9]{{1,5}})?|localhost(?::[0-9]{{1,5}})?|{_LABEL}:[0-9]{{1,5}}"
+    rf"(?:{LABEL}\.)+(?=[0-9\-]*[a-z]){LABEL}(?::[0-9]{{1,5}})?|localhost(?::[0-9]{{1,5}})?|{LABEL}:[0-9]{{1,5}}"
 )
 IP_ADDRESS: Final = r"(?:[0-9]+\.){3}[0-9]+(?::[0-9]+)?"
 _URL: Final = re.compile(
@@ -190,15 +190,13 @@ def nonempty(values: str | Iterable[str], setting: str) -> tuple[str, ...]:
     return found
 
 
-def binding(
-    audience: str | Iterable[str] | None, client_ids: str | Iterable[str] | None, *, claim: str = "client_id"
-) -> dict[str, Any]:
+def binding(audience: str | Iterable[str] | None, client_ids: str | Iterable[str] | None) -> dict[str, Any]:
     """Return settings that bind tokens to this API: by ``aud``, or without it by the clients that may call."""
     if (audience is None) == (client_ids is None):
         raise ConfigurationError("audience, client_ids: give exactly one; client_ids is for tokens without an audience")
     if audience is not None:
         return {"audience": nonempty(audience, "audience")}
-    return {"audience": nonempty(client_ids or (), "client_ids"), "audience_claims": (claim,)}
+    return {"audience": nonempty(client_ids or (), "client_ids"), "audience_claims": ("client_id",)}
 
 
 def also_introspect(introspection: Introspection | None, *prefixes: str) -> dict[str, Any]:

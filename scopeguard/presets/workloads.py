@@ -27,6 +27,7 @@ from scopeguard.presets.parts import (
     GOOGLE_SCOPES,
     IP_ADDRESS,
     JWT_OR_NONE,
+    LABEL,
     NO_SUBJECT_NO_USER,
     NUMBER,
     SCOPE,
@@ -38,6 +39,7 @@ from scopeguard.presets.parts import (
     url,
 )
 
+_GITHUB: Final = "https://token.actions.githubusercontent.com"
 _GOOGLE: Final = "https://accounts.google.com"
 _HOUR: Final = 3600.0
 _ID: Final = replace(NUMBER, description="a numeric id")
@@ -46,7 +48,7 @@ _REF: Final = r"(?![/.])(?!.*(?:\.\.|//|@\{))(?!@$)(?!.*[/.]$)[^\x00-\x20~^:?*\[
 _GITHUB_REF: Final = Form(re.compile(rf"refs/(?:heads|tags|pull)/{_REF}"), "a full reference", "refs/heads/main")
 _GITLAB_REF: Final = Form(re.compile(rf"(?!refs/){_REF}"), "a branch or tag without refs/heads/", "main")
 # An AUD tag has 64 hexadecimal digits, and a label of a host name at most 63 characters.
-_CLOUDFLARE_TEAM: Final = Form(re.compile(r"[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?"), "a team's name", "acme")
+_CLOUDFLARE_TEAM: Final = Form(re.compile(LABEL), "a team's name", "acme")
 _AUD_TAG: Final = Form(
     re.compile(r"[0-9a-f]+"), "an application's AUD tag", "32eafc7626e974616deaf0dc3ce63d7b", ignore_case=True
 )
@@ -72,7 +74,7 @@ def github_actions(
     owner_ids: str | Iterable[str] | None = None,
     refs: str | Iterable[str] | None = None,
     environments: str | Iterable[str] | None = None,
-    issuer: str = "https://token.actions.githubusercontent.com",
+    issuer: str = _GITHUB,
 ) -> Issuer:
     """Return an issuer for jobs of GitHub Actions.
 
@@ -92,7 +94,7 @@ def github_actions(
         "environment": None if environments is None else nonempty(environments, "environments"),
     }
     return Issuer(
-        url(issuer, "issuer", "https://token.actions.githubusercontent.com"),
+        url(issuer, "issuer", _GITHUB),
         audience=nonempty(audience, "audience"),
         algorithms=("RS256",),
         typ="JWT",
