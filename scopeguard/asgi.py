@@ -25,6 +25,7 @@ from scopeguard.adapter.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from scopeguard.adapter.connection_certificate import certificate_in_scope
 from scopeguard.adapter.cors import ask_asgi_app, expose_headers_in_send
 from scopeguard.adapter.declarations import Layer
+from scopeguard.adapter.inner_check import refuse_inside
 from scopeguard.adapter.preflights import announces_allowed_request
 from scopeguard.adapter.resource_metadata import first_found, metadata_of
 from scopeguard.adapter.token_removal import has_key, remove_field, remove_from_scope, select_subprotocol
@@ -152,10 +153,7 @@ class GuardMiddleware(Layer):
         from scopeguard.audit.route_requirements import RouteRequirements  # noqa: PLC0415
         from scopeguard.audit.startup import StartCheck, is_checked_outside  # noqa: PLC0415
 
-        if not isinstance(guard, Guard):
-            raise ConfigurationError(
-                "GuardMiddleware: guard must be a scopeguard.Guard, as in GuardMiddleware(app, guard=guard)"
-            )
+        checks.instance(guard, Guard, "guard", "a scopeguard.Guard, as in GuardMiddleware(app, guard=guard)")
         checks.app(app, "an ASGI app")
         positive(recheck_streams, "recheck_streams")
         self.app: ASGIApp = app
@@ -490,13 +488,7 @@ def check_in_app(scope: Scope, requirement: Requirement, adapter: Adapter, needs
             f"request.state.access_token is set by GuardMiddleware, but the app has replaced it with a "
             f"{type(token).__name__}; use another name"
         )
-    engine = engine_of(guard)
-    if engine.listens:
-        engine.note_adapter(adapter)
-    if engine.permits(token, requirement):
-        return None
-    decision = engine.authorize(token, requirement, request=request_view(scope, scope.get("method", "GET")))
-    return None if isinstance(decision, Granted) else decision.response
+    return refuse_inside(guard, token, requirement, adapter, lambda: request_view(scope, scope.get("method", "GET")))
 
 
 def answer_metadata(metadata: ResourceMetadata, scope: Scope) -> Response | None:

@@ -26,7 +26,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
-from scopeguard.adapter.declarations import REQUIREMENT, mark
+from scopeguard.adapter.declarations import REQUIREMENT, add_inner, mark
 from scopeguard.asgi import (
     CloseStreams,
     GuardMiddleware,
@@ -42,7 +42,7 @@ from scopeguard.conditions import Condition
 from scopeguard.config.checks import is_async
 from scopeguard.core.decision import Adapter, Denied, Granted, Unavailable
 from scopeguard.errors import ConfigurationError
-from scopeguard.scopes import Requirement, all_of, require
+from scopeguard.scopes import Requirement, require
 from scopeguard.spec import challenge
 from scopeguard.tokens import access_token, access_token_or_none
 
@@ -109,9 +109,7 @@ def requires(
     requirement = require(*items, acr=acr, max_age=max_age)
 
     def decorate(endpoint: Endpoint) -> Endpoint:
-        inner = getattr(endpoint, REQUIREMENT, None)
-        # The outermost decorator refuses first, so its challenge names the scopes of the inner ones, too.
-        whole = requirement if inner is None else all_of(requirement, inner)
+        whole = add_inner(requirement, getattr(endpoint, REQUIREMENT, None))
         guard: Callable[[Any, Requirement], Endpoint] = _guard_class if isinstance(endpoint, type) else _guard_function
         guarded = guard(endpoint, whole)
         mark(guarded, endpoint, whole)

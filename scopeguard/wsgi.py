@@ -32,7 +32,7 @@ from scopeguard.config.cors import Preflight
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.core.resource_metadata import ResourceMetadata
-from scopeguard.errors import ConfigurationError, InvalidRequest, RequestTooLarge
+from scopeguard.errors import InvalidRequest, RequestTooLarge
 from scopeguard.guard import Guard, engine_of
 from scopeguard.inbound_tokens import to_serve
 from scopeguard.reasons import Reason
@@ -128,10 +128,7 @@ class GuardMiddleware(Layer):
         from scopeguard.audit.route_requirements import RouteRequirements  # noqa: PLC0415
         from scopeguard.audit.startup import StartCheck  # noqa: PLC0415
 
-        if not isinstance(guard, Guard):
-            raise ConfigurationError(
-                "GuardMiddleware: guard must be a scopeguard.Guard, as in GuardMiddleware(app, guard=guard)"
-            )
+        checks.instance(guard, Guard, "guard", "a scopeguard.Guard, as in GuardMiddleware(app, guard=guard)")
         checks.app(app, "a WSGI app")
         self.app: WSGIApp = app
         self.guard = guard

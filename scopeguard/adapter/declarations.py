@@ -13,7 +13,7 @@ from scopeguard.config.token_sources import TokenSource
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import Access, Rules
-from scopeguard.scopes import Requirement
+from scopeguard.scopes import Requirement, all_of
 
 if TYPE_CHECKING:
     from scopeguard.rules.mcp import McpPolicy
@@ -112,6 +112,14 @@ class ServeLayer(Layer):
         # Middleware for an MCP server has no rule for its endpoint.
         self.rules: Rules = Rules.of(guard.rules if guard.mcp is None else Rules.of(guard.rules).all)
         self.passes_preflights: bool = engine_of(guard).passes_preflights()
+
+
+def add_inner(requirement: Requirement, inner: Requirement | None) -> Requirement:
+    """Return *requirement*, that of a decorator, together with that of the decorators further *inner*, if any.
+
+    The outermost decorator refuses first, so its challenge names the scopes of the inner ones, too.
+    """
+    return requirement if inner is None else all_of(requirement, inner)
 
 
 def mark(decorated: Any, inner: Any, requirement: Requirement) -> None:

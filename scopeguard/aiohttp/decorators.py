@@ -9,14 +9,14 @@ from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
-from scopeguard.adapter.declarations import REQUIREMENT, declare_access, mark
+from scopeguard.adapter.declarations import REQUIREMENT, add_inner, declare_access, mark
+from scopeguard.adapter.inner_check import refuse_inside
 from scopeguard.aiohttp.requests import STATE_KEY, RequestState, request_view, to_response
 from scopeguard.conditions import Condition
-from scopeguard.core.decision import Adapter, Granted
+from scopeguard.core.decision import Adapter
 from scopeguard.errors import ConfigurationError
-from scopeguard.guard import engine_of
 from scopeguard.rules import OPTIONAL, PUBLIC
-from scopeguard.scopes import Requirement, all_of, require
+from scopeguard.scopes import Requirement, require
 
 T = TypeVar("T")
 
@@ -56,8 +56,7 @@ def requires(
         if not is_view and not inspect.iscoroutinefunction(handler):
             raise ConfigurationError(f"requires: {handler!r} cannot be decorated; decorate {_DECORABLE}")
         inner = vars(handler).get(REQUIREMENT) if is_view else getattr(handler, REQUIREMENT, None)
-        # The outermost decorator refuses first, so its challenge names the scopes of the inner ones, too.
-        whole = requirement if inner is None else all_of(requirement, inner)
+        whole = add_inner(requirement, inner)
         if is_view:
             return _guard_view(handler, whole)
 
@@ -105,13 +104,8 @@ def _check(request: web.BaseRequest, requirement: Requirement) -> web.Response |
         )
     if state.is_checked and any(known is requirement for known in state.route.requirements):
         return None
-    engine = engine_of(state.guard)
-    if engine.listens:
-        engine.note_adapter(Adapter.AIOHTTP)
-    if engine.permits(state.token, requirement):
-        return None
-    decision = engine.authorize(state.token, requirement, request=request_view(request))
-    return None if isinstance(decision, Granted) else to_response(decision.response)
+    refused = refuse_inside(state.guard, state.token, requirement, Adapter.AIOHTTP, lambda: request_view(request))
+    return None if refused is None else to_response(refused)
 
 
 def public(handler: T) -> T:

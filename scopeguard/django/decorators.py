@@ -9,16 +9,17 @@ from typing import Any, Final, TypeVar
 from asgiref.sync import iscoroutinefunction
 from django.views import View
 
-from scopeguard.adapter.declarations import REQUIREMENT, declare_access, mark
+from scopeguard.adapter.declarations import REQUIREMENT, add_inner, declare_access, mark
+from scopeguard.adapter.inner_check import refuse_inside
 from scopeguard.conditions import Condition
-from scopeguard.core.decision import Adapter, Granted
+from scopeguard.core.decision import Adapter
 from scopeguard.django.requests import outer_guard, request_view
 from scopeguard.django.responses import to_response
 from scopeguard.django.state import state_of
 from scopeguard.errors import ConfigurationError
-from scopeguard.guard import Guard, engine_of
+from scopeguard.guard import Guard
 from scopeguard.rules import OPTIONAL, PUBLIC
-from scopeguard.scopes import Requirement, all_of, require
+from scopeguard.scopes import Requirement, require
 
 T = TypeVar("T")
 
@@ -56,9 +57,7 @@ def requires(
             return _decorate_class(view, requirement)
         if isinstance(view, type) or not callable(view):
             raise ConfigurationError(f"requires: {view!r} is not a view; decorate {_DECORABLE}")
-        inner = getattr(view, REQUIREMENT, None)
-        # The outermost decorator refuses first, so its challenge names the scopes of the inner ones, too.
-        whole = requirement if inner is None else all_of(requirement, inner)
+        whole = add_inner(requirement, getattr(view, REQUIREMENT, None))
         guarded = _guard(view, whole)
         mark(guarded, view, whole)
         return guarded
@@ -89,8 +88,7 @@ def _guard(view: Any, requirement: Requirement) -> Any:
 
 def _decorate_class(view_class: Any, requirement: Requirement) -> Any:
     """Decorate ``dispatch``, and mark the class, because a subclass may override ``dispatch``."""
-    inner = vars(view_class).get(REQUIREMENT)
-    whole = requirement if inner is None else all_of(requirement, inner)
+    whole = add_inner(requirement, vars(view_class).get(REQUIREMENT))
     view_class.dispatch = _guard(view_class.dispatch, whole)
     setattr(view_class, REQUIREMENT, whole)
     return view_class
@@ -128,13 +126,8 @@ def refuse(request: Any, requirement: Requirement) -> Any:
         raise ConfigurationError(
             "requires: no guard has checked this request; add scopeguard.django.GuardMiddleware to MIDDLEWARE"
         )
-    engine = engine_of(guard)
-    if engine.listens:
-        engine.note_adapter(Adapter.DJANGO)
-    if engine.permits(token, requirement):
-        return None
-    decision = engine.authorize(token, requirement, request=request_view(request))
-    return None if isinstance(decision, Granted) else to_response(decision.response)
+    refused = refuse_inside(guard, token, requirement, Adapter.DJANGO, lambda: request_view(request))
+    return None if refused is None else to_response(refused)
 
 
 def public(view: T) -> T:

@@ -12,6 +12,7 @@ from scopeguard.config.trusted_proxies import Proxies, address_of
 from scopeguard.doctor.finding import Finding, error, ok, warning
 
 _CHECK: Final = "proxies"
+_SERVER: Final = "server"
 _UNIX: Final = "unix"
 _BROAD: Final = {4: 8, 6: 16}  # prefix lengths; a shorter one covers more than any private network
 
@@ -30,14 +31,14 @@ class Door:
     needs_https: bool = False
 
 
-def check_door(door: Door, subject: str = "server") -> list[Finding]:
+def check_door(door: Door) -> list[Finding]:
     """Check the address and the trusted proxies of *door*, as the options of ``scopeguard serve`` give them."""
-    findings = [*check_trusted(subject, "--trusted-proxy", door.trusted), *_check_reach(door, subject)]
+    findings = [*check_trusted(_SERVER, "--trusted-proxy", door.trusted), *_check_reach(door)]
     if not door.trusted and not (door.host is not None and is_loopback(door.host)):
-        findings.append(_check_unproxied(door, subject))
+        findings.append(_check_unproxied(door))
     if not findings:
         listens = "a Unix socket" if door.host is None else door.host
-        findings.append(ok(subject, _CHECK, f"{listens}, trusted proxies: {', '.join(door.trusted) or 'none'}"))
+        findings.append(ok(_SERVER, _CHECK, f"{listens}, trusted proxies: {', '.join(door.trusted) or 'none'}"))
     return findings
 
 
@@ -55,7 +56,7 @@ def check_trusted(subject: str, setting: str, trusted: Sequence[str]) -> list[Fi
     return findings
 
 
-def _check_reach(door: Door, subject: str) -> list[Finding]:
+def _check_reach(door: Door) -> list[Finding]:
     """Report trusted proxies that cannot be the sender of a request to this server."""
     findings: list[Finding] = []
     if door.host is None:
@@ -63,25 +64,25 @@ def _check_reach(door: Door, subject: str) -> list[Finding]:
             text = (
                 "the server listens on a Unix socket, and no trusted proxy is named unix: forwarded fields are removed"
             )
-            findings.append(warning(subject, _CHECK, text, fix="add --trusted-proxy unix"))
+            findings.append(warning(_SERVER, _CHECK, text, fix="add --trusted-proxy unix"))
         return findings
     if _UNIX in door.trusted:
         text = "the trusted proxy unix has no effect without a Unix socket"
-        findings.append(warning(subject, _CHECK, text, fix="remove it, or listen on a Unix socket (--uds)"))
+        findings.append(warning(_SERVER, _CHECK, text, fix="remove it, or listen on a Unix socket (--uds)"))
     networks = [ipaddress.ip_network(text) for text in door.trusted if text != _UNIX]
     far = [str(network) for network in networks if not network.is_loopback]
     if is_loopback(door.host) and far:
         text = f"the server listens on {door.host}, which {', '.join(far)} cannot reach"
-        findings.append(warning(subject, _CHECK, text, fix="trust 127.0.0.1, or listen on an address of that network"))
+        findings.append(warning(_SERVER, _CHECK, text, fix="trust 127.0.0.1, or listen on an address of that network"))
     return findings
 
 
-def _check_unproxied(door: Door, subject: str) -> Finding:
+def _check_unproxied(door: Door) -> Finding:
     listens = "on a Unix socket" if door.host is None else f"on {door.host}, in cleartext,"
     if door.needs_https:
         text = f"the server listens {listens} and trusts no proxy: require_https refuses every token from another host"
-        return error(subject, _CHECK, text, fix="name the proxy that ends TLS with --trusted-proxy")
+        return error(_SERVER, _CHECK, text, fix="name the proxy that ends TLS with --trusted-proxy")
     address = None if door.host is None else address_of(door.host)
     where = "other machines can read tokens on the network" if address is not None else "the app sees no client address"
     fix = "put a proxy that ends TLS in front, and name it with --trusted-proxy"
-    return warning(subject, _CHECK, f"the server listens {listens} and trusts no proxy: {where}", fix=fix)
+    return warning(_SERVER, _CHECK, f"the server listens {listens} and trusts no proxy: {where}", fix=fix)

@@ -9,15 +9,17 @@ from typing import Any, Final, TypeVar, overload
 
 import falcon
 
-from scopeguard.adapter.declarations import REQUIREMENT, mark
+from scopeguard.adapter.declarations import REQUIREMENT, add_inner, mark
+from scopeguard.adapter.inner_check import refuse_inside
 from scopeguard.asgi import request_view as asgi_view
 from scopeguard.asgi import require_of_renewals
 from scopeguard.conditions import Condition
-from scopeguard.core.decision import Adapter, Granted
+from scopeguard.core.decision import Adapter
 from scopeguard.errors import ConfigurationError
 from scopeguard.falcon.application import Refused, checked
-from scopeguard.guard import Guard, engine_of
-from scopeguard.scopes import Requirement, all_of, require
+from scopeguard.guard import Guard
+from scopeguard.request import RequestView
+from scopeguard.scopes import Requirement, require
 from scopeguard.wsgi import request_view as wsgi_view
 
 T = TypeVar("T")
@@ -92,9 +94,7 @@ class Requires:
             return decorated
         if not callable(decorated):
             raise ConfigurationError(f"requires: must decorate {_DECORABLE}, not {type(decorated).__name__}")
-        inner = getattr(decorated, REQUIREMENT, None)
-        # The outermost decorator refuses first, so its challenge names the scopes of the inner ones, too.
-        whole = self._requirement if inner is None else all_of(self._requirement, inner)
+        whole = add_inner(self._requirement, getattr(decorated, REQUIREMENT, None))
         guarded = _guard(decorated, whole)
         mark(guarded, decorated, whole)
         return guarded
@@ -143,14 +143,13 @@ def _check(req: Any, requirement: Requirement) -> None:
         raise ConfigurationError(
             "requires: no guard has checked this request; give the server protect(app, guard=guard)"
         )
-    engine = engine_of(guard)
-    if engine.listens:
-        engine.note_adapter(Adapter.FALCON)
     scope = getattr(req, "scope", None)
-    if not engine.permits(token, requirement):
-        view = wsgi_view(req.env) if scope is None else asgi_view(scope, req.method)
-        decision = engine.authorize(token, requirement, request=view)
-        if not isinstance(decision, Granted):
-            raise Refused(decision.response)
+
+    def describe() -> RequestView:
+        return wsgi_view(req.env) if scope is None else asgi_view(scope, req.method)
+
+    refused = refuse_inside(guard, token, requirement, Adapter.FALCON, describe)
+    if refused is not None:
+        raise Refused(refused)
     if scope is not None and scope["type"] == "websocket":
         require_of_renewals(scope, requirement)

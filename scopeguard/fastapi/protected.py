@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection, Request
 from scopeguard.adapter.declarations import Declaration, DeclaringDependency
 from scopeguard.asgi import GUARD_KEY, recall, request_view, require_of_renewals
 from scopeguard.conditions import Condition
-from scopeguard.config.checks import flag, text
+from scopeguard.config.checks import flag, instance, text
 from scopeguard.core.decision import Decision, Granted
 from scopeguard.errors import ConfigurationError
 from scopeguard.fastapi.application import rule_of_middleware, wrap_fastapi
@@ -93,8 +93,7 @@ class Protected(DeclaringDependency):
         openid_connect_url: str | None = None,
         scheme_prefix: str = "",
     ) -> None:
-        if not isinstance(guard, Guard):
-            raise ConfigurationError("Protected: guard must be a scopeguard.Guard, as in Protected(guard)")
+        instance(guard, Guard, "guard", "a scopeguard.Guard, as in Protected(guard)")
         flag(optional, "optional")
         text(scheme_prefix, "scheme_prefix")
         if scopes is not None and token_url is None:

@@ -11,12 +11,12 @@ from flask import Blueprint, current_app
 from flask.views import View
 from flask.wrappers import Response
 
-from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, mark
+from scopeguard.adapter.inner_check import refuse_inside
 from scopeguard.adapter.preflights import PREFLIGHT_KEY
-from scopeguard.adapter.view_classes import decorate_class
+from scopeguard.adapter.view_decorators import check_sources_hold, view_decorator
 from scopeguard.conditions import Condition
 from scopeguard.config.token_sources import TokenSource, check_sources
-from scopeguard.core.decision import Adapter, Granted
+from scopeguard.core.decision import Adapter
 from scopeguard.errors import ConfigurationError
 from scopeguard.flask.request_state import (
     STATE_KEY,
@@ -25,8 +25,8 @@ from scopeguard.flask.request_state import (
     is_answered_by_flask,
     to_flask_response,
 )
-from scopeguard.guard import Guard, engine_of
-from scopeguard.scopes import Requirement, all_of, require
+from scopeguard.guard import Guard
+from scopeguard.scopes import Requirement, require
 from scopeguard.wsgi import ENVIRON_KEY, GUARD_KEY, request_view
 
 T = TypeVar("T")
@@ -65,18 +65,7 @@ def requires(
     requirement = require(*items, acr=acr, max_age=max_age)
     sources = None if token_sources is None else check_sources(token_sources, "requires: token_sources")
 
-    def decorate(view: Any) -> Any:
-        if isinstance(view, type) and issubclass(view, View):
-            decorate_class(view, decorate)
-            return view
-        if isinstance(view, type | Blueprint) or not callable(view):
-            raise ConfigurationError(
-                f"requires: {view!r} is not a view; for a blueprint, decorate a function given to its before_request"
-            )
-        inner = getattr(view, REQUIREMENT, None)
-        # The outermost decorator refuses first, so its challenge names the scopes of the inner ones, too.
-        whole = requirement if inner is None else all_of(requirement, inner)
-
+    def guard_view(view: Any, whole: Requirement) -> Any:
         is_async = inspect.iscoroutinefunction(view)
 
         @functools.wraps(view)
@@ -87,12 +76,9 @@ def requires(
             # ensure_sync() returns any other function unchanged.
             return (current_app.ensure_sync(view) if is_async else view)(*args, **kwargs)
 
-        mark(guarded, view, whole)
-        if sources is not None:
-            setattr(guarded, SOURCES, sources)
         return guarded
 
-    return decorate
+    return view_decorator(requirement, sources, guard_view, view_class=View, blueprint=Blueprint)
 
 
 def _check(requirement: Requirement, sources: frozenset[TokenSource] | None) -> Response | None:
@@ -106,11 +92,7 @@ def _check(requirement: Requirement, sources: frozenset[TokenSource] | None) -> 
             "requires: no guard has checked this request; the app needs ScopeGuard(app, guard), or scopeguard.wsgi's "
             "GuardMiddleware around it"
         )
-    if sources is not None and (state is None or state.route.token_sources.methods != sources):
-        raise ConfigurationError(
-            "requires: token_sources had no effect; they need ScopeGuard(app, guard), and the decorator on the view "
-            "itself, below no other that hides it"
-        )
+    check_sources_hold(sources, None if state is None else state.route)
     if state is not None and state.is_checked:
         for known in state.route.requirements:
             if known is requirement:
@@ -119,10 +101,5 @@ def _check(requirement: Requirement, sources: frozenset[TokenSource] | None) -> 
     if environ.get(PREFLIGHT_KEY) and is_answered_by_flask(flask_request):
         return None
     token = environ.get(ENVIRON_KEY)
-    engine = engine_of(guard)
-    if engine.listens:
-        engine.note_adapter(Adapter.FLASK)
-    if engine.permits(token, requirement):
-        return None
-    decision = engine.authorize(token, requirement, request=request_view(environ))
-    return None if isinstance(decision, Granted) else to_flask_response(decision.response)
+    refused = refuse_inside(guard, token, requirement, Adapter.FLASK, lambda: request_view(environ))
+    return None if refused is None else to_flask_response(refused)

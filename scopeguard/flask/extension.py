@@ -13,6 +13,7 @@ from werkzeug.routing import RequestRedirect
 
 from scopeguard.adapter.cors import expose_headers
 from scopeguard.adapter.declarations import EXTENSION, Layer
+from scopeguard.adapter.extension import check_extension
 from scopeguard.adapter.preflights import PREFLIGHT_KEY, announces_allowed_request
 from scopeguard.adapter.route_access import ViewRules
 from scopeguard.adapter.token_removal import has_key, remove_from_environ, remove_key
@@ -22,7 +23,6 @@ from scopeguard.config.checks import instance, member
 from scopeguard.config.cors import Preflight
 from scopeguard.core.decision import Adapter, Decision, Granted
 from scopeguard.core.engine import Engine
-from scopeguard.errors import ConfigurationError
 from scopeguard.flask.request_state import (
     STATE_KEY,
     CurrentToken,
@@ -123,13 +123,7 @@ class ScopeGuard:
 
         Raises :class:`ConfigurationError` without a guard, and for an app that has a ScopeGuard already.
         """
-        guard = guard or self._guard
-        if not isinstance(guard, Guard):
-            raise ConfigurationError("ScopeGuard: guard must be a scopeguard.Guard, as in ScopeGuard(app, guard)")
-        if "scopeguard" in app.extensions:
-            raise ConfigurationError(
-                "ScopeGuard: this app has a ScopeGuard already; for several issuers, give a list of them to one Guard"
-            )
+        guard = check_extension(guard or self._guard, has_another="scopeguard" in app.extensions)
         engine = engine_of(guard)
         rules = engine.check_rules(Rules.choose(self._rules, guard.rules), blocks=True)
         layer = _Extension(app, guard, rules.with_public(rule.path for rule in self._public))

@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 
 from scopeguard.adapter.token_removal import has_key
+from scopeguard.config.checks import instance
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Report, Unavailable
 from scopeguard.errors import ConfigurationError
@@ -44,8 +45,7 @@ class _Interceptor:
     def __init__(
         self, guard: Guard, *, rules: Rules | Iterable[Rule] | None = None, public: Iterable[str] = ()
     ) -> None:
-        if not isinstance(guard, Guard):
-            raise ConfigurationError(f"{type(self).__name__}: guard must be a scopeguard.Guard")
+        instance(guard, Guard, "guard", f"a scopeguard.Guard, as in {type(self).__name__}(guard)")
         self._engine = engine = engine_of(guard)
         chosen = Rules.choose(rules, guard.rules).with_public(public)
         if not chosen.deny_unmatched:

@@ -14,6 +14,7 @@ from litestar.response import Response
 from litestar.utils import normalize_path
 
 from scopeguard.adapter.declarations import REQUIREMENT
+from scopeguard.adapter.extension import check_extension
 from scopeguard.adapter.route_access import RouteAccess, ViewRules
 from scopeguard.asgi import GuardMiddleware, Scope, Settings, check_in_app, require_of_renewals
 from scopeguard.asgi import renew as renew_by_scope
@@ -62,12 +63,7 @@ class ScopeGuard:
 
     def __init__(self, app: Litestar, guard: Guard, **settings: Unpack[Settings]) -> None:
         instance(app, Litestar, "app", "a Litestar app")
-        if not isinstance(guard, Guard):
-            raise ConfigurationError("ScopeGuard: guard must be a scopeguard.Guard, as in ScopeGuard(app, guard)")
-        if isinstance(app.asgi_handler, _Extension):
-            raise ConfigurationError(
-                "ScopeGuard: this app has a ScopeGuard already; for several issuers, give a list of them to one Guard"
-            )
+        check_extension(guard, has_another=isinstance(app.asgi_handler, _Extension))
         if not type(app.asgi_handler).__module__.startswith("litestar."):
             raise ConfigurationError(
                 "ScopeGuard: app.asgi_handler is wrapped in middleware that could change the path or the method after "

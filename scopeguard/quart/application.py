@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Unpack, cast
 from quart import Quart
 
 from scopeguard.adapter.declarations import REQUIREMENT
+from scopeguard.adapter.extension import check_extension
 from scopeguard.adapter.route_access import RouteAccess, ViewRules
 from scopeguard.asgi import GuardMiddleware, Scope, Settings
 from scopeguard.audit.flask_routes import hooks_before, marked_objects
@@ -58,13 +59,7 @@ class ScopeGuard:
         Raises :class:`ConfigurationError` without a guard, and for an app that has a ScopeGuard already.
         """
         instance(app, Quart, "app", "a Quart app")
-        guard = guard or self._guard
-        if not isinstance(guard, Guard):
-            raise ConfigurationError("ScopeGuard: guard must be a scopeguard.Guard, as in ScopeGuard(app, guard)")
-        if "scopeguard" in app.extensions:
-            raise ConfigurationError(
-                "ScopeGuard: this app has a ScopeGuard already; for several issuers, give a list of them to one Guard"
-            )
+        guard = check_extension(guard or self._guard, has_another="scopeguard" in app.extensions)
         layer = _Extension(app, guard, self._settings)
         app.extensions["scopeguard"] = self
         app.before_request_funcs[None].insert(0, layer.confirm)

@@ -10,17 +10,15 @@ from quart import Blueprint, Response, current_app, websocket
 from quart.views import View
 from werkzeug.datastructures import Headers
 
-from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, mark
 from scopeguard.adapter.route_access import RouteAccess
-from scopeguard.adapter.view_classes import decorate_class
+from scopeguard.adapter.view_decorators import check_sources_hold, view_decorator
 from scopeguard.asgi import check_in_app, require_of_renewals
 from scopeguard.asgi import renew as renew_by_scope
 from scopeguard.conditions import Condition
 from scopeguard.config.token_sources import TokenSource, check_sources
 from scopeguard.core.decision import Adapter, Denied, Granted, Unavailable
-from scopeguard.errors import ConfigurationError
 from scopeguard.quart.routes import NOT_ROUTED, ROUTE_KEY, current_connection, is_automatic
-from scopeguard.scopes import Requirement, all_of, require
+from scopeguard.scopes import Requirement, require
 
 T = TypeVar("T")
 
@@ -66,29 +64,15 @@ def requires(
     requirement = require(*items, acr=acr, max_age=max_age)
     sources = None if token_sources is None else check_sources(token_sources, "requires: token_sources")
 
-    def decorate(view: Any) -> Any:
-        if isinstance(view, type) and issubclass(view, View):
-            decorate_class(view, decorate)
-            return view
-        if isinstance(view, type | Blueprint) or not callable(view):
-            raise ConfigurationError(
-                f"requires: {view!r} is not a view; for a blueprint, decorate a function given to its before_request"
-            )
-        inner = getattr(view, REQUIREMENT, None)
-        # The outermost decorator refuses first, so its challenge names the scopes of the inner ones, too.
-        whole = requirement if inner is None else all_of(requirement, inner)
-
+    def guard_view(view: Any, whole: Requirement) -> Any:
         @functools.wraps(view)
         async def guarded(*args: Any, **kwargs: Any) -> Any:
             refusal = _check(whole, sources)
             return await current_app.ensure_async(view)(*args, **kwargs) if refusal is None else refusal
 
-        mark(guarded, view, whole)
-        if sources is not None:
-            setattr(guarded, SOURCES, sources)
         return guarded
 
-    return decorate
+    return view_decorator(requirement, sources, guard_view, view_class=View, blueprint=Blueprint)
 
 
 def _check(requirement: Requirement, sources: frozenset[TokenSource] | None) -> Response | None:
@@ -96,11 +80,7 @@ def _check(requirement: Requirement, sources: frozenset[TokenSource] | None) -> 
     current = current_connection()
     scope: Any = current.scope
     route: RouteAccess | None = scope.get(ROUTE_KEY, NOT_ROUTED)[1]
-    if sources is not None and (route is None or route.token_sources.methods != sources):
-        raise ConfigurationError(
-            "requires: token_sources had no effect; they need ScopeGuard(app, guard), and the decorator on the view "
-            "itself, below no other that hides it"
-        )
+    check_sources_hold(sources, route)
     # Called from a function for before_request. Quart itself answers a preflight that needs no token, without a view.
     if route is not None and current.method == "OPTIONS" and is_automatic(current):
         return None

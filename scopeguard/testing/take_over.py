@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
+from scopeguard.config.checks import instance
 from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.config.introspection import Dialect, Introspection
 from scopeguard.config.issuer import Issuer
@@ -42,8 +43,7 @@ class _Authority(Protocol):
 @contextmanager
 def take_over(authority: _Authority, guard: Guard) -> Iterator[None]:
     """Implement :meth:`scopeguard.testing.FakeAuthority.takes_over`."""
-    if not isinstance(guard, Guard):
-        raise ConfigurationError("takes_over: must be a scopeguard.Guard, the one that the app under test uses")
+    instance(guard, Guard, "takes_over", "a scopeguard.Guard, the one that the app under test uses")
     issuers = [_issuer_of(authority, issuer) for issuer in guard.issuers]
     engine = engine_of(guard)
     resolved = engine.issuers.resolved

@@ -511,7 +511,7 @@ def test_wrong_arguments_are_refused(guard: Guard):
         ScopeGuard(wrong, guard)
     with pytest.raises(ConfigurationError, match="guard: must be a"):
         ScopeGuard(app, wrong)
-    with pytest.raises(ConfigurationError, match="guard must be a"):
+    with pytest.raises(ConfigurationError, match="guard: must be a"):
         ScopeGuard(app)
     ScopeGuard(app, guard)
     with pytest.raises(ConfigurationError, match="has a ScopeGuard already"):
