@@ -97,9 +97,9 @@ async def _answer(
 ) -> Any:
     match effect:
         case SingleFlight(wait=False):
-            runtime.launch(effect, ignore)
+            runtime.start_flight(effect, ignore)
         case SingleFlight():
-            await _fly_or_wait(effect, runtime, client_gone)
+            await _run_or_wait(effect, runtime, client_gone)
         case ReadForm(limit=limit) if read_form is not None:
             return await read_form(limit)
         case CallApp():
@@ -148,40 +148,40 @@ async def _use_store(effect: UseStore[T], runtime: Runtime, store: Store) -> T:
     return result
 
 
-async def _fly_or_wait(
+async def _run_or_wait(
     flight: SingleFlight, runtime: Runtime, client_gone: Callable[[], Awaitable[None]] | None
 ) -> None:
     deadline = time.monotonic() + flight.deadline
     while flight.needed():
-        landed = anyio.Event()
+        ended = anyio.Event()
         failures: list[BaseException] = []
-        wake = _waker(landed, failures)
-        led = runtime.launch(flight, wake)
+        wake = _waker(ended, failures)
+        led = runtime.start_flight(flight, wake)
         try:
             with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
-                if await _wait_or_disconnect(landed, client_gone):
+                if await _wait_or_disconnect(ended, client_gone):
                     # A running flight is awaited for a moment: it costs nothing more, and some clients close their half
                     # of the connection after sending the request.
                     if not runtime.is_queued(flight):
                         with anyio.move_on_after(_LINGER):
-                            await landed.wait()
-                    if not landed.is_set():
+                            await ended.wait()
+                    if not ended.is_set():
                         raise AuthorityUnavailable(Reason.CALLER_LEFT, flight.authority)
         finally:
-            if not landed.is_set():  # cancelled, or late
+            if not ended.is_set():  # cancelled, or late
                 runtime.abandon(flight, wake)
         if failures:
             raise failures[0]
-        if not landed.is_set():
+        if not ended.is_set():
             raise AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, flight.authority)
         if led:  # Start one flight at most: if the work is still needed, it may be impossible now.
             return
 
 
-async def _wait_or_disconnect(landed: anyio.Event, client_gone: Callable[[], Awaitable[None]] | None) -> bool:
-    """Wait for *landed* or until the client has disconnected. Return whether it has disconnected first."""
+async def _wait_or_disconnect(ended: anyio.Event, client_gone: Callable[[], Awaitable[None]] | None) -> bool:
+    """Wait for *ended* or until the client has disconnected. Return whether it has disconnected first."""
     if client_gone is None:
-        await landed.wait()
+        await ended.wait()
         return False
     gone = False
 
@@ -193,9 +193,9 @@ async def _wait_or_disconnect(landed: anyio.Event, client_gone: Callable[[], Awa
 
     async with anyio.create_task_group() as group:
         group.start_soon(watch)
-        await landed.wait()
+        await ended.wait()
         group.cancel_scope.cancel()
-    return gone and not landed.is_set()
+    return gone and not ended.is_set()
 
 
 def loop_caller() -> Callable[[Callable[[], object]], object]:
@@ -211,15 +211,15 @@ def loop_caller() -> Callable[[Callable[[], object]], object]:
     return caller
 
 
-def _waker(landed: anyio.Event, failures: list[BaseException]) -> Wake:
-    """Return a function for other threads that sets *landed* in the event loop of the current task."""
+def _waker(ended: anyio.Event, failures: list[BaseException]) -> Wake:
+    """Return a function for other threads that sets *ended* in the event loop of the current task."""
     in_loop = loop_caller()
 
     def wake(failure: BaseException | None = None) -> None:
         if failure is not None:
             failures.append(failure)
         try:
-            in_loop(landed.set)
+            in_loop(ended.set)
         except RuntimeError:
             pass  # the loop has ended, and with it the waiting task
 

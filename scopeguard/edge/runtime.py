@@ -133,32 +133,32 @@ class Runtime:
             case CallApp(function=function):
                 return function()
             case SingleFlight(wait=False):
-                self.launch(effect, ignore)
+                self.start_flight(effect, ignore)
             case SingleFlight():
-                self._fly_or_wait(effect)
+                self._run_or_wait(effect)
             case ReadForm() if answer_form is not None:
                 return answer_form(effect)
             case _:
                 raise TypeError(f"this edge cannot perform {effect!r}")
         return None
 
-    def _fly_or_wait(self, flight: SingleFlight) -> None:
+    def _run_or_wait(self, flight: SingleFlight) -> None:
         deadline = time.monotonic() + flight.deadline
         while flight.needed():
-            landing = _Landing()
-            if self.flights.board(flight.key, landing):
+            ended = _Signal()
+            if self.flights.join(flight.key, ended):
                 try:
-                    self._fly_here(flight, deadline)
+                    self._run_here(flight, deadline)
                     return
                 finally:
-                    self.flights.land(flight.key)
-            if not landing.wait(deadline):
-                self.abandon(flight, landing)
+                    self.flights.finish(flight.key)
+            if not ended.wait(deadline):
+                self.abandon(flight, ended)
                 raise AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, flight.authority)
 
-    def _fly_here(self, flight: SingleFlight, deadline: float) -> None:
+    def _run_here(self, flight: SingleFlight, deadline: float) -> None:
         """Run *flight* in this thread when its lane has a place."""
-        turn = _Landing()
+        turn = _Signal()
 
         def refuse() -> None:
             turn(_shutting_down(flight.authority))
@@ -173,7 +173,7 @@ class Runtime:
             if not turn.wait(deadline):
                 raise AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, flight.authority)
             if flight.needed():
-                self._fly(flight)
+                self._run(flight)
         finally:
             lane.leave(ticket)
 
@@ -183,7 +183,7 @@ class Runtime:
             return operation(store)
         return watched(lambda: operation(store), STORE, "", self.watchers, self.clock)
 
-    def _fly(self, flight: SingleFlight) -> None:
+    def _run(self, flight: SingleFlight) -> None:
         try:
             if self.watchers:
                 kind, authority = flight.lane.value, flight.authority
@@ -197,27 +197,27 @@ class Runtime:
         for sentence in sentences:
             log.warning("%s", sentence)
 
-    def launch(self, flight: SingleFlight, wake: Wake) -> bool:
+    def start_flight(self, flight: SingleFlight, wake: Wake) -> bool:
         """Start *flight* in a thread, when its lane has a place, unless a flight with the same key is running.
 
         *wake* is called from any thread when the flight has ended: with the error if this call started it and it
         failed, else without an argument. A caller that stops waiting calls :meth:`abandon`. Returns whether this call
         started the flight.
         """
-        if not self.flights.board(flight.key, wake):
+        if not self.flights.join(flight.key, wake):
             return False
         lane = self.lanes[flight.lane]
 
-        def land(failure: BaseException | None) -> None:
+        def finish(failure: BaseException | None) -> None:
             self._tickets.pop(flight.key, None)
-            self.flights.land(flight.key)
+            self.flights.finish(flight.key)
             wake(failure)
 
-        def fly() -> None:
+        def run() -> None:
             failure: BaseException | None = None
             try:
                 if flight.needed():
-                    self._fly(flight)
+                    self._run(flight)
             except AuthorityUnavailable as error:
                 failure = error
             except BaseException as error:  # raised in the waiting caller; a background flight only logs it
@@ -225,16 +225,16 @@ class Runtime:
                 log.exception("%s: failed unexpectedly", flight.title)
             finally:
                 try:
-                    land(failure)
+                    finish(failure)
                 finally:
                     lane.leave(ticket)  # last, so that an idle lane has no work left
 
         def start() -> bool:
             try:
-                self._threads.run(fly)
+                self._threads.run(run)
             except RuntimeError as error:  # no thread can be started: a system limit, or the process is ending
                 log.warning("%s: no thread to fetch in: %s", flight.title, error)
-                land(AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, flight.authority, problem=str(error)))
+                finish(AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, flight.authority, problem=str(error)))
                 return False
             return True
 
@@ -242,7 +242,7 @@ class Runtime:
             flight.account or flight.authority,
             priority=flight.priority,
             start=start,
-            refuse=lambda: land(_shutting_down(flight.authority)),
+            refuse=lambda: finish(_shutting_down(flight.authority)),
         )
         self._tickets[flight.key] = ticket
         try:
@@ -251,7 +251,7 @@ class Runtime:
             error = _too_many(flight, full.seconds)
             if not flight.wait:
                 log.warning("%s: %s", flight.title, error)
-            land(error)
+            finish(error)
         return True
 
     def is_queued(self, flight: SingleFlight) -> bool:
@@ -266,7 +266,7 @@ class Runtime:
         ticket = self._tickets.get(flight.key)
         if ticket is not None and self.lanes[flight.lane].withdraw(ticket):
             self._tickets.pop(flight.key, None)
-            self.flights.land(flight.key)  # wakes callers that joined since
+            self.flights.finish(flight.key)  # wakes callers that joined since
 
     def end(self, deadline: float | None = None) -> None:
         """Refuse the queued flights, wait a moment for the running ones, then wake all waiting callers.
@@ -297,7 +297,7 @@ class Runtime:
         self._tickets = {}
 
 
-class _Landing:
+class _Signal:
     """Lets a thread wait for the end of a flight, or for a place in a lane."""
 
     __slots__ = ("_event", "_failure")

@@ -1,7 +1,7 @@
 """Single flight: one piece of work for all callers of the process that need the same result.
 
 With a lock per event loop, each loop and the worker threads would fetch separately, and a lock that is bound to one
-loop fails in a second loop. Here a waiter registers a function that is called when the flight lands: that of a thread
+loop fails in a second loop. Here a waiter registers a function that is called when the flight ends: that of a thread
 sets an event, that of a task wakes the task in its own loop.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from scopeguard.state.fork import Locked
 
 Wake = Callable[..., None]
-"""Called without an argument when the flight has landed, or with an exception that ends the wait."""
+"""Called without an argument when the flight has ended, or with an exception that ends the wait."""
 
 
 class _Flight:
@@ -24,7 +24,7 @@ class _Flight:
 
 
 class Flights(Locked):
-    """The running flights by key, and the callers that wait for each. A key is removed when its flight lands."""
+    """The running flights by key, and the callers that wait for each. A key is removed when its flight ends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,10 +35,10 @@ class Flights(Locked):
         super().after_fork()
         self._running = {}
 
-    def board(self, key: str, wake: Wake) -> bool:
-        """Join the flight *key* or start it. Return whether the caller starts it, and then must :meth:`land` it.
+    def join(self, key: str, wake: Wake) -> bool:
+        """Join the flight *key* or start it. Return whether the caller starts it, and must :meth:`finish` it.
 
-        Otherwise *wake* is called once, from any thread, when the running flight lands. The caller then checks again
+        Otherwise *wake* is called once, from any thread, when the running flight ends. The caller then checks again
         whether the work is needed.
         """
         with self._lock:
@@ -50,7 +50,7 @@ class Flights(Locked):
             return False
 
     def leave(self, key: str, wake: Wake) -> bool:
-        """Remove the caller that boarded with *wake*. Return whether it was the last one."""
+        """Remove the caller that joined with *wake*. Return whether it was the last one."""
         with self._lock:
             flight = self._running.get(key)
             if flight is None:
@@ -63,7 +63,7 @@ class Flights(Locked):
                 return False
             return flight.leader is None and not flight.waiting
 
-    def land(self, key: str) -> None:
+    def finish(self, key: str) -> None:
         """End the flight *key* and wake the callers that wait for it, except the one that started it."""
         with self._lock:
             flight = self._running.pop(key, None)

@@ -44,11 +44,11 @@ def evaluate(point: DecisionPoint, token: AccessToken, request: PolicyRequest, c
     evaluation = authzen.build_evaluation_request(settings, token, request)
     outcome = point.decisions.lookup(evaluation.digest, clock.monotonic())
     if outcome is None:
-        landed: list[Outcome] = []
+        outcomes: list[Outcome] = []
 
-        def fly() -> Flow[tuple[str, ...]]:
+        def find_outcome() -> Flow[tuple[str, ...]]:
             sentences, found = yield from fetch_decision(point, evaluation, failure_key(token, request), clock)
-            landed.append(found)
+            outcomes.append(found)
             return sentences
 
         try:
@@ -56,8 +56,8 @@ def evaluate(point: DecisionPoint, token: AccessToken, request: PolicyRequest, c
                 SingleFlight(
                     key=f"decision {point.new_id()}",
                     authority=settings.url,
-                    needed=lambda: not landed,
-                    flow=fly,
+                    needed=lambda: not outcomes,
+                    flow=find_outcome,
                     label=f"decision by {settings.url}",
                     lane=Lane.DECISIONS,
                     deadline=longest_evaluation(settings),
@@ -65,7 +65,7 @@ def evaluate(point: DecisionPoint, token: AccessToken, request: PolicyRequest, c
             )
         except AuthorityUnavailable as error:
             raise as_policy_unavailable(error, settings) from None
-        (outcome,) = landed
+        (outcome,) = outcomes
         left = float("inf") if token.expires_at is None else token.expires_at - clock.wall()
         point.decisions.keep(evaluation.digest, outcome, clock.monotonic(), lifetime=left)
     if outcome.permits:

@@ -49,14 +49,14 @@ def introspect(credential: Credential, record: IssuerRecord, context: Context) -
     settings = state.settings
     key = introspection.digest(credential.token, state.context)
     began = clock.monotonic()
-    landed: list[IntrospectionAnswer] = []
+    fetched: list[IntrospectionAnswer] = []
 
     def usable() -> IntrospectionAnswer | None:
         known = state.cache.lookup(key, clock.monotonic())
         return None if known is None or is_outdated(known, record, revocations) else known
 
-    def fly() -> Flow[tuple[str, ...]]:
-        landed.append((yield from fetch_answer(credential, key, record, state, context)))
+    def fetch() -> Flow[tuple[str, ...]]:
+        fetched.append((yield from fetch_answer(credential, key, record, state, context)))
         return ()
 
     known = usable()
@@ -70,11 +70,11 @@ def introspect(credential: Credential, record: IssuerRecord, context: Context) -
             SingleFlight(
                 key=f"answer {key.hex()}" if shares else f"answer {state.new_id()}",
                 authority=record.issuer.url,
-                # Without "landed", an uncached answer (ttl = 0) would be requested again and again.
+                # Without "fetched", an uncached answer (ttl = 0) would be requested again and again.
                 needed=lambda: (
-                    not landed and usable() is None and not (shares and state.cache.failures.failed_since(key, began))
+                    not fetched and usable() is None and not (shares and state.cache.failures.failed_since(key, began))
                 ),
-                flow=fly,
+                flow=fetch,
                 # The key holds the whole digest, which names the entry in the store; logs show the fingerprint only.
                 label=f"introspection of token {fingerprint(credential.token)} at {record.issuer.url}",
                 lane=Lane.INTROSPECTION,
@@ -83,7 +83,7 @@ def introspect(credential: Credential, record: IssuerRecord, context: Context) -
                 deadline=longest_introspection(record.issuer, settings),
             )
         )
-        known = landed[0] if landed else usable()
+        known = fetched[0] if fetched else usable()
         if known is None:
             pause = state.cache.failures.pause(key, clock.monotonic())
             raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, record.issuer.url, retry_after=pause or None)

@@ -129,7 +129,7 @@ def unnamed_signer(
         if key is not None:
             return key
         tried += newer
-        if beyond.held and beyond.landed > begun:
+        if beyond.held and beyond.last_success > begun:
             ring.remember_absent(None, algorithm, clock.monotonic(), token.fingerprint)
         elif beyond.may_fetch:
             yield from refresh_keys(record, clock, beyond.generation, provoked=beyond.held)
@@ -188,8 +188,8 @@ def signing_keys(kid: str | None, algorithm: str, record: IssuerRecord, clock: C
                     if record.ring.is_usable(clock.monotonic()):
                         return found  # an overdue set is usable until its maximum age
             case absent:
-                # "landed" is the time of the set that the look-up searched. The ring may have a newer one by now.
-                if absent.held and absent.landed > begun:
+                # The set that the look-up searched: the ring may have a newer one by now.
+                if absent.held and absent.last_success > begun:
                     record.ring.remember_absent(kid, algorithm, clock.monotonic(), mark)
                 elif absent.may_fetch:
                     yield from refresh_keys(record, clock, absent.generation, provoked=absent.held)

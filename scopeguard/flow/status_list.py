@@ -47,7 +47,7 @@ def get_status_list(
     """Return the list at *uri*: the cached one while it is fresh, or, if a refresh fails, until it expires."""
     held = status_lists.lookup(uri, clock.monotonic())
 
-    def fly() -> Flow[tuple[str, ...]]:
+    def fetch() -> Flow[tuple[str, ...]]:
         try:
             found, published, max_age = yield from fetch_status_list(uri, record, policy, clock)
         except Exception as error:  # also for a bug, which every request would repeat
@@ -64,7 +64,7 @@ def get_status_list(
             key=f"status list {uri} of {record.issuer.url}",
             authority=record.issuer.url,
             needed=lambda: status_lists.generation(uri) == held.generation,
-            flow=fly,
+            flow=fetch,
             lane=Lane.STATUS_LISTS,
             account=record.account,
             deadline=QUEUE_TIMEOUT + policy.timeout + longest_fetch(record.issuer),

@@ -65,14 +65,14 @@ class Due:
 class Absent:
     """No cached key can verify the token.
 
-    ``held``: a set is cached, that of fetch number ``landed``, and lacks the key. ``may_fetch``: the caller may fetch a
-    newer set and look again; the fetch is a provoked one if a set is held. ``undecided``: no set was fetched since the
-    first look-up of the key, so that its absence is not a verdict. ``retry_after``: the seconds until a fetch may
-    begin.
+    ``held``: a set is cached and lacks the key; ``last_success`` is the number of the fetch that brought it.
+    ``may_fetch``: the caller may fetch a newer set and look again; the fetch is a provoked one if a set is held.
+    ``undecided``: no set was fetched since the first look-up of the key, so that its absence is not a verdict.
+    ``retry_after``: the seconds until a fetch may begin.
     """
 
     generation: int
-    landed: int
+    last_success: int
     held: bool
     may_fetch: bool
     undecided: bool
@@ -121,7 +121,7 @@ class KeyRing(Locked):
         self._next_attempt = float("-inf")
         self._failures = 0
         self.begun: int = 0
-        self._landed = 0  # the number of the last fetch that succeeded
+        self._last_success = 0  # the number of the last fetch that succeeded
         self._may_plant = not self._static
         self._in_flight = 0  # the number of the fetch under way, 0 for none
         self._budget = Budget(policy.refetch_burst, policy.refetch_interval)
@@ -154,7 +154,7 @@ class KeyRing(Locked):
     @property
     def is_packed(self) -> bool:
         """Whether the current set is a packed one, because no fetch has succeeded yet. Its keys may be outdated."""
-        return self.current is not None and not self._static and self._landed == 0
+        return self.current is not None and not self._static and self._last_success == 0
 
     @property
     def is_failing(self) -> bool:
@@ -231,7 +231,7 @@ class KeyRing(Locked):
             may_fetch = waits and (self._in_flight > 0 or pause == 0.0)
         return Absent(
             generation=self.generation,
-            landed=self._landed,
+            last_success=self._last_success,
             held=held is not None,
             may_fetch=may_fetch,
             undecided=undecided,
@@ -252,7 +252,7 @@ class KeyRing(Locked):
 
     def is_final(self, begun: int) -> bool:
         """Return whether a fetch that began after fetch *begun* has succeeded. A key that it lacks does not exist."""
-        return self._landed > begun
+        return self._last_success > begun
 
     def remember_absent(self, kid: str | None, algorithm: str, now: float, mark: str = "") -> None:
         """Record that a set fetched after the look-up of the key lacks it. The next search has to wait."""
@@ -317,7 +317,7 @@ class KeyRing(Locked):
         with self._lock:
             if not self._end_fetch(number):
                 return
-            self._landed = number
+            self._last_success = number
             before = () if self.current is None else self.current.keys.keys
             changed = [key.thumbprint for key in before] != [key.thumbprint for key in keys.keys]
             self.current = Held(
@@ -368,7 +368,7 @@ class KeyRing(Locked):
         """End fetch *number*. Return whether its result counts: no later fetch has succeeded."""
         self._release(number)
         self.generation += 1
-        return number >= self._landed
+        return number >= self._last_success
 
     def _release(self, number: int) -> None:
         if number == self._in_flight:

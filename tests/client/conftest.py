@@ -195,8 +195,8 @@ def api():
 
 
 @pytest.fixture
-def landed():
-    """Waits until the flight in the air, if there is one, has landed."""
+def wait_for_flight():
+    """Waits until no flight is running."""
 
     def wait(auth: ClientCredentials) -> None:
         auth._fetcher._outside.close()

@@ -24,25 +24,25 @@ ONE, TWO = "Bearer sg-opaque-1", "Bearer sg-opaque-2"
 @pytest.mark.rule("C-13")
 @pytest.mark.parametrize("lifetime, renewed_at", [(60, 54), (300, 270), (301, 271), (86400, 86370), (10, 9)])
 def test_a_token_is_renewed_ahead_of_expiry_beside_the_requests(
-    call, credentials, endpoint, clock, landed, lifetime, renewed_at
+    call, credentials, endpoint, clock, wait_for_flight, lifetime, renewed_at
 ):
     endpoint.expires_in = lifetime
     auth = credentials()
     assert call.token(auth).access_token == "sg-opaque-1"
     clock.now += renewed_at - 0.01
     assert call.token(auth).access_token == "sg-opaque-1"
-    landed(auth)
+    wait_for_flight(auth)
     assert len(endpoint.seen) == 1
     clock.now += 0.01
     assert call.token(auth).access_token == "sg-opaque-1"  # It is still valid, so no request waits.
-    landed(auth)
+    wait_for_flight(auth)
     assert call.token(auth).access_token == "sg-opaque-2"
     assert len(endpoint.seen) == 2
 
 
 @pytest.mark.rule("C-13")
 def test_a_renewal_that_fails_leaves_the_token_in_use_and_is_tried_again_after_a_while(
-    credentials, endpoint, clock, landed
+    credentials, endpoint, clock, wait_for_flight
 ):
     auth = credentials(retries=0)
     auth.token()
@@ -50,15 +50,15 @@ def test_a_renewal_that_fails_leaves_the_token_in_use_and_is_tried_again_after_a
     endpoint.script = [endpoint.answer(500)] * 2
     for _ in range(3):
         assert auth.token().access_token == "sg-opaque-1"
-        landed(auth)
+        wait_for_flight(auth)
     assert len(endpoint.seen) == 2
     clock.now += 5
     assert auth.token().access_token == "sg-opaque-1"
-    landed(auth)
+    wait_for_flight(auth)
     assert len(endpoint.seen) == 3
     clock.now += 5
     auth.token()
-    landed(auth)
+    wait_for_flight(auth)
     assert auth.token().access_token == "sg-opaque-2"
 
 
@@ -108,7 +108,7 @@ def test_after_a_sleep_two_hundred_threads_fetch_one_token(credentials, endpoint
     assert len(endpoint.seen) == 2
 
 
-def test_a_sleep_that_the_token_outlives_changes_nothing_but_renews_it_in_time(credentials, endpoint, clock, landed):
+def test_sleep_that_the_token_outlives_only_renews_it_in_time(credentials, endpoint, clock, wait_for_flight):
     auth = credentials()
     auth.token()
     clock.wall_now += 3500
@@ -116,7 +116,7 @@ def test_a_sleep_that_the_token_outlives_changes_nothing_but_renews_it_in_time(c
     assert len(endpoint.seen) == 1
     clock.wall_now += 75
     assert auth.token().access_token == "sg-opaque-1"
-    landed(auth)
+    wait_for_flight(auth)
     assert auth.token().access_token == "sg-opaque-2"
 
 
@@ -226,19 +226,19 @@ MANY = 200
 
 
 class Counted(Flights):
-    """Opens *gate* when *number* callers have boarded: one flies, the others wait."""
+    """Opens *gate* when *number* callers have joined: one fetches, the others wait."""
 
     def __init__(self, number: int, gate: threading.Event) -> None:
         super().__init__()
         self.number, self.gate = number, gate
         self.count = threading.Lock()
-        self.boarded = 0
+        self.joined = 0
 
-    def board(self, key, wake):
-        mine = super().board(key, wake)
+    def join(self, key, wake):
+        mine = super().join(key, wake)
         with self.count:
-            self.boarded += 1
-            if self.boarded == self.number:
+            self.joined += 1
+            if self.joined == self.number:
                 self.gate.set()
         return mine
 
@@ -448,7 +448,7 @@ def test_a_task_that_is_cancelled_does_not_affect_the_others(credentials, endpoi
 
 @pytest.mark.rule("C-37")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_loop_that_ended_while_it_waited_does_not_affect_others(credentials, endpoint, landed, backend):
+def test_loop_that_ended_while_it_waited_does_not_affect_others(credentials, endpoint, wait_for_flight, backend):
     auth = credentials()
     endpoint.gate = threading.Event()
 
@@ -459,13 +459,13 @@ def test_loop_that_ended_while_it_waited_does_not_affect_others(credentials, end
 
     anyio.run(main, backend=backend)
     endpoint.gate.set()
-    landed(auth)
+    wait_for_flight(auth)
     assert auth.token().access_token == "sg-opaque-1"
     assert len(endpoint.seen) == 1
 
 
 @pytest.mark.parametrize("runtime", ["blocking", "asyncio", "trio"])
-def test_waiting_is_bounded(credentials, endpoint, landed, runtime):
+def test_waiting_is_bounded(credentials, endpoint, wait_for_flight, runtime):
     auth = credentials()
     endpoint.gate = threading.Event()
     with ThreadPoolExecutor(1) as pool:

@@ -348,14 +348,14 @@ def test_a_retry_after_of_nothing_is_a_second(credentials, endpoint, clock, said
     auth.token()
 
 
-def test_failed_renewal_ahead_of_expiry_raises_no_error_and_backs_off(credentials, endpoint, clock, landed):
+def test_failed_renewal_ahead_of_expiry_raises_no_error_and_backs_off(credentials, endpoint, clock, wait_for_flight):
     auth = credentials(retries=0)
     auth.token()
     clock.now += 3570
     endpoint.script = [endpoint.answer(401, error="invalid_client")]
     for _ in range(3):
         assert auth.token().access_token == "sg-opaque-1"
-        landed(auth)
+        wait_for_flight(auth)
         clock.now += 9
     assert len(endpoint.seen) == 2
     clock.now += 3  # expired; the client is still refused

@@ -50,15 +50,15 @@ async def test_flow_without_effects_returns_its_value(runtime: Runtime):
 @pytest.mark.anyio
 async def test_request_that_fetched_in_vain_does_not_fetch_again(runtime: Runtime):
     """When a fetch starts, another request may have spent the budget in the meantime."""
-    flown: list[int] = []
+    runs: list[int] = []
 
     def flight() -> Flow[tuple[str, ...]]:
         yield from ()
-        flown.append(1)
+        runs.append(1)
         return ()
 
     await aio.run(one(SingleFlight(key="k", authority="a", needed=lambda: True, flow=flight)), runtime, None)
-    assert flown == [1]
+    assert runs == [1]
 
 
 @pytest.mark.anyio
@@ -281,7 +281,7 @@ async def filled(runtime: Runtime, table: Any, new_job: Any) -> None:
     """Take all places of one authority while the gate of the table is closed."""
     table.gate = threading.Event()
     for i in range(ORDINARY):
-        runtime.launch(new_job(f"https://{i}.test/").flight(lane=Lane.INTROSPECTION), lambda failure=None: None)
+        runtime.start_flight(new_job(f"https://{i}.test/").flight(lane=Lane.INTROSPECTION), lambda failure=None: None)
     await arrived(table, ORDINARY)
 
 
@@ -381,10 +381,10 @@ def test_loop_that_ends_before_the_flight_does_not_affect_others(
     anyio.run(hurried, backend=first)  # Led, and gone.
     table.wait_for()
     anyio.run(hurried, backend=first)  # Waited, and gone.
-    landed = threading.Event()
-    assert not runtime.flights.board(job.url, landed.set)
+    ended = threading.Event()
+    assert not runtime.flights.join(job.url, ended.set)
     table.gate.set()
-    assert landed.wait(30)  # Although two before it cannot be woken any more.
+    assert ended.wait(30)  # Although two before it cannot be woken any more.
     assert anyio.run(aio.run, job.flow(), runtime, None) == 1
     assert table.asked == [URL]
 

@@ -164,7 +164,7 @@ def test_a_flight_that_is_not_needed_does_not_start(runtime: Runtime, table: Any
     assert table.asked == []
 
 
-def test_flight_that_just_landed_in_another_thread_does_not_start_again(runtime: Runtime, table: Any, new_job: Any):
+def test_flight_that_just_ended_in_another_thread_does_not_start_again(runtime: Runtime, table: Any, new_job: Any):
     answers = [False, True]  # Needed at the first check, and no longer when this thread leads.
     assert blocking.run(new_job().flow(needed=answers.pop), runtime, None) == 0
     assert table.asked == []
@@ -250,11 +250,11 @@ def test_interrupted_leader_is_replaced_by_the_next_thread(runtime: Runtime, tab
 
 def test_waiting_ends_at_the_deadline(runtime: Runtime, new_job: Any):
     job = new_job()
-    assert runtime.flights.board(job.url, lambda: None)  # A flight that never ends.
+    assert runtime.flights.join(job.url, lambda: None)  # A flight that never ends.
     with pytest.raises(AuthorityUnavailable) as raised:
         blocking.run(job.flow(deadline=0.0), runtime, None)
     assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
-    runtime.flights.land(job.url)
+    runtime.flights.finish(job.url)
     assert blocking.run(job.flow(deadline=0.0), runtime, None) == 1
 
 
@@ -310,7 +310,7 @@ def test_failure_of_a_background_flight_is_only_logged(
 def test_background_flight_that_is_no_longer_needed_does_not_run(runtime: Runtime, table: Any, new_job: Any):
     answers = [False]
     woken: list[object] = []
-    runtime.launch(new_job().flight(needed=answers.pop), woken.append)
+    runtime.start_flight(new_job().flight(needed=answers.pop), woken.append)
     runtime.close()
     assert woken == [None]
     assert table.asked == []
@@ -327,7 +327,7 @@ def test_failure_to_start_a_thread_does_not_affect_requests_with_keys(
         patch.setattr(threading.Thread, "start", refuse)
         assert blocking.run(job.flow(wait=False), runtime, None) == 0
         woken: list[BaseException | None] = []
-        runtime.launch(job.flight(), woken.append)
+        runtime.start_flight(job.flight(), woken.append)
     assert "can't start new thread" in caplog.text
     (failure,) = woken
     assert isinstance(failure, AuthorityUnavailable)
@@ -373,7 +373,7 @@ def test_flights_beyond_the_queue_limit_of_an_authority_are_refused_at_once(runt
     told: list[BaseException | None] = []
     jobs = [new_job(f"https://{i}.test/") for i in range(ORDINARY + INTROSPECTION.waiting + 1)]
     for job in jobs:
-        runtime.launch(job.flight(**flow_for()), told.append)
+        runtime.start_flight(job.flight(**flow_for()), told.append)
     table.wait_for(ORDINARY)
     assert len(our_threads()) == ORDINARY  # Waiting flights have no thread.
     (refused,) = told
@@ -390,7 +390,7 @@ def test_flights_beyond_the_queue_limit_of_an_authority_are_refused_at_once(runt
 def test_full_lane_does_not_delay_others(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     for i in range(ORDINARY + INTROSPECTION.waiting):
-        runtime.launch(new_job(f"https://{i}.test/").flight(**flow_for()), lambda failure=None: None)
+        runtime.start_flight(new_job(f"https://{i}.test/").flight(**flow_for()), lambda failure=None: None)
     table.wait_for(ORDINARY)
     table.gate.set()
     for lane in set(Lane) - {Lane.INTROSPECTION}:
@@ -400,9 +400,9 @@ def test_full_lane_does_not_delay_others(runtime: Runtime, table: Any, new_job: 
 def test_work_with_priority_precedes_waiting_work(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     for i in range(ORDINARY + 1):
-        runtime.launch(new_job(f"https://{i}.test/").flight(**flow_for()), lambda failure=None: None)
+        runtime.start_flight(new_job(f"https://{i}.test/").flight(**flow_for()), lambda failure=None: None)
     table.wait_for(ORDINARY)
-    runtime.launch(new_job("https://known.test/").flight(**flow_for(priority=True)), lambda failure=None: None)
+    runtime.start_flight(new_job("https://known.test/").flight(**flow_for(priority=True)), lambda failure=None: None)
     table.wait_for(1)
     assert table.asked[-1] == "https://known.test/"
 
@@ -432,7 +432,7 @@ def test_flights_in_threads_take_places_of_their_lane(
 def test_a_thread_that_waits_too_long_for_its_turn_leaves_the_queue(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     for i in range(ORDINARY):
-        runtime.launch(new_job(f"https://{i}.test/").flight(**flow_for()), lambda failure=None: None)
+        runtime.start_flight(new_job(f"https://{i}.test/").flight(**flow_for()), lambda failure=None: None)
     table.wait_for(ORDINARY)
     late = new_job("https://late.test/")
     with pytest.raises(AuthorityUnavailable) as raised:
@@ -447,14 +447,14 @@ def test_a_thread_that_waits_too_long_for_its_turn_leaves_the_queue(runtime: Run
 def test_work_without_a_remaining_caller_is_not_done(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     for i in range(ORDINARY):
-        runtime.launch(new_job(f"https://{i}.test/").flight(**flow_for()), lambda failure=None: None)
+        runtime.start_flight(new_job(f"https://{i}.test/").flight(**flow_for()), lambda failure=None: None)
     table.wait_for(ORDINARY)
     job = new_job("https://left.test/")
     told: list[str] = []
     wakes = [lambda failure=None, name=name: told.append(name) for name in ("leader", "second")]
     flight = job.flight(**flow_for())
-    assert runtime.launch(flight, wakes[0])
-    assert not runtime.launch(flight, wakes[1])
+    assert runtime.start_flight(flight, wakes[0])
+    assert not runtime.start_flight(flight, wakes[1])
     runtime.abandon(flight, wakes[0])
     assert len(runtime.flights) == ORDINARY + 1  # Another caller waits for it.
     runtime.abandon(flight, wakes[1])
@@ -485,15 +485,15 @@ def test_closing_does_not_wait_for_a_hanging_authority(runtime: Runtime, table: 
     told: list[BaseException | None] = []
     jobs = [new_job(f"https://{i}.test/") for i in range(ORDINARY + INTROSPECTION.waiting)]
     for job in jobs:
-        runtime.launch(job.flight(**flow_for()), told.append)
+        runtime.start_flight(job.flight(**flow_for()), told.append)
     table.wait_for(ORDINARY)
     waiter: list[BaseException] = []
     thread = threading.Thread(
         target=lambda: waiter.append(_raised(lambda: blocking.run(jobs[0].flow(), runtime, None)))
     )
-    boarded = _boarding(runtime)
+    joined = _joining(runtime)
     thread.start()
-    assert boarded.acquire(timeout=30)
+    assert joined.acquire(timeout=30)
     runtime.close()
     thread.join()
     assert table.closed == 1
@@ -521,7 +521,7 @@ def test_closing_aborts_hanging_exchanges_if_the_transport_can(runtime: Runtime,
     runtime.close()
     assert not cut  # Nothing runs.
     table.gate = threading.Event()
-    runtime.launch(new_job("https://b.test/").flight(), lambda failure=None: None)
+    runtime.start_flight(new_job("https://b.test/").flight(), lambda failure=None: None)
     table.wait_for(2)
     runtime.close()
     assert cut
@@ -531,7 +531,7 @@ def test_a_thread_that_waits_for_its_turn_is_refused_by_closing(runtime: Runtime
     table.gate = threading.Event()
     runtime.grace = 0.0
     for i in range(ORDINARY):
-        runtime.launch(new_job(f"https://{i}.test/").flight(**flow_for()), lambda failure=None: None)
+        runtime.start_flight(new_job(f"https://{i}.test/").flight(**flow_for()), lambda failure=None: None)
     table.wait_for(ORDINARY)
     raised: list[BaseException] = []
     late = new_job("https://late.test/")
@@ -565,20 +565,20 @@ def _raised(work: Callable[[], Any]) -> BaseException:
     raise AssertionError("nothing was raised")
 
 
-def _boarding(runtime: Runtime) -> threading.Semaphore:
+def _joining(runtime: Runtime) -> threading.Semaphore:
     """Return a semaphore that is released when a caller reaches a flight."""
-    boarded = threading.Semaphore(0)
+    joined = threading.Semaphore(0)
     flights: Any = runtime.flights
-    board = flights.board
+    join = flights.join
 
     def counted(key: str, wake: Any) -> bool:
         try:
-            return bool(board(key, wake))
+            return bool(join(key, wake))
         finally:
-            boarded.release()
+            joined.release()
 
-    flights.board = counted
-    return boarded
+    flights.join = counted
+    return joined
 
 
 def test_construction_starts_nothing(table: Any):

@@ -65,7 +65,7 @@ class Script:
             case SingleFlight(wait=False):
                 self.background.append(effect)
             case SingleFlight():
-                self._fly(effect)
+                self._run(effect)
             case _:
                 raise AssertionError(effect)
         return None
@@ -77,14 +77,14 @@ class Script:
             raise reply
         return reply
 
-    def _fly(self, flight: SingleFlight) -> None:
+    def _run(self, flight: SingleFlight) -> None:
         if flight.needed():
             self.sentences += self.play(flight.flow())
 
     def land_background(self) -> None:
         flights, self.background = self.background, []
         for flight in flights:
-            self._fly(flight)
+            self._run(flight)
 
 
 class Bench:

@@ -114,7 +114,7 @@ class Stage:
                 pass
         return None
 
-    def land(self) -> None:
+    def finish(self) -> None:
         flights, self.background = self.background, []
         for flight in flights:
             self.play(flight.flow())
@@ -826,7 +826,7 @@ def test_log_is_read_in_the_background_at_half_the_limit(authority: FakeAuthorit
     authority.clock.advance(0.5)
     revoke(store, authority, "the-jti")
     stage.judge(token)
-    stage.land()
+    stage.finish()
     assert refusal_reason(stage, token) is Reason.TOKEN_REVOKED
 
 

@@ -182,7 +182,7 @@ class Schedule(RuleBasedStateMachine):
     def waiter_wakes(self, which: int) -> None:
         caller = self.woken.pop(which % len(self.woken))
         assert caller.flight is not None
-        self.fly_or_wait(caller, caller.flight)
+        self.run_or_wait(caller, caller.flight)
 
     @precondition(lambda self: self.air is not None and self.air.waiting)
     @rule(which=st.integers(0, 9))
@@ -194,7 +194,7 @@ class Schedule(RuleBasedStateMachine):
 
     # Actions of the edge
 
-    def fly_or_wait(self, caller: Caller, flight: SingleFlight) -> None:
+    def run_or_wait(self, caller: Caller, flight: SingleFlight) -> None:
         if not flight.needed():
             if flight.wait:
                 self.step(caller, None)
@@ -231,7 +231,7 @@ class Schedule(RuleBasedStateMachine):
                 "the request repeats its flight without a new event"
             )
             caller.flight = effect
-            self.fly_or_wait(caller, effect)
+            self.run_or_wait(caller, effect)
             if effect.wait:
                 return
             caller.flight = None

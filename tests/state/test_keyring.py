@@ -789,7 +789,7 @@ class RingMachine(RuleBasedStateMachine):
     @rule(
         which=st.integers(0, 9), kids=st.sets(st.sampled_from("abcd"), min_size=1), lifetime=st.sampled_from([None, 0])
     )
-    def land(self, which: int, kids: Iterable[str], lifetime: float | None) -> None:
+    def finish(self, which: int, kids: Iterable[str], lifetime: float | None) -> None:
         number = self._take(which)
         new = keys(*sorted(kids))
         self.ring.absorb(new, self.now, number=number, lifetime=lifetime)

@@ -36,16 +36,16 @@ class Storm:
         self._boarded = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
         flights: Any = engine_of(guard).runtime.flights
-        board = flights.board
+        join = flights.join
 
         def counted(key: str, wake: Callable[[], None]) -> bool:
             try:
-                boarded: bool = board(key, wake)
-                return boarded
+                joined: bool = join(key, wake)
+                return joined
             finally:
                 self._boarded.release()
 
-        flights.board = counted  # counts the callers that reach a flight
+        flights.join = counted  # counts the callers that reach a flight
 
     def crowd(self, count: int) -> None:
         for _ in range(count):
