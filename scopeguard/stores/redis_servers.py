@@ -135,11 +135,19 @@ def _check_parts(parts: SplitResult, kind: Kind, options: Iterable[str]) -> None
 
 
 def _read(parts: SplitResult, kind: Kind) -> tuple[dict[str, Any], tuple[tuple[str, int], ...]]:
-    """Return the options and the addresses of a URL. Raises :class:`ValueError`."""
+    """Return the options and the addresses of a URL. Raises :class:`ValueError` or :class:`ConfigurationError`."""
     user, at, hosts = parts.netloc.rpartition("@")
     first, *others = hosts.split(",")
-    if others and kind is Kind.SERVER:
-        raise ValueError("several hosts")
+    if kind is Kind.SERVER and (others or ("@" in user and "," in user)):
+        raise ConfigurationError(
+            "store: the Redis URL names several hosts; begin it with redis+cluster:// for a cluster, or with "
+            "redis+sentinel:// for Sentinels; percent-encode the password in it"
+        )
+    if kind is not Kind.SERVER and "," in user:  # user and password for each host, or a comma in the password
+        raise ConfigurationError(
+            "store: the Redis URL must have user and password once, before the first host, as in "
+            f"redis+{kind}://user:password@host-1,host-2; percent-encode the password in it, a comma as %2C"
+        )
     path = parts.path
     if kind is Kind.SENTINEL:  # redis-py expects only the number of the database
         path = "/" + "/".join(path.strip("/").split("/")[1:])
