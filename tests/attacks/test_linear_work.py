@@ -245,7 +245,7 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
         + b"}}"
     ),
     "TokenReview, an error": lambda data: token_review.read(
-        b'{"kind":"TokenReview","status":' + as_members(data, "error") + b"}"
+        b'{"kind":"TokenReview","status":' + as_members(b"invalid bearer token, " + data, "error") + b"}"
     ),
     "metadata": lambda data: parse_metadata(data, "https://as.example"),
     "metadata, an endpoint": lambda data: parse_metadata(

@@ -279,6 +279,7 @@ def test_wrong_setting_of_a_trust_domain_is_refused(url: str, settings: dict[str
 # -- TokenReview
 
 CLUSTER = "https://kubernetes.default.svc.cluster.local"
+WEBHOOK_IS_DOWN = 'Post "https://hook.test/": context deadline exceeded'
 ACCOUNT = "system:serviceaccount:etl:ingest"
 
 
@@ -362,6 +363,7 @@ def test_answer_refuses_the_token(cluster: Cluster, changes: dict[str, Any], rea
     "reply",
     [
         lambda cluster: cluster.review(authenticated=False, error="webhook: timeout"),
+        lambda cluster: cluster.review(authenticated=False, error=f"[invalid bearer token, {WEBHOOK_IS_DOWN}]"),
         lambda cluster: cluster.review(status=500),
         lambda cluster: cluster.review(status=403),
         lambda cluster: cluster.review(status=404),

@@ -47,6 +47,55 @@ def test_answer_without_audiences_is_about_the_api_server(status: dict[str, Any]
     assert "aud" not in (read(review(authenticated=True, user=USER, **status)) or {})
 
 
+VERDICTS = [
+    "[invalid bearer token, [invalid bearer token, square/go-jose: error in cryptographic primitive]]",
+    "[invalid bearer token, Token has been invalidated, the server has asked for the client to provide credentials]",
+    "[invalid bearer token, Token has expired.]",
+    "[invalid bearer token, service account token is not valid yet]",
+    "[invalid bearer token, oidc: verify token: oidc: token is expired (Token Expiry: 2026-11-29 09:00:00 +0000 UTC)]",
+    "[invalid bearer token, oidc: verify token: failed to verify signature: failed to verify id token signature]",
+    '[invalid bearer token, token audiences ["https://a.test"] is invalid for the target audiences ["https://b.test"]]',
+    '[invalid bearer token, serviceaccounts "timeouts-eof" not found]',
+    "[invalid bearer token, Unauthorized]",
+    "[invalid bearer token, ServiceAccount etl/timeout has been deleted]",
+    "service account token has been invalidated",
+    # The cluster has issued the token and judged it, so the webhook that was asked as well does not matter.
+    '[service account token has expired, Post "https://hook.test/": context deadline exceeded]',
+]
+OUTAGES = [
+    'Post "https://hook.test/": context deadline exceeded',
+    "Post https://hook.test/: dial tcp 10.0.0.1:443: connect: connection refused",
+    'Post "https://hook.test/": dial tcp: lookup hook.test on 10.96.0.10:53: no such host',
+    'Post "https://hook.test/": net/http: TLS handshake timeout',
+    'Post "https://hook.test/": x509: certificate has expired or is not yet valid',
+    "net/http: request canceled (Client.Timeout exceeded while awaiting headers)",
+    "context deadline exceeded",
+    "the server is currently unable to handle the request",
+    "the server was unable to return a response in the time allotted, but may still be processing the request",
+    'an error on the server ("") has prevented the request from succeeding',
+    "the server has received too many requests and has asked us to try again later",
+    "Internal error occurred: failed calling webhook",
+    "client rate limiter Wait returned an error: context canceled",
+    'forbidden: User "system:serviceaccount:default:default" cannot post path "/"',
+    "the server could not find the requested resource",
+    "unexpected EOF",
+    'Post "https://hook.test/": EOF',
+    "http2: client connection lost",
+    "read tcp 10.0.0.1:1->10.0.0.2:443: read: connection reset by peer",
+    "oidc: authenticator not initialized",
+    "oidc: verify token: failed to verify signature: fetching keys oidc: get keys failed: 502 Bad Gateway",
+    "etcdserver: request timed out",
+]
+
+
+@pytest.mark.parametrize("problem", OUTAGES)
+def test_webhook_or_provider_that_cannot_be_asked_is_an_outage(problem: str):
+    """The kind: "invalid bearer token" is the error of the authenticators that do not know the token, not of all."""
+    for error in (problem, f"[invalid bearer token, {problem}]", f"[{problem}, invalid bearer token]"):
+        with pytest.raises(MalformedReview, match="could not be checked"):
+            read(review(authenticated=False, error=error))
+
+
 @pytest.mark.parametrize(
     "status",
     [
@@ -57,6 +106,7 @@ def test_answer_without_audiences_is_about_the_api_server(status: dict[str, Any]
         {"error": "invalid bearer token"},
         {"authenticated": False, "error": "[invalid bearer token, Token has been invalidated]"},
         {"authenticated": False, "error": "[invalid bearer token, service account token has expired]"},
+        *({"error": error} for error in VERDICTS),
     ],
 )
 def test_token_that_is_not_valid_is_not_active(status: dict[str, Any]):
