@@ -40,10 +40,10 @@ from algorithms import ML_DSA_HERE
 from documentation import BLOCKS, NAMED, README, run
 from environment import ROOT, plain_environment
 from loopback import Certificates
-from scopeguard import Guard, HeaderList, Introspection, Issuer, RequestView, RevocationPolicy, presets
+from scopeguard import Guard, HeaderList, Issuer, RequestView, RevocationPolicy, presets
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.cli.commands import cli
-from scopeguard.client import ClientCredentials, DPoPKey, TokenEndpointError, TokenExchange
+from scopeguard.client import DPoPKey, TokenEndpointError, TokenExchange
 from scopeguard.config.file import settings_from
 from scopeguard.devserver import Client
 from scopeguard.devserver.keys import SigningKey, compact
@@ -249,7 +249,7 @@ def _check_revocation(authority: FakeAuthority) -> None:
     others = [authority.bearer("read"), authority.bearer("read", client_id="loader")]
     for headers in (*revoked, *others):
         assert client.get("/rows", headers=headers).status_code == 200
-    run("revocation", guard=guard, token=token)
+    run("revocation", guard=guard)["log_out"](token)
     assert [client.get("/rows", headers=headers).status_code for headers in revoked] == [401, 401]
     assert client.get("/rows", headers=others[0]).status_code == 200
     guard.close()
@@ -300,35 +300,37 @@ def _check_contract(authority: FakeAuthority) -> None:
 
 
 def _check_network_http(_: FakeAuthority) -> None:
-    run("network_http", Issuer=Issuer, ClientCredentials=ClientCredentials, API=API, client_id="api", secret="s")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLIENT_SECRET", "a password")
+        run("network_http")
 
 
 def _check_network_keycloak(_: FakeAuthority) -> None:
-    run("network_keycloak", presets=presets, API=API)
+    assert run("network_keycloak")["issuer"].jwks_uri.startswith("http://keycloak:8080/")
 
 
 def _check_network_own_transport(authority: FakeAuthority) -> None:
     with httpx.Client(transport=authority.httpx_transport()) as client:
-        guard = run("network_own_transport", issuer=authority.issuer, client=client)["guard"]
+        names = run("network_own_transport")
+        names["guard"].close()
+        guard = Guard(authority.issuer, transport=names["OwnTransport"](client))
         app = TestClient(GuardMiddleware(asgi_app(), guard=guard))
         assert app.get("/rows", headers=authority.bearer("read")).text == "client"
         guard.close()
 
 
-def _check_network_transport(authority: FakeAuthority) -> None:
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+def _check_network_transport(_: FakeAuthority) -> None:
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
         Certificates(Path(folder)).bundle.rename("corporate-ca.pem")
-        names: dict[str, Any] = {
-            "HttpxTransport": HttpxTransport,
-            "Guard": Guard,
-            "ClientCredentials": ClientCredentials,
-        }
-        names |= {"issuer": authority.issuer, "token_url": f"{ISSUER}/token", "client_id": "a", "secret": "s"}
-        run("network_transport", **names)
+        patch.setenv("CLIENT_SECRET", "a password")
+        run("network_transport")
 
 
 def _check_salesforce(_: FakeAuthority) -> None:
-    run("salesforce", presets=presets, asking=Introspection(client_id="api", client_secret="s"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("API_SECRET", "s")
+        (issuer,) = run("salesforce")["guard"].issuers
+    assert issuer.introspection.client_id == "3MVG8..."
 
 
 def _check_security_events(authority: FakeAuthority) -> None:
@@ -342,7 +344,7 @@ def _check_security_events(authority: FakeAuthority) -> None:
 
 
 def _check_rule_mark(_: FakeAuthority) -> None:
-    (mark,) = run("rule_mark", pytest=pytest)["test_two_enabled_methods_are_an_invalid_request"].pytestmark
+    (mark,) = run("rule_mark")["test_two_enabled_methods_are_an_invalid_request"].pytestmark
     assert mark.args == ("B-13",)
 
 
@@ -525,7 +527,9 @@ def _check_policy_function(authority: FakeAuthority) -> None:
 def _check_policy_authzen(authority: FakeAuthority) -> None:
     loader = Client(client_id="reports-api", secret="a password", scopes=["x"])
     authority.authority.registry.add_client(loader)
-    policy = run("policy_authzen", client_secret="a password")["policy"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLIENT_SECRET", "a password")
+        policy = run("policy_authzen")["policy"]
     pdp = FakeDecisionPoint(policy.url)
     rules = [scopeguard.Rule("/reports/{rest:path}", decide=policy)]
     guard = Guard(authority.issuer, audit="off", transport=Network(authority, pdp), clock=authority.clock, rules=rules)
@@ -851,7 +855,18 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
 
 # Each of these has a test of its own below.
 ELSEWHERE = {
-    *("file", "network", "network_transport_file", "shared", "replicas", "testing", "takeover", "proofs", "rotation"),
+    *(
+        "file",
+        "network",
+        "network_transport_file",
+        "shared",
+        "shared_python",
+        "replicas",
+        "testing",
+        "takeover",
+        "proofs",
+        "rotation",
+    ),
     *("testing_async", "testing_direct", "testing_overrides"),
     *("readme_fastapi", "readme_starlette", "readme_flask"),
     *("tutorial_file", "tutorial_app", "tutorial_tests"),  # tests/docs/test_tutorial.py
@@ -902,18 +917,25 @@ def test_a_block_runs_and_does_what_the_text_says(name: str, authority: FakeAuth
 @pytest.mark.timeout(180)  # over two hundred tests, on a machine that may be busy
 def test_the_tests_that_the_pages_show_pass(tmp_path: Path):
     """Those of the pages on testing and on key rotation, and of the tutorial, in one process."""
-    app = """
-async def my_app(scope, receive, send):
+    make_app = """
+
+from scopeguard.asgi import GuardMiddleware
+
+
+async def answer(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b""})
+
+
+def make_app(guard):
+    return GuardMiddleware(answer, guard=guard)
 """
-    (tmp_path / "test_it.py").write_text(app + NAMED["testing"].source, "utf-8")
-    (tmp_path / "test_proofs.py").write_text(app + NAMED["proofs"].source, "utf-8")
-    (tmp_path / "test_rotation.py").write_text(app + NAMED["rotation"].source, "utf-8")
+    for name in ("testing", "proofs", "rotation"):
+        (tmp_path / f"test_{name}.py").write_text(NAMED[name].source, "utf-8")
     files = {"scopeguard.toml": "tutorial_file", "app.py": "tutorial_app", "test_app.py": "tutorial_tests"}
     for file, name in files.items():
         (tmp_path / file).write_text(NAMED[name].source, "utf-8")
-    (tmp_path / "myapp.py").write_text(NAMED["fastapi"].source, "utf-8")
+    (tmp_path / "myapp.py").write_text(NAMED["fastapi"].source + make_app, "utf-8")
     for name in ("takeover", "testing_async", "testing_direct", "testing_overrides"):
         (tmp_path / f"test_{name}.py").write_text(NAMED[name].source, "utf-8")
     done = subprocess.run(
@@ -952,6 +974,12 @@ def test_what_several_processes_share_is_read_from_the_file():
     _, arguments = settings_from(document, ROOT, environment=environment)
     assert isinstance(arguments["store"], RedisStore)
     assert arguments["revocation"] == RevocationPolicy()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        engine = engine_of(run("shared_python")["guard"])
+    assert isinstance(engine.store, RedisStore)
+    assert engine.settings.revocation == RevocationPolicy()
     document |= tomllib.loads(NAMED["replicas"].source)
     _, arguments = settings_from(document, ROOT, environment=environment)
     assert arguments["store"].replicas == 1

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import re
+import symtable
+import sys
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from environment import ROOT
@@ -42,11 +48,44 @@ NAMED = {block.name: block for block in BLOCKS if block.name}
 
 
 def run(name: str, **given: Any) -> dict[str, Any]:
-    """Run the block called *name* with the names in *given*, and return the names it defines."""
+    """Run the block called *name* with the names in *given*, and return the names it defines.
+
+    The block may also import these names from ``myapp``, the module of the reader.
+    """
     block = NAMED[name]
     namespace: dict[str, Any] = {"__name__": f"block_{name}", **given}
-    exec(compile("\n" * (block.line - 1) + block.source, block.page, "exec", dont_inherit=True), namespace)
+    sys.modules["myapp"] = module = ModuleType("myapp")
+    vars(module).update(given)
+    try:
+        exec(compile("\n" * (block.line - 1) + block.source, block.page, "exec", dont_inherit=True), namespace)
+    finally:
+        del sys.modules["myapp"]
     return namespace
+
+
+def undefined_names(source: str, known: AbstractSet[str] = frozenset()) -> set[str]:
+    """Return the global names that the code *source* reads, and that are neither *known* nor defined in it.
+
+    A statement must come after the definitions of the names that it reads. A function may read names that are defined
+    after it.
+    """
+    defined = {*dir(builtins), "__name__", *known}
+    missing: set[str] = set()
+    for statement in ast.parse(source).body:
+        symbols = symtable.symtable(ast.unparse(statement), "block", "exec").get_symbols()
+        read = {symbol.get_name() for symbol in symbols if symbol.is_referenced()}
+        bound = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
+        is_simple = isinstance(statement, ast.Assign | ast.AnnAssign | ast.Expr)
+        missing |= read - defined - (set() if is_simple else bound)  # a loop may read what it binds
+        defined |= bound
+    inner = symtable.symtable(source, "block", "exec").get_children()
+    return missing | (set().union(*map(_globals_of, inner)) - defined)
+
+
+def _globals_of(scope: symtable.SymbolTable) -> set[str]:
+    """Return the global names that a function or a class reads, and those that are in it."""
+    own = {symbol.get_name() for symbol in scope.get_symbols() if symbol.is_global() and symbol.is_referenced()}
+    return own.union(*map(_globals_of, scope.get_children()))
 
 
 def prose(text: str) -> str:
