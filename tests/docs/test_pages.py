@@ -55,6 +55,19 @@ def test_every_page_can_be_reached_from_the_readme():
     assert {name for name in PAGES if not name.startswith("examples/")} <= reached
 
 
+GUIDES = [page for page in PAGES if page.startswith("docs/guides/") or page == "docs/deployment/lambda.md"]
+# What follows the first example: an authorization server to try it with, tests, checks, and what to watch.
+STEPS = {"command-line.md#the-development-server", "testing.md", "doctor.md", "explain.md", "logging.md"}
+
+
+@pytest.mark.parametrize("page", GUIDES)
+def test_every_guide_leads_on_to_running_testing_checking_deploying_and_watching(page: str):
+    linked = {link.removeprefix("../") for link in links(PAGES[page])}
+    assert linked >= STEPS
+    assert page == "docs/guides/grpc.md" or "audit.md" in linked  # the audit knows no services
+    assert "lambda.md" in page or any(link.startswith("deployment/") or link == "servers.md" for link in linked)
+
+
 def test_every_file_that_contributing_names_exists():
     named = re.findall(r"`((?:tests|docs|scopeguard)/[\w/.]+)`", PAGES["CONTRIBUTING.md"])
     assert named
