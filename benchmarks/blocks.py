@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.contestants import all_contestants
 from benchmarks.material import Material
-from benchmarks.measuring import quiet
+from benchmarks.measuring import silence
 from scopeguard.guard import engine_of
 
 # The requests that are not counted are enough for each known token to come several times. Tests set a smaller number.
@@ -68,7 +68,7 @@ class Blocks:
 
 def _contestants() -> tuple[list[Any], Blocks]:
     """Return the apps that the environment names, and their turns."""
-    quiet()
+    silence()
     key_file, names = Path(os.environ[KEYS]), json.loads(os.environ[NAMES])
     all_of_them, _ = all_contestants("RS256")
     by_name = {each.name: each for each in all_of_them}

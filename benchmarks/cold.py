@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from benchmarks import contestants
 from benchmarks.contestants import COLD
 from benchmarks.material import ALGORITHMS, AUDIENCE, Material
-from benchmarks.measuring import Measured, Turn, figure, in_turns, machine, now, quiet, table
+from benchmarks.measuring import Measured, Turn, figure, in_turns, machine, now, silence, table
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.flow.authenticate import validate
 from scopeguard.flow.credentials import Credential
@@ -218,7 +218,7 @@ def raw(material: Material, tokens: Iterable[str]) -> Turn:
     return turn
 
 
-def compared(algorithm: str, *, rounds: int) -> tuple[dict[str, Measured], dict[str, str]]:
+def compare(algorithm: str, *, rounds: int) -> tuple[dict[str, Measured], dict[str, str]]:
     """Test and then measure all decoders in turns. Return the results and the missing libraries."""
     material = Material(algorithm)
     judges, absent = decoders(material)
@@ -230,7 +230,7 @@ def compared(algorithm: str, *, rounds: int) -> tuple[dict[str, Measured], dict[
     return in_turns(turns, rounds=rounds), absent
 
 
-def described(found: dict[str, Measured]) -> dict[str, dict[str, float]]:
+def describe(found: dict[str, Measured]) -> dict[str, dict[str, float]]:
     """Return all results compared with the check of the signature. Times are in seconds."""
     rows = {}
     for name, mine in found.items():
@@ -259,12 +259,12 @@ def figures(algorithm: str, rows: dict[str, dict[str, float]]) -> list[dict[str,
     ]
 
 
-def measured(*, quick: bool) -> dict[str, Any]:
+def measure(*, quick: bool) -> dict[str, Any]:
     """Measure all algorithms."""
     results: dict[str, Any] = {"figures": [], "absent": {}}
     for algorithm in ALGORITHMS:
-        found, absent = compared(algorithm, rounds=8 if quick else 100)
-        results[algorithm] = described(found)
+        found, absent = compare(algorithm, rounds=8 if quick else 100)
+        results[algorithm] = describe(found)
         results["absent"] |= {f"{name}, {algorithm}": why for name, why in absent.items()}
         results["figures"] += figures(algorithm, results[algorithm])
     return results
@@ -290,10 +290,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--algorithm", choices=ALGORITHMS)
     options = parser.parse_args()
-    quiet()
+    silence()
     for algorithm in [options.algorithm] if options.algorithm else ALGORITHMS:
-        found, absent = compared(algorithm, rounds=options.rounds)
-        rows = described(found)
+        found, absent = compare(algorithm, rounds=options.rounds)
+        rows = describe(found)
         print(shown(algorithm, rows))
         for name, why in absent.items():
             print(f"{name}: {why}")

@@ -127,13 +127,13 @@ def signature_alone(material: Material) -> Any:
     """Starlette with the minimum for a new token: the check of its signature."""
     verify, app = verifier(material), bare_starlette(material)
 
-    async def checked(scope: Message, receive: Any, send: Any) -> None:
+    async def check(scope: Message, receive: Any, send: Any) -> None:
         token = next(value for name, value in scope["headers"] if name == b"authorization")[7:]
         signed, _, signature = token.rpartition(b".")
         verify(base64.urlsafe_b64decode(signature + b"=="), signed)
         await app(scope, receive, send)
 
-    return checked
+    return check
 
 
 class DigestAlone:
@@ -147,7 +147,7 @@ class DigestAlone:
         self._current: ContextVar[object] = ContextVar("current", default=None)
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
-        known = self.recognised(scope)
+        known = self.find_entry(scope)
         scope["state"] = {"access_token": known}
         scope["user"] = scope["auth"] = known
         before = self._current.set(known)
@@ -156,7 +156,7 @@ class DigestAlone:
         finally:
             self._current.reset(before)
 
-    def recognised(self, scope: Message) -> object:
+    def find_entry(self, scope: Message) -> object:
         """Return the entry for the digest."""
         for name, value in scope["headers"]:
             if len(name) == 13 and name.lower() == b"authorization":
@@ -177,11 +177,11 @@ def recognising_fastapi(material: Material) -> Any:
     del material
     app, recognising = FastAPI(), DigestAlone(None)
 
-    async def recognised(connection: HTTPConnection, security_scopes: SecurityScopes) -> object:
-        return recognising.recognised(connection.scope)
+    async def find_entry(connection: HTTPConnection, security_scopes: SecurityScopes) -> object:
+        return recognising.find_entry(connection.scope)
 
     @app.get("/rows")
-    async def rows(token: object = Security(recognised, scopes=[SCOPE])) -> dict[str, str]:
+    async def rows(token: object = Security(find_entry, scopes=[SCOPE])) -> dict[str, str]:
         return {}
 
     return app
@@ -273,7 +273,7 @@ def all_contestants(algorithm: str) -> tuple[list[Contestant], dict[str, str]]:
     """Return all contestants that can take part, and the reasons why others cannot."""
     taking_part, absent = list(OURS), {}
     for peer in peers.found():
-        missing = peers.missing(peer)
+        missing = peers.missing_distributions(peer)
         if missing:
             absent[peer.NAME] = f"not installed: {', '.join(missing)}"
         elif algorithm not in getattr(peer, "ALGORITHMS", (algorithm,)):
@@ -285,7 +285,7 @@ def all_contestants(algorithm: str) -> tuple[list[Contestant], dict[str, str]]:
     return taking_part, absent
 
 
-def chosen(names: Sequence[str], algorithm: str) -> tuple[list[Contestant], dict[str, str]]:
+def choose(names: Sequence[str], algorithm: str) -> tuple[list[Contestant], dict[str, str]]:
     """Return the contestants with one of *names* in their name, and their bases. Without *names*, return all."""
     all_of_them, absent = all_contestants(algorithm)
     wanted = [each for each in all_of_them if not names or any(name in each.name for name in names)]

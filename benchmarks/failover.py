@@ -278,7 +278,7 @@ class Faults:
         return bool(server.is_up and self._group.role(port) == "master")
 
 
-def measured(
+def measure(
     kind: str = "cluster",
     *,
     minutes: float = 10,
@@ -336,7 +336,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="write the results to docs/benchmarks")
     options = parser.parse_args()
     replicas = options.replicas if options.replicas is not None else 1 if options.servers == "cluster" else 2
-    results = measured(
+    results = measure(
         options.servers,
         minutes=options.minutes,
         every=options.every,

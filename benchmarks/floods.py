@@ -333,7 +333,7 @@ def _beside_tasks(seconds: float) -> dict[str, Any]:
         return asyncio.run(run(guard))
 
 
-def closing(*, count: int) -> float:
+def time_closing(*, count: int) -> float:
     """Return the seconds that closing takes while *count* requests wait for an authorization server that answers
     after 2 s.
     """
@@ -353,7 +353,7 @@ def closing(*, count: int) -> float:
         return asyncio.run(run())
 
 
-def measured(edges: Sequence[str], *, quick: bool) -> dict[str, Any]:
+def measure(edges: Sequence[str], *, quick: bool) -> dict[str, Any]:
     logging.disable(logging.CRITICAL)
     count = 40 if quick else JUNK
     found: dict[str, Any] = {
@@ -361,7 +361,7 @@ def measured(edges: Sequence[str], *, quick: bool) -> dict[str, Any]:
         "beside": {edge: beside(edge, seconds=0.5 if quick else 6.0) for edge in edges},
     }
     if not quick:
-        found["closing"] = closing(count=400)
+        found["closing"] = time_closing(count=400)
     return found
 
 
@@ -402,7 +402,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--edge", choices=EDGES, help="this edge alone")
     options = parser.parse_args()
-    found = measured((options.edge,) if options.edge else EDGES, quick=options.quick)
+    found = measure((options.edge,) if options.edge else EDGES, quick=options.quick)
     print(shown(found))
     print("\n" + json.dumps(found, indent=1))
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))

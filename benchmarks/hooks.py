@@ -25,14 +25,14 @@ from benchmarks.instructions import (
     TIMES,
     Message,
     Still,
-    counted,
+    count_instructions,
     http_request,
     mark_each,
-    prepared,
-    served,
+    prepare,
+    sender_for,
     valgrind,
 )
-from benchmarks.measuring import Turn, in_turns, quiet, table
+from benchmarks.measuring import Turn, in_turns, silence, table
 
 KINDS = ("off", "on_decision", "Prometheus", "OpenTelemetry")
 Serve = Callable[[list[Message]], None]
@@ -57,7 +57,7 @@ def guards(material: dict[str, Any]) -> Iterator[dict[str, Serve]]:
     provider = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
     metrics.prometheus(made["Prometheus"], registry=CollectorRegistry())
     metrics.opentelemetry(made["OpenTelemetry"], meter=provider.get_meter("benchmark"))
-    found = {kind: served(guard) for kind, guard in made.items()}
+    found = {kind: sender_for(guard) for kind, guard in made.items()}
     for serve in found.values():
         for _ in range(3):  # the third finds the token by its header field
             serve([http_request(material["tokens"][0])])
@@ -82,7 +82,7 @@ def run(material: dict[str, Any], times: int) -> None:
 
 def times_of(rounds: int) -> list[list[str]]:
     """Return a row for each kind: its time, and the ratio to "off"."""
-    material = prepared(1)
+    material = prepare(1)
     token = material["tokens"][0]
 
     def turn_of(serve: Serve) -> Turn:
@@ -95,17 +95,17 @@ def times_of(rounds: int) -> list[list[str]]:
         return turn
 
     with guards(material) as found:
-        measured = in_turns({kind: turn_of(serve) for kind, serve in found.items()}, rounds=rounds)
-    base = measured["off"]
+        found_times = in_turns({kind: turn_of(serve) for kind, serve in found.items()}, rounds=rounds)
+    base = found_times["off"]
     return [
         [kind, f"{1e6 * each.smallest:.1f} µs", f"{1e6 * each.median:.1f} µs", str(each.ratio(base))]
-        for kind, each in measured.items()
+        for kind, each in found_times.items()
     ]
 
 
 def instructions_of(times: int) -> list[list[str]]:
     """Return a row for each kind: its instructions, and how many more they are than those of "off"."""
-    found = counted(times, module="benchmarks.hooks", paths=KINDS)
+    found = count_instructions(times, module="benchmarks.hooks", paths=KINDS)
     base = found["off"]
     return [[kind, f"{count:,.0f}", f"{count - base:+,.0f}", f"{count / base:.2f}"] for kind, count in found.items()]
 
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=TIMES)
     parser.add_argument("--run", type=Path, help="for callgrind: serve the requests in this file")
     options = parser.parse_args()
-    quiet()
+    silence()
     if options.run:
         run(json.loads(options.run.read_text("utf-8")), options.times)
         return

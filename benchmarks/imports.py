@@ -40,7 +40,7 @@ CONTESTANTS = {
 }
 
 
-def timed(before: str, imported: str, clock: str) -> float:
+def time_import(before: str, imported: str, clock: str) -> float:
     """Return the seconds that *imported* takes in a new interpreter after *before*."""
     script = f"import time\n{before}\nb = time.{clock}()\n{imported}\nprint(time.{clock}() - b)"
     return float(_python("-c", script).stdout)
@@ -60,12 +60,12 @@ def heaviest(count: int = 10) -> list[tuple[str, float]]:
     return sorted(((name, int(taken) / 1000) for taken, name in found), key=lambda row: -row[1])[:count]
 
 
-def measured(*, quick: bool) -> dict[str, Any]:
+def measure(*, quick: bool) -> dict[str, Any]:
     rounds = 2 if quick else 30
     seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     for number in range(rounds + 1):
         for name, (before, imported) in CONTESTANTS.items():
-            taken = timed(before, imported, "perf_counter" if "wall" in name else "process_time")
+            taken = time_import(before, imported, "perf_counter" if "wall" in name else "process_time")
             if number:  # the first round compiles bytecode
                 seconds[name].append(taken * 1e3)
     found = {name: {"smallest": min(taken), "median": statistics.median(taken)} for name, taken in seconds.items()}
@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    results = measured(quick=options.quick)
+    results = measure(quick=options.quick)
     rows = [[name, f"{row['smallest']:.1f}", f"{row['median']:.1f}"] for name, row in results["imports"].items()]
     print(table(f"Imports (must: {MUST:.0f} ms)", ["", "min ms", "median ms"], rows))
     heavy = [[name, f"{taken:.1f}"] for name, taken in results["heaviest"]]

@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks import contestants, peers
 from benchmarks.contestants import COLD, Contestant, Message, all_contestants
 from benchmarks.material import Claims, Material, asgi_scope, wsgi_environ
-from benchmarks.measuring import Measured, Ratio, Turn, figure, in_turns, machine, now, quiet, table
+from benchmarks.measuring import Measured, Ratio, Turn, figure, in_turns, machine, now, silence, table
 
 
 class Driver:
@@ -122,7 +122,7 @@ LEAST = "one sha256 of the token and a look-up"
 ALONE = "the same where the token is found, hashed and shown, and nothing judged"
 
 
-def compared(taking_part: list[Contestant], material: Material, *, cold: bool, rounds: int) -> dict[str, Measured]:
+def compare(taking_part: list[Contestant], material: Material, *, cold: bool, rounds: int) -> dict[str, Measured]:
     """Test and then measure all contestants in turns."""
     loop = asyncio.new_event_loop()
     pools: dict[Claims | None, list[str]] = {}
@@ -141,7 +141,7 @@ def compared(taking_part: list[Contestant], material: Material, *, cold: bool, r
     return found
 
 
-def described(taking_part: list[Contestant], found: Mapping[str, Measured]) -> dict[str, dict[str, Any]]:
+def describe(taking_part: list[Contestant], found: Mapping[str, Measured]) -> dict[str, dict[str, Any]]:
     """Return each contestant compared with its base. Times are in seconds."""
     rows = {}
     for contestant in taking_part:
@@ -173,8 +173,8 @@ def figures(rows: Mapping[str, Mapping[str, Any]], found: Mapping[str, Measured]
     lines = []
     if "raw ASGI + scopeguard" in found:
         title = "warm request, raw ASGI: added time ÷ one sha256 of the token and a look-up"
-        lines.append(figure(title, added(found, "raw ASGI + scopeguard"), "<= 3"))
-        lines.append(figure(ALONE, added(found, "raw ASGI, digest alone"), ""))
+        lines.append(figure(title, cost_in_hashes(found, "raw ASGI + scopeguard"), "<= 3"))
+        lines.append(figure(ALONE, cost_in_hashes(found, "raw ASGI, digest alone"), ""))
     for title, name, must in WANTED:
         if name in rows:
             base = rows[name]["base"]
@@ -187,23 +187,23 @@ def figures(rows: Mapping[str, Mapping[str, Any]], found: Mapping[str, Measured]
     return lines
 
 
-def added(found: Mapping[str, Measured], name: str) -> float:
+def cost_in_hashes(found: Mapping[str, Measured], name: str) -> float:
     """Return what *name* takes beyond raw ASGI, as a multiple of one digest and one look-up."""
     guarded, bare, least = (found[each].seconds for each in (name, "raw ASGI", LEAST))
     return Ratio.of([(mine - its) / one for mine, its, one in zip(guarded, bare, least, strict=True)]).median
 
 
-def measured(*, quick: bool) -> dict[str, Any]:
+def measure(*, quick: bool) -> dict[str, Any]:
     """Measure warm requests with RS256 and cold ones, with all that is installed."""
     rounds = 8 if quick else 100
     taking_part, absent = all_contestants("RS256")
-    found = compared(taking_part, Material("RS256"), cold=False, rounds=rounds)
-    warm = described(taking_part, found)
+    found = compare(taking_part, Material("RS256"), cold=False, rounds=rounds)
+    warm = describe(taking_part, found)
     results: dict[str, Any] = {"warm_RS256": warm, "absent": absent, "peers": peers.versions()}
     for algorithm in ("RS256",) if quick else ("RS256", "ES256", "EdDSA"):
         taking_part, _ = all_contestants(algorithm)
-        cold = compared(taking_part, Material(algorithm, settings=COLD), cold=True, rounds=rounds // 2)
-        results[f"cold_{algorithm}"] = described(taking_part, cold)
+        cold = compare(taking_part, Material(algorithm, settings=COLD), cold=True, rounds=rounds // 2)
+        results[f"cold_{algorithm}"] = describe(taking_part, cold)
     return {**results, "figures": figures(warm, found)}
 
 
@@ -228,11 +228,11 @@ def main() -> None:
     parser.add_argument("--algorithm", default="RS256")
     parser.add_argument("--cold", action="store_true")
     options = parser.parse_args()
-    quiet()
-    taking_part, absent = contestants.chosen(options.names, options.algorithm)
+    silence()
+    taking_part, absent = contestants.choose(options.names, options.algorithm)
     material = Material(options.algorithm, settings=COLD if options.cold else {})
-    found = compared(taking_part, material, cold=options.cold, rounds=options.rounds)
-    rows = described(taking_part, found)
+    found = compare(taking_part, material, cold=options.cold, rounds=options.rounds)
+    rows = describe(taking_part, found)
     kind = "cold" if options.cold else "warm"
     print(shown(f"In process, {kind}, {options.algorithm}", rows))
     for name, why in absent.items():

@@ -65,13 +65,13 @@ def tools() -> str:
     return ", ".join([valgrind(), *(f"{name} {version(name)}" for name in ("PyJWT", "cryptography"))])
 
 
-def counted(
+def count_instructions(
     times: int = TIMES, *, module: str = "benchmarks.instructions", paths: Sequence[str] = PATHS
 ) -> dict[str, float]:
     """Return the instructions of one request of each of *paths*, in whose order ``python -m`` *module* serves them."""
     with tempfile.TemporaryDirectory() as folder:
         material = Path(folder, "material.json")
-        material.write_text(json.dumps(prepared(3 * times)), "utf-8")
+        material.write_text(json.dumps(prepare(3 * times)), "utf-8")
         serving = [sys.executable, "-m", module, "--run", str(material), "--times", str(times)]
         callgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out", f"--dump-before={MARK}"]
         # The first run, without callgrind, compiles the bytecode.
@@ -106,7 +106,7 @@ def _total(path: Path) -> int:
 # -- the counted paths
 
 
-def prepared(count: int) -> dict[str, Any]:
+def prepare(count: int) -> dict[str, Any]:
     """Return prepared keys and tokens, because preparing them under callgrind would take fifty times as long."""
     from benchmarks.material import Material
 
@@ -138,7 +138,7 @@ def run(material: dict[str, Any], times: int) -> None:
     from scopeguard.spec.jwks import VerificationKey
 
     issuer = Issuer(material["issuer"], audience=AUDIENCE, keys={"keys": [material["key"]]})
-    warm, cold = (served(Guard(issuer, clock=Still(material["now"]), audit="off")) for _ in PATHS)
+    warm, cold = (sender_for(Guard(issuer, clock=Still(material["now"]), audit="off")) for _ in PATHS)
     first, *tokens = material["tokens"]
     warm([http_request(first)])
     any_key: Any = VerificationKey
@@ -194,7 +194,7 @@ def http_request(token: str) -> Message:
     }
 
 
-def served(guard: Any) -> Callable[[list[Message]], None]:
+def sender_for(guard: Any) -> Callable[[list[Message]], None]:
     """Return a function that sends requests through the middleware without an event loop, because nothing in them
     waits.
     """
@@ -232,14 +232,14 @@ def served(guard: Any) -> Callable[[list[Message]], None]:
 # -- the comparison
 
 
-def compared(found: dict[str, float], measure: dict[str, Any]) -> list[str]:
-    """Return a problem for each path that takes over 5 % more instructions than *measure* has."""
+def compare(found: dict[str, float], record: dict[str, Any]) -> list[str]:
+    """Return a problem for each path that takes over 5 % more instructions than *record* has."""
     problems = []
     for name in PATHS:
-        more = found[name] / measure[name] - 1
+        more = found[name] / record[name] - 1
         if more > MORE:
             problems.append(
-                f"{name}: {found[name]:,.0f} instructions, {more:+.1%} over the {measure[name]:,} of {MEASURE.name}; "
+                f"{name}: {found[name]:,.0f} instructions, {more:+.1%} over the {record[name]:,} of {MEASURE.name}; "
                 "reduce them, or justify and record the new count: make instructions KEEP=--keep"
             )
     return problems
@@ -256,20 +256,20 @@ def keep(found: dict[str, float]) -> None:
     MEASURE.write_text(json.dumps(everywhere, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
-def measured(*, quick: bool) -> dict[str, Any]:
+def measure(*, quick: bool) -> dict[str, Any]:
     """Return the counts on this machine."""
     if not valgrind():
         return {"instructions": {}, "figures": []}
-    found = counted(5 if quick else TIMES)
-    measure = kept().get(place(), {})
+    found = count_instructions(5 if quick else TIMES)
+    record = kept().get(place(), {})
     return {
         "instructions": found,
-        "kept": measure,
+        "kept": record,
         "figures": [
             figure(
                 f"instructions, {name}",
                 found[name],
-                f"<= {measure[name] * (1 + MORE):.0f}" if name in measure else "",
+                f"<= {record[name] * (1 + MORE):.0f}" if name in record else "",
                 unit="instructions",
             )
             for name in PATHS
@@ -284,18 +284,18 @@ def gate() -> int:
     if not valgrind():
         print("instructions were not counted: valgrind is not installed (make system installs it)")
         return 1 if os.environ.get("CI") else 0
-    measure = kept().get(place())
-    if measure is None:
+    record = kept().get(place())
+    if record is None:
         print(f"instructions were not counted: {MEASURE.name} has no record for {place()}")
         return 0
-    found = counted()
+    found = count_instructions()
     rows = [
-        [name, f"{found[name]:,.0f}", f"{measure[name]:,}", f"{found[name] / measure[name] - 1:+.2%}"] for name in PATHS
+        [name, f"{found[name]:,.0f}", f"{record[name]:,}", f"{found[name] / record[name] - 1:+.2%}"] for name in PATHS
     ]
     print(table("Instructions per request", ["", "now", "recorded", "change"], rows))
-    if measure["tools"] != tools():
-        print(f"\nrecorded with {measure['tools']}, counted with {tools()}")
-    problems = compared(found, measure)
+    if record["tools"] != tools():
+        print(f"\nrecorded with {record['tools']}, counted with {tools()}")
+    problems = compare(found, record)
     print(*problems, sep="\n", file=sys.stderr)
     return 1 if problems else 0
 
@@ -310,12 +310,12 @@ def main() -> None:
     if options.run:
         run(json.loads(options.run.read_text("utf-8")), options.times)
     elif options.runs:
-        runs = [counted(options.times) for _ in range(options.runs)]
+        runs = [count_instructions(options.times) for _ in range(options.runs)]
         spread = {name: max(r[name] for r in runs) / min(r[name] for r in runs) - 1 for name in PATHS}
         rows = [[name, *(f"{r[name]:,.0f}" for r in runs), f"{spread[name]:.2%}"] for name in PATHS]
         print(table("Instructions per request", ["", *(f"run {n + 1}" for n in range(options.runs)), "spread"], rows))
     elif options.keep:
-        keep(counted(options.times))
+        keep(count_instructions(options.times))
         print(f"{MEASURE.name}: {kept()[place()]}")
     else:
         raise SystemExit(gate())

@@ -48,7 +48,7 @@ def settings(count: int) -> list[Issuer]:
     return [Issuer(url_of(number), audience=AUDIENCE) for number in range(count)]
 
 
-def measured(count: int, *, resolved: bool = False, loops: int = LOOPS) -> Row:
+def measure(count: int, *, resolved: bool = False, loops: int = LOOPS) -> Row:
     """Return the costs of *count* issuers, of which at most three are in use."""
     clock = FakeClock()
     used = sorted({0, count // 2, count - 1})[:IN_USE]
@@ -58,17 +58,17 @@ def measured(count: int, *, resolved: bool = False, loops: int = LOOPS) -> Row:
         known = {issuer.url: issuer for issuer in settings(count)}
         resolver = IssuerResolver(accepts=lambda iss: iss.startswith("https://tenant-"), resolve=known.get)
 
-        def guarded() -> Guard:
+        def new_guard() -> Guard:
             return Guard(resolver=resolver, transport=network, clock=clock)
     else:
 
-        def guarded() -> Guard:
+        def new_guard() -> Guard:
             return Guard(*settings(count), transport=network, clock=clock)
 
-    construct = min(timeit.repeat(guarded, number=1, repeat=3))
+    construct = min(timeit.repeat(new_guard, number=1, repeat=3))
     gc.collect()
     tracemalloc.start()
-    guard = guarded()
+    guard = new_guard()
     gc.collect()
     size = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str], *, loops: int = LOOPS) -> None:
         f"{'issuers':>18} {'construct':>11} {'bytes each':>11} {'routing':>10} {'whole check':>12} "
         f"{'requests at start':>18} {'in use':>7}"
     )
-    for row in [*(measured(n, loops=loops) for n in counts), measured(counts[-1], resolved=True, loops=loops)]:
+    for row in [*(measure(n, loops=loops) for n in counts), measure(counts[-1], resolved=True, loops=loops)]:
         print(
             f"{row.what:>18} {row.construct * 1e3:>8.2f} ms {row.bytes_each:>11.0f} {row.routing * 1e6:>7.2f} us "
             f"{row.check * 1e6:>9.0f} us {row.requests_at_start:>18} {row.requests:>7}"

@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.measuring import Turn, figure, in_turns, now, quiet, table
+from benchmarks.measuring import Turn, figure, in_turns, now, silence, table
 from scopeguard import Guard, all_of
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.mcp import McpMiddleware, Tool
@@ -91,7 +91,7 @@ def contestants(loop: asyncio.AbstractEventLoop) -> dict[str, Turn]:
     }
 
 
-def measured(*, quick: bool = False, rounds: int | None = None) -> dict[str, Any]:
+def measure(*, quick: bool = False, rounds: int | None = None) -> dict[str, Any]:
     loop = asyncio.new_event_loop()
     try:
         found = in_turns(contestants(loop), rounds=rounds or (5 if quick else 100))
@@ -112,12 +112,12 @@ def measured(*, quick: bool = False, rounds: int | None = None) -> dict[str, Any
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=100)
-    quiet()
+    silence()
     print(
         table(
             "An MCP tool rule",
             ["contestant", "µs per request", "more than plain"],
-            measured(rounds=parser.parse_args().rounds)["rows"],
+            measure(rounds=parser.parse_args().rounds)["rows"],
         )
     )
 

@@ -73,7 +73,7 @@ class Ratio:
         return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
-def timed(work: Callable[[], object]) -> Turn:
+def turn_of(work: Callable[[], object]) -> Turn:
     """Return a turn that calls *work*."""
 
     def turn(times: int) -> float:
@@ -115,7 +115,7 @@ def _times(turn: Turn, turn_lasts: float) -> int:
     return max(1, round(times * turn_lasts / taken))
 
 
-def quiet() -> None:
+def silence() -> None:
     """Switch off logs and warnings: refusals and http on loopback are part of the measurement."""
     logging.disable(logging.ERROR)
     warnings.simplefilter("ignore")  # peers use deprecated parts of other packages

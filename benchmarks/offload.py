@@ -127,7 +127,7 @@ def lets_go(check: Check, times: int) -> float:
     return ran / times
 
 
-def holding() -> Check:
+def hold_lock() -> Check:
     """The other extreme: work that never releases the lock."""
     return lambda: sum(range(2000))
 
@@ -179,7 +179,7 @@ async def _latencies(check: Check, times: int, *, offloaded: bool) -> list[float
     return taken
 
 
-def compared(check: Check, *, rounds: int, times: int) -> dict[str, float]:
+def compare(check: Check, *, rounds: int, times: int) -> dict[str, float]:
     """Return the loop's processor time and the caller's waiting time, on and off the loop, each as a median."""
     found: dict[str, list[float]] = {name: [] for name in ("loop, on", "loop, off", "wait, on", "wait, off")}
     for _ in range(rounds):
@@ -189,13 +189,13 @@ def compared(check: Check, *, rounds: int, times: int) -> dict[str, float]:
     return {name: statistics.median(taken) for name, taken in found.items()}
 
 
-def measured(*, quick: bool) -> dict[str, Any]:
+def measure(*, quick: bool) -> dict[str, Any]:
     rounds, seconds, times = (1, 0.02, 20) if quick else (7, 0.2, 200)
     found: dict[str, dict[str, float]] = {}
     candidates: dict[str, Callable[[], Check]] = {
         "nothing at all": lambda: int,
         **ALGORITHMS,
-        "what holds the lock": holding,
+        "what holds the lock": hold_lock,
     }
     for name, made in candidates.items():
         check = made()
@@ -203,7 +203,7 @@ def measured(*, quick: bool) -> dict[str, Any]:
             "seconds": smallest(check, times),
             "lets go": lets_go(check, times),
             "parallel": parallel(check, rounds=rounds, seconds=seconds),
-            **compared(check, rounds=rounds, times=times),
+            **compare(check, rounds=rounds, times=times),
         }
     hop = found["nothing at all"]["loop, off"]
     slowest = max(ALGORITHMS, key=lambda name: found[name]["seconds"])
@@ -232,7 +232,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    results = measured(quick=options.quick)
+    results = measure(quick=options.quick)
     print(shown(results))
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
     if not options.quick:

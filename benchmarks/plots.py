@@ -57,7 +57,7 @@ def bars(axes: Any, rows: Rows, *, start: float = 0.0, more: bool = False, targe
         axes.axvline(target, color=TARGET, linewidth=0.9, linestyle="--", zorder=0)
 
 
-def saved(figure: Any, name: str, machine: Mapping[str, str]) -> None:
+def save(figure: Any, name: str, machine: Mapping[str, str]) -> None:
     python, processor = machine["python"], f"{machine['processor']}, {machine['cores']} cores"
     note = f"{processor}, Python {python}, {machine['date']}"
     figure.supxlabel(note, fontsize=7, color="#666666", x=0.99, ha="right")
@@ -112,7 +112,7 @@ def in_process(results: Mapping[str, Any]) -> None:
         bound = "; dashed: our target" if kind == "warm" else ""
         heading = f"How much longer a request takes with protection: {title} (signed with RS256{bound})"
         figure.suptitle(heading, x=0.01, ha="left", fontsize=11)
-        saved(figure, f"requests_{kind}", results["machine"])
+        save(figure, f"requests_{kind}", results["machine"])
 
 
 def cold(results: Mapping[str, Any]) -> None:
@@ -137,7 +137,7 @@ def cold(results: Mapping[str, Any]) -> None:
     axes[-1].set_xlabel("time ÷ one verify of cryptography (the line at 1; less is better)")
     title = "Checking a new access token of 980 bytes, compared with its signature alone (dashed: our target)"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    saved(figure, "cold_judgement", results["machine"])
+    save(figure, "cold_judgement", results["machine"])
 
 
 LOADS = (
@@ -182,7 +182,7 @@ def sockets(results: Mapping[str, Any]) -> None:
         axis.set_xlabel("1: protection costs nothing; 0.5: it doubles the processor time")
     title = "Requests over HTTP: processor time without protection ÷ with it (longer is better; dashed: our target)"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    saved(figure, "sockets", results["machine"])
+    save(figure, "sockets", results["machine"])
 
 
 def series(times: Mapping[str, Any], pattern: str) -> tuple[list[float], list[float]]:
@@ -232,7 +232,7 @@ SCALES: tuple[tuple[str, str, str, Sequence[tuple[str, str, str]]], ...] = (
 )
 
 
-def remembered(results: Mapping[str, Any], part: str) -> dict[str, float]:
+def cache_costs(results: Mapping[str, Any], part: str) -> dict[str, float]:
     """Plot the cost of the token cache by the number of its tokens, without pauses that are too short to see."""
     kinds = ("ready", "packed") if part == "finding" else ("pause",)
     rows = results["remembered"].items()
@@ -242,7 +242,7 @@ def remembered(results: Mapping[str, Any], part: str) -> dict[str, float]:
 def scaling(results: Mapping[str, Any]) -> None:
     """Plot which costs grow with size, and which do not."""
     figure, grid = plt.subplots(2, 3, figsize=(11.0, 5.6), layout="constrained")
-    results = {**results, "finding": remembered(results, "finding"), "pause": remembered(results, "pause")}
+    results = {**results, "finding": cache_costs(results, "finding"), "pause": cache_costs(results, "pause")}
     for axis, (title, label, part, lines) in zip(grid.flat, SCALES, strict=True):
         for name, pattern, shade in lines:
             x, y = series(results[part], pattern)
@@ -265,7 +265,7 @@ def scaling(results: Mapping[str, Any]) -> None:
         ha="left",
         fontsize=11,
     )
-    saved(figure, "scaling", results["machine"])
+    save(figure, "scaling", results["machine"])
 
 
 PLOTS = {"in_process": in_process, "cold": cold, "sockets": sockets, "scaling": scaling}

@@ -18,7 +18,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.measuring import Turn, figure, in_turns, now, quiet, table
+from benchmarks.measuring import Turn, figure, in_turns, now, silence, table
 from scopeguard import DPoP, Guard
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.spec.jwks import parse_proof_key
@@ -152,7 +152,7 @@ def _nonce(loop: asyncio.AbstractEventLoop, middleware: Any, fields: list[tuple[
     return found[0]
 
 
-def measured(*, quick: bool = False, rounds: int | None = None) -> dict[str, Any]:
+def measure(*, quick: bool = False, rounds: int | None = None) -> dict[str, Any]:
     loop = asyncio.new_event_loop()
     try:
         found = in_turns(contestants(loop), rounds=rounds or (5 if quick else 100))
@@ -180,12 +180,12 @@ def measured(*, quick: bool = False, rounds: int | None = None) -> dict[str, Any
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=100)
-    quiet()
+    silence()
     print(
         table(
             "A proof of possession",
             ["contestant", "µs per request", "more than bearer and verification"],
-            measured(rounds=parser.parse_args().rounds)["rows"],
+            measure(rounds=parser.parse_args().rounds)["rows"],
         )
     )
 

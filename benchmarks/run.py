@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measuring
-from benchmarks.measuring import keep, machine, quiet, table
+from benchmarks.measuring import keep, machine, silence, table
 
 ROOT = Path(__file__).parent.parent
 # Each has a function measured(quick=...) that returns a dict with the key "figures".
@@ -47,12 +47,12 @@ def available() -> list[str]:
 
 def one(part: str, *, quick: bool, path: Path) -> None:
     """Run *part* in this process and write its results to *path*."""
-    quiet()
-    results = importlib.import_module(f"benchmarks.{part}").measured(quick=quick)
+    silence()
+    results = importlib.import_module(f"benchmarks.{part}").measure(quick=quick)
     path.write_text(json.dumps(results), "utf-8")
 
 
-def apart(part: str, *, quick: bool) -> dict[str, Any] | None:
+def run_apart(part: str, *, quick: bool) -> dict[str, Any] | None:
     """Run *part* in a process of its own. Return its results, ``None`` if it failed."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results.json"
@@ -64,7 +64,7 @@ def apart(part: str, *, quick: bool) -> dict[str, Any] | None:
         return found
 
 
-def reached(value: float, must: str) -> bool:
+def satisfies(value: float, must: str) -> bool:
     """Return whether *value* satisfies the bound *must*: ``<= 1.25``, ``>= 0.93`` or ``1``."""
     relation, _, bound = must.rpartition(" ")
     if relation not in {"", "<=", ">="}:
@@ -88,7 +88,7 @@ def summary(figures: Sequence[Mapping[str, Any]]) -> str:
         peer = number(line.get("peer"), unit)
         if line.get("peer_name"):
             peer += f" ({line['peer_name']})"
-        verdict = ("yes" if reached(value, must) else "NO") if must else ""
+        verdict = ("yes" if satisfies(value, must) else "NO") if must else ""
         rows.append([line["figure"], peer, must, number(value, unit), verdict])
     return table("Targets and results", ["figure", "best installed peer", "must be", "is", "ok?"], rows)
 
@@ -111,7 +111,7 @@ def main() -> None:
     failed = []
     for part in options.parts or available():
         print(f"{part} ...", flush=True)
-        results = apart(part, quick=options.quick)
+        results = run_apart(part, quick=options.quick)
         if results is None:
             failed.append(part)
             continue

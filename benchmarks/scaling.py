@@ -55,7 +55,7 @@ def view(token: str) -> RequestView:
     return RequestView(method="GET", path="/", headers=HeaderList([(b"authorization", f"Bearer {token}".encode())]))
 
 
-def checking(guard: Guard, views: Sequence[RequestView], **arguments: Any) -> Turn:
+def checks_of(guard: Guard, views: Sequence[RequestView], **arguments: Any) -> Turn:
     """Return a turn that checks one request after the other, from all *views* in turn."""
     following = itertools.cycle(views)
     if not isinstance(guard.check(views[0], **arguments), Granted):
@@ -71,7 +71,7 @@ def checking(guard: Guard, views: Sequence[RequestView], **arguments: Any) -> Tu
     return turn
 
 
-def sized(material: Material, size: int) -> str:
+def token_of_size(material: Material, size: int) -> str:
     """Return a token of *size* bytes, or the smallest one above that."""
     token = material.authority.mint("read", subject="s")
     missing = (size - len(token)) * 3 // 4 - len('"note":"",')
@@ -83,13 +83,13 @@ def sized(material: Material, size: int) -> str:
 def warm_and_cold(material: Material, token: str, arguments: dict[str, Any]) -> tuple[Turn, Turn]:
     """Return a turn of checks with a cached *token*, and one with a guard that caches nothing."""
     warm, cold = material.guard(), material.guard(token_cache="off")
-    return checking(warm, [view(token)], **arguments), checking(cold, [view(token)], **arguments)
+    return checks_of(warm, [view(token)], **arguments), checks_of(cold, [view(token)], **arguments)
 
 
 def by_size(sizes: Sequence[int], rounds: int) -> dict[str, Measured]:
     material, turns = Material("ES256"), {}
     for size in sizes:
-        token = sized(material, size)
+        token = token_of_size(material, size)
         name = f"token of {len(token) / 1024:.1f} KB"
         turns[f"{name}, warm"], turns[f"{name}, cold"] = warm_and_cold(material, token, {})
     return in_turns(turns, rounds=rounds)
@@ -103,7 +103,7 @@ def by_scopes(counts: Sequence[int], rounds: int) -> dict[str, Measured]:
         token = material.authority.mint(" ".join(scopes), subject="s")
         turn = warm_and_cold(material, token, {"requirement": all_of(scopes[-1])})
         turns[f"{count} scopes, warm"], turns[f"{count} scopes, cold"] = turn
-    like = warm_and_cold(material, sized(material, len(token)), {"requirement": all_of("read")})
+    like = warm_and_cold(material, token_of_size(material, len(token)), {"requirement": all_of("read")})
     turns["1 scope in as many octets, warm"], turns["1 scope in as many octets, cold"] = like
     return in_turns(turns, rounds=rounds)
 
@@ -132,7 +132,7 @@ def by_keys(counts: Sequence[int], rounds: int) -> dict[str, Measured]:
     for count in counts:
         published = Published([*others[: count - 1], signer.public_jwk()])
         guard = Guard(issuer, transport=published, token_cache="off")
-        turns[f"{count} keys, cold"] = checking(guard, [view(token)])
+        turns[f"{count} keys, cold"] = checks_of(guard, [view(token)])
     return in_turns(turns, rounds=rounds)
 
 
@@ -300,11 +300,11 @@ def by_issuers(counts: Sequence[int], loops: int) -> dict[str, dict[str, float]]
     return {
         f"{count:,} issuers": {"bytes": row.bytes_each, "routing": row.routing, "check": row.check}
         for count in counts
-        for row in [issuers.measured(count, loops=loops)]
+        for row in [issuers.measure(count, loops=loops)]
     }
 
 
-def measured(*, quick: bool) -> dict[str, Any]:
+def measure(*, quick: bool) -> dict[str, Any]:
     logging.getLogger("scopeguard").setLevel(logging.ERROR)
     rounds = 5 if quick else 30
     sizes = {
@@ -379,7 +379,7 @@ def main() -> None:
         count, ready = options.memory
         print(json.dumps(memory_of(Made(), count, ready=ready)))
         return
-    results = measured(quick=options.quick)
+    results = measure(quick=options.quick)
     for part in shown(results):
         print(part)
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))

@@ -94,7 +94,7 @@ def _key_server(document: bytes) -> Iterator[str]:
             server.shutdown()
 
 
-def started(function: str, event: dict[str, Any]) -> tuple[float, float]:
+def time_start(function: str, event: dict[str, Any]) -> tuple[float, float]:
     """Return the processor time and the wall time of one start, in milliseconds."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "PYTHON"))}
     script = _RUN.format(function=function, event=event)
@@ -124,13 +124,13 @@ def starts(rounds: int) -> dict[str, list[tuple[float, float]]]:
         for number in range(rounds + 1):
             for name, (template, keys) in CONTESTANTS.items():
                 where = keys.format(uri=uri, file=str(file))
-                taken = started(template.format(url=authority.url, audience=AUDIENCE, keys=where), event)
+                taken = time_start(template.format(url=authority.url, audience=AUDIENCE, keys=where), event)
                 if number:  # the first round compiles bytecode
                     found[name].append(taken)
     return found
 
 
-def measured(*, quick: bool) -> dict[str, Any]:
+def measure(*, quick: bool) -> dict[str, Any]:
     """Measure all contestants."""
     rows = {
         name: {
@@ -151,7 +151,7 @@ def measured(*, quick: bool) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    results = measured(quick=parser.parse_args().quick)
+    results = measure(quick=parser.parse_args().quick)
     columns = ["", "least ms", "median ms", "median ms on the wall"]
     rows = [
         [name, f"{row['least']:.0f}", f"{row['processor']:.0f}", f"{row['wall']:.0f}"]

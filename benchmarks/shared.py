@@ -102,7 +102,7 @@ class Worker:
             cwd=ROOT,
         )
 
-    def checked(self, tokens: Sequence[str], *, at_once: int = 1) -> list[float]:
+    def time_checks(self, tokens: Sequence[str], *, at_once: int = 1) -> list[float]:
         """Return the seconds of each check, with *at_once* checks at the same time."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
@@ -119,7 +119,7 @@ def work(url: str, redis: str) -> None:
     logging.disable(logging.ERROR)
     guard = guard_of(url, redis)
 
-    def checked(token: str) -> float:
+    def time_check(token: str) -> float:
         begun = time.perf_counter()
         decision = guard.check(view(token))
         taken = time.perf_counter() - begun
@@ -130,7 +130,7 @@ def work(url: str, redis: str) -> None:
     for line in sys.stdin:
         at_once, *tokens = json.loads(line)
         with ThreadPoolExecutor(at_once) as threads:
-            print(json.dumps(list(threads.map(checked, tokens))), flush=True)
+            print(json.dumps(list(threads.map(time_check, tokens))), flush=True)
 
 
 def introspections(place: Place, redis: str, *, workers: int, rounds: int) -> dict[str, Any]:
@@ -139,27 +139,27 @@ def introspections(place: Place, redis: str, *, workers: int, rounds: int) -> di
         crew = [Worker(place.url, redis) for _ in range(workers)]
         for worker in crew:
             stack.callback(worker.close)
-            worker.checked([place.opaque()])  # imports, discovery and connections come first
-        before, token = place.asked("/introspect"), place.opaque()
+            worker.time_checks([place.opaque()])  # imports, discovery and connections come first
+        before, token = place.count_requests("/introspect"), place.opaque()
         for worker in crew:
-            worker.checked([token] * AT_ONCE, at_once=AT_ONCE)
-        in_turn = place.asked("/introspect") - before
-        before, token = place.asked("/introspect"), place.opaque()
+            worker.time_checks([token] * AT_ONCE, at_once=AT_ONCE)
+        in_turn = place.count_requests("/introspect") - before
+        before, token = place.count_requests("/introspect"), place.opaque()
         threads = [
-            threading.Thread(target=worker.checked, args=([token] * AT_ONCE,), kwargs={"at_once": AT_ONCE})
+            threading.Thread(target=worker.time_checks, args=([token] * AT_ONCE,), kwargs={"at_once": AT_ONCE})
             for worker in crew
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        together = place.asked("/introspect") - before
+        together = place.count_requests("/introspect") - before
         seconds: dict[str, list[float]] = {"introspection": [], "answer of another worker": [], "answer of its own": []}
         for _ in range(rounds):
             token = place.opaque()
-            seconds["introspection"] += crew[0].checked([token])
-            seconds["answer of another worker"] += crew[1].checked([token])
-            seconds["answer of its own"] += crew[1].checked([token])
+            seconds["introspection"] += crew[0].time_checks([token])
+            seconds["answer of another worker"] += crew[1].time_checks([token])
+            seconds["answer of its own"] += crew[1].time_checks([token])
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     return {"calls, one worker after the other": in_turn, "calls, all at once": together, "seconds": medians}
 
@@ -298,7 +298,7 @@ def hits(place: Place, *, rounds: int) -> float:
     return min(taken)
 
 
-def measured(*, quick: bool, workers: int = WORKERS) -> dict[str, Any]:
+def measure(*, quick: bool, workers: int = WORKERS) -> dict[str, Any]:
     logging.disable(logging.ERROR)
     if shutil.which("redis-server") is None:
         return {"missing": "redis-server", "figures": []}
@@ -350,7 +350,7 @@ def main() -> None:
     if options.worker:
         work(*options.worker)
         return
-    results = measured(quick=options.quick, workers=options.workers)
+    results = measure(quick=options.quick, workers=options.workers)
     if "missing" in results:
         print("redis-server is not installed; nothing was measured (make system installs it)")
         return

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS, PKCS1v1
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from jwt.algorithms import get_default_algorithms
 
-from benchmarks.measuring import Measured, in_turns, machine, table, timed
+from benchmarks.measuring import Measured, in_turns, machine, table, turn_of
 from scopeguard.core.signature_backends import load_backends
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.spec.jwks import parse_key_set
@@ -42,7 +42,7 @@ def raw(algorithm: str, public: Any, signature: bytes) -> Callable[[], object]:
     return partial(public.verify, der_signature(signature), SIGNED, method)
 
 
-def compared(algorithm: str, *, rounds: int) -> dict[str, Measured]:
+def compare(algorithm: str, *, rounds: int) -> dict[str, Measured]:
     key = SigningKey.generate(algorithm)
     public, signature = key.private_key.public_key(), key.sign(SIGNED)
     pyjwt = get_default_algorithms()[algorithm]
@@ -56,7 +56,7 @@ def compared(algorithm: str, *, rounds: int) -> dict[str, Measured]:
             (ready,) = parse_key_set({"keys": [key.public_jwk()]}, backends=backends).keys
             name = f"scopeguard, {names[0] if names else 'cryptography'}"
             works[name] = partial(ready.verify, algorithm, SIGNED, signature)
-    return in_turns({name: timed(work) for name, work in works.items()}, rounds=rounds)
+    return in_turns({name: turn_of(work) for name, work in works.items()}, rounds=rounds)
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     rounds = parser.parse_args().rounds
     for algorithm in ALGORITHMS:
-        found = compared(algorithm, rounds=rounds)
+        found = compare(algorithm, rounds=rounds)
         rows = [
             [name, f"{one.smallest * 1e6:.1f}", f"{one.median * 1e6:.1f}", str(one.ratio(found[RAW]))]
             for name, one in found.items()

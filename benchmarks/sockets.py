@@ -38,7 +38,7 @@ from typing import Any
 from benchmarks import blocks
 from benchmarks.contestants import Contestant, all_contestants
 from benchmarks.material import Material
-from benchmarks.measuring import Ratio, figure, machine, quiet, table
+from benchmarks.measuring import Ratio, figure, machine, silence, table
 
 ROOT = Path(__file__).parent.parent
 CONNECTIONS = 32
@@ -113,7 +113,7 @@ class Cores:
         return cls(server=cores[0], generator=cores[-1]) if len(cores) > 1 else cls()
 
     @staticmethod
-    def pinned(core: int | None, command: Sequence[str]) -> list[str]:
+    def pin(core: int | None, command: Sequence[str]) -> list[str]:
         return list(command) if core is None else [sys.executable, "-c", PIN, str(core), *command]
 
 
@@ -123,7 +123,7 @@ def awake(core: int | None) -> Iterator[None]:
     if core is None:
         yield
         return
-    with subprocess.Popen(Cores.pinned(core, [sys.executable, "-c", SPIN])) as process:
+    with subprocess.Popen(Cores.pin(core, [sys.executable, "-c", SPIN])) as process:
         try:
             yield
         finally:
@@ -155,7 +155,7 @@ def serving(server: str, names: Sequence[str], key_file: Path, core: int | None)
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     environment = {**os.environ, blocks.NAMES: json.dumps(names), blocks.KEYS: str(key_file)}
-    with subprocess.Popen(Cores.pinned(core, command_of(server, port)), env=environment, cwd=ROOT) as process:
+    with subprocess.Popen(Cores.pin(core, command_of(server, port)), env=environment, cwd=ROOT) as process:
         try:
             _wait(server, port, process)
             yield port
@@ -221,7 +221,7 @@ def send(port: int, script: Path, tokens: Path, seconds: float, core: int | None
     """Run ``wrk``. End this run if a request failed."""
     command = ["wrk", "--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds:g}s", f"--script={script}"]
     command += [f"http://127.0.0.1:{port}", "--", str(tokens)]
-    run = subprocess.run(Cores.pinned(core, command), capture_output=True, text=True, check=False)
+    run = subprocess.run(Cores.pin(core, command), capture_output=True, text=True, check=False)
     line = next((line for line in run.stdout.splitlines() if line.startswith("found ")), None)
     if line is None:
         raise SystemExit(f"wrk: {run.stderr or run.stdout}")
@@ -234,7 +234,7 @@ Measurement = list[dict[int, tuple[float, float]]]
 """For each contestant, the processor time and the real time of one request in microseconds, by cycle."""
 
 
-def compared(server: str, taking_part: Sequence[Contestant], load: str, *, seconds: float, cores: Cores) -> Measurement:
+def compare(server: str, taking_part: Sequence[Contestant], load: str, *, seconds: float, cores: Cores) -> Measurement:
     """Measure *taking_part* in one server, with RS256."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -263,7 +263,7 @@ def cycles_of(found: Measurement) -> list[int]:
     return sorted(set.intersection(*(set(each) for each in found)))
 
 
-def described(taking_part: Sequence[Contestant], found: Measurement) -> dict[str, dict[str, Any]]:
+def describe(taking_part: Sequence[Contestant], found: Measurement) -> dict[str, dict[str, Any]]:
     """Return each contestant compared with its base, within each cycle that all of them completed."""
     cycles = cycles_of(found)
     if not cycles:
@@ -323,7 +323,7 @@ def figures(server: str, load: str, rows: Mapping[str, Mapping[str, Any]]) -> li
     return lines
 
 
-def chosen(server: str, load: str, names: Sequence[str]) -> list[Contestant]:
+def choose(server: str, load: str, names: Sequence[str]) -> list[Contestant]:
     """Return the contestants with one of *names* that take part in this server and load."""
     all_of_them, _ = all_contestants("RS256")
     return [
@@ -333,7 +333,7 @@ def chosen(server: str, load: str, names: Sequence[str]) -> list[Contestant]:
     ]
 
 
-def measured(
+def measure(
     *, quick: bool, seconds: float = 16, names: Sequence[str] = (), servers: Sequence[str] = SERVERS
 ) -> dict[str, Any]:
     """Measure each server with each load. Without ``wrk``, return no results."""
@@ -343,11 +343,11 @@ def measured(
     results: dict[str, Any] = {"figures": []} | ({"absent": UNPINNED} if cores.server is None else {})
     for server in servers:
         for load in LOADS:
-            taking_part = chosen(server, load, names or (QUICK if quick else STARLETTE + FLASK))
+            taking_part = choose(server, load, names or (QUICK if quick else STARLETTE + FLASK))
             if len(taking_part) < 2:
                 continue
-            found = compared(server, taking_part, load, seconds=5 if quick else seconds, cores=cores)
-            rows = described(taking_part, found)
+            found = compare(server, taking_part, load, seconds=5 if quick else seconds, cores=cores)
+            rows = describe(taking_part, found)
             results.setdefault(server, {})[load] = rows
             results["figures"] += figures(server, load, rows)
     return results
@@ -375,9 +375,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=16, help="of one load on one server")
     parser.add_argument("--server", choices=SERVERS, action="append", help="may be repeated; default: all")
     options = parser.parse_args()
-    quiet()
+    silence()
     servers = options.server or SERVERS
-    results = measured(quick=False, seconds=options.seconds, names=options.names, servers=servers)
+    results = measure(quick=False, seconds=options.seconds, names=options.names, servers=servers)
     for server in servers:
         for load, rows in results.get(server, {}).items():
             print(shown(server, load, rows))

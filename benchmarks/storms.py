@@ -87,9 +87,9 @@ class Place:
     def rotate(self) -> None:
         self._call("rotate")
 
-    def asked(self, endpoint: str) -> int:
+    def count_requests(self, endpoint: str) -> int:
         """Return the number of requests to URLs that end in *endpoint* since the guard was made."""
-        return int(self._call("asked", endpoint))
+        return int(self._call("requests", endpoint))
 
     @contextmanager
     def slow(self, seconds: float = SLOW) -> Iterator[None]:
@@ -131,14 +131,14 @@ def serve() -> None:
         authority.tokens.add(token, claims(), int(time.time()))
         return token
 
-    def asked(endpoint: str) -> int:
+    def count_requests(endpoint: str) -> int:
         return sum(request.endswith(endpoint) for request in authority.requests)
 
     does: dict[str, Callable[..., Any]] = {
         "url": lambda: authority.issuer,
         "tokens": tokens,
         "opaque": opaque,
-        "asked": asked,
+        "requests": count_requests,
         "rotate": authority.rotate,
         "slow": lambda seconds: bool(authority.faults.slow(seconds)),
         "forget": authority.requests.clear,
@@ -183,7 +183,7 @@ class Ticker:
             self.late.append(time.perf_counter() - begun - 0.001)
 
 
-async def watched(work: Callable[[], Awaitable[None]]) -> Ticker:
+async def watch(work: Callable[[], Awaitable[None]]) -> Ticker:
     """Run *work* with a ticker."""
     ticker = Ticker()
     async with anyio.create_task_group() as group:
@@ -204,17 +204,17 @@ def upstream(place: Place, backend: str) -> dict[str, Any]:
         with place.guard(warm=False) as guard:
             decisions = anyio.run(herd, guard, place.tokens(HERD), backend=backend)
             found["cold"] = {
-                "keys": place.asked("/jwks"),
-                "metadata": place.asked("-server"),
+                "keys": place.count_requests("/jwks"),
+                "metadata": place.count_requests("-server"),
                 **outcomes(decisions),
             }
         with place.guard(warm=True) as guard:
             tokens = place.tokens(HERD - STRANGERS) + place.strangers(STRANGERS)
             decisions = anyio.run(herd, guard, tokens, backend=backend)
-            found["unknown"] = {"keys": place.asked("/jwks"), **outcomes(decisions)}
+            found["unknown"] = {"keys": place.count_requests("/jwks"), **outcomes(decisions)}
         with place.guard(warm=True) as guard:
             decisions = anyio.run(herd, guard, [place.opaque()] * HERD, backend=backend)
-            found["introspection"] = {"calls": place.asked("/introspect"), **outcomes(decisions)}
+            found["introspection"] = {"calls": place.count_requests("/introspect"), **outcomes(decisions)}
     return found
 
 
@@ -238,13 +238,13 @@ def stalls(place: Place, backend: str, *, seconds: float) -> dict[str, float]:
     async def nothing() -> None:
         await anyio.sleep(seconds)
 
-    found = {"ticker alone": max(anyio.run(watched, nothing, backend=backend).late)}
+    found = {"ticker alone": max(anyio.run(watch, nothing, backend=backend).late)}
     with place.slow(), place.guard(warm=False) as guard:
         first = functools.partial(_expect_granted, guard, *place.tokens(1))
-        found["first keys"] = max(anyio.run(watched, first, backend=backend).late)
+        found["first keys"] = max(anyio.run(watch, first, backend=backend).late)
     good, strangers = place.tokens(150), place.strangers(1)
 
-    async def mixed() -> None:
+    async def mix() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(guard.acheck, view(*strangers))
             for token in good:
@@ -252,7 +252,7 @@ def stalls(place: Place, backend: str, *, seconds: float) -> dict[str, float]:
                 await anyio.sleep(0.002)
 
     with place.guard(warm=True) as guard, place.slow():
-        found["unknown key"] = max(anyio.run(watched, mixed, backend=backend).late)
+        found["unknown key"] = max(anyio.run(watch, mix, backend=backend).late)
     return found
 
 
@@ -262,10 +262,10 @@ async def _expect_granted(guard: Guard, token: str) -> None:
         raise SystemExit(f"a good token was refused: {decision!r}")
 
 
-def waiting(place: Place, backend: str, *, requests: int) -> dict[str, float]:
+def time_waiting(place: Place, backend: str, *, requests: int) -> dict[str, float]:
     """Return the seconds that a new good token takes, without and with 50 other requests that wait for keys."""
 
-    async def timed(guard: Guard, tokens: Sequence[str], going_on: Callable[[], bool]) -> list[float]:
+    async def time_checks(guard: Guard, tokens: Sequence[str], going_on: Callable[[], bool]) -> list[float]:
         seconds: list[float] = []
         for token in tokens:
             begun = time.perf_counter()
@@ -278,13 +278,13 @@ def waiting(place: Place, backend: str, *, requests: int) -> dict[str, float]:
 
     async def both(guard: Guard, good: Sequence[str], strangers: Sequence[str]) -> tuple[list[float], list[float]]:
         flights = engine_of(guard).runtime.flights
-        without = await timed(guard, good[:requests], lambda: True)
+        without = await time_checks(guard, good[:requests], lambda: True)
         async with anyio.create_task_group() as group:
             for stranger in strangers:
                 group.start_soon(guard.acheck, view(stranger))
             while not len(flights):
                 await anyio.sleep(0.001)
-            beside = await timed(guard, good[requests:], lambda: len(flights) > 0)
+            beside = await time_checks(guard, good[requests:], lambda: len(flights) > 0)
         return without, beside
 
     with place.guard(warm=True) as guard, place.slow():
@@ -305,14 +305,14 @@ def one(backend: str, *, quick: bool) -> dict[str, Any]:
         found["upstream"] = upstream(place, backend)
         found["rotation"] = rotation(place, backend)
         runs = [stalls(place, backend, seconds=0.1 if quick else 0.5) for _ in range(1 if quick else 9)]
-        for word, chosen in (("stalls", min), ("median stalls", statistics.median), ("worst stalls", max)):
-            found[word] = {name: chosen(run[name] for run in runs) for name in runs[0]}
-        waits = [waiting(place, backend, requests=20 if quick else 60) for _ in range(1 if quick else 5)]
+        for word, choose in (("stalls", min), ("median stalls", statistics.median), ("worst stalls", max)):
+            found[word] = {name: choose(run[name] for run in runs) for name in runs[0]}
+        waits = [time_waiting(place, backend, requests=20 if quick else 60) for _ in range(1 if quick else 5)]
         found["waiting"] = {name: statistics.median(run[name] for run in waits) for name in waits[0]}
     return found
 
 
-def measured(*, quick: bool) -> dict[str, Any]:
+def measure(*, quick: bool) -> dict[str, Any]:
     """Measure each event loop in a process of its own, so that each includes the imports of the first fetch."""
     found: dict[str, Any] = {}
     for backend in BACKENDS[:1] if quick else BACKENDS:
@@ -357,7 +357,7 @@ def main() -> None:
     if options.backend:
         print(json.dumps(one(options.backend, quick=options.quick)))
         return
-    results = measured(quick=options.quick)
+    results = measure(quick=options.quick)
     print(shown(results))
     print("\n" + json.dumps(results["storms"], indent=1))
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))

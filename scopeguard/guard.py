@@ -374,7 +374,7 @@ class Guard:
 
     def _limit(self, sources: TokenSources | None) -> TokenSources | None:
         limit = self.sources.limit
-        return sources if sources is None or limit is None else sources.limited(limit)
+        return sources if sources is None or limit is None else sources.limit_to(limit)
 
     def authorize(
         self,

@@ -24,7 +24,7 @@ def found() -> list[ModuleType]:
     return [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
 
 
-def missing(peer: ModuleType) -> list[str]:
+def missing_distributions(peer: ModuleType) -> list[str]:
     """Return the distributions that *peer* needs and that are not installed."""
     needs = []
     for name in peer.NEEDS:
@@ -37,5 +37,5 @@ def missing(peer: ModuleType) -> list[str]:
 
 def versions() -> dict[str, str]:
     """Return the versions of the installed distributions that the peers need."""
-    names = sorted({name for peer in found() for name in peer.NEEDS if name not in missing(peer)})
+    names = sorted({name for peer in found() for name in peer.NEEDS if name not in missing_distributions(peer)})
     return {name: version(name) for name in names}

@@ -142,7 +142,7 @@ class _Search:
             if isinstance(mounts, dict):
                 self._watch(app, "mounts")
             for path, inner in mounts.items() if isinstance(mounts, dict) else ():
-                self.inspect(inner, _mounted_at(place, str(path)), outermost=False, is_visible=is_visible)
+                self.inspect(inner, _place_of_mount(place, str(path)), outermost=False, is_visible=is_visible)
             self.inspect(app.app, place, outermost=outermost and not mounts, is_visible=is_visible)
             for part in vars(app).values():  # the function of a BaseHTTPMiddleware
                 if isinstance(part, FunctionType):
@@ -203,7 +203,7 @@ class _Search:
         if _overrides_routing(route, kind):
             self.unknown.append((name_of(route), place))
         if kind == "mount":
-            self.inspect(route.app, _mounted_at(place, route.path), outermost=False, is_visible=True)
+            self.inspect(route.app, _place_of_mount(place, route.path), outermost=False, is_visible=True)
         elif kind == "host":
             self.inspect(route.app, place, outermost=False, is_visible=True)
         elif kind == "route":
@@ -305,7 +305,7 @@ class _Search:
             self.overrides[name_of(item)] = None
 
 
-def _mounted_at(place: Place, path: str) -> Place:
+def _place_of_mount(place: Place, path: str) -> Place:
     """Return the place of an app that is mounted at *path*, a template, in an app at *place*."""
     if "path}" in path:  # the parameter matches any number of segments
         return place

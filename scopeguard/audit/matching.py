@@ -70,7 +70,7 @@ class Index:
 
     def candidates(self, route: str) -> list[Rule]:
         """Return the rules that may match some path of *route*, in order."""
-        return [self.all[number] for number in sorted(self._overlaps.meeting(_steps(route)))]
+        return [self.all[number] for number in sorted(self._overlaps.find_overlaps(_steps(route)))]
 
     def paths(self, route: str) -> list[tuple[str, Rule | None]]:
         """Return paths of *route* to ask about: one with fillers first, then one for each rule that may match."""

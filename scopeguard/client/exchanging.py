@@ -144,7 +144,7 @@ class Exchanger:
         clock, held = self._policy.clock, self._held
         pause = held.pause(clock.monotonic())
         if pause > 0:
-            skipped = self._skipped(pause)
+            skipped = self._failure_while_paused(pause)
             held.skip(key, skipped, clock.monotonic())
             own.append(skipped)
             return ()
@@ -273,7 +273,7 @@ class Exchanger:
         self._has_warned = True
         return (f"{self._policy.authority}: {narrower}; this is logged once",)
 
-    def _skipped(self, pause: float) -> Failure:
+    def _failure_while_paused(self, pause: float) -> Failure:
         """Return the failure of an exchange that does not begin for *pause* seconds."""
         last = self._held.last_failure
         if last is None or isinstance(last, TokenEndpointUnavailable):

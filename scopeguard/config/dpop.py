@@ -114,10 +114,10 @@ def _usual_length(algorithm: str) -> int:
     sizes = ML_DSA.get(algorithm)
     if sizes is None:
         return 0
-    header = _encoded(_encoded(sizes.public_key) + _OTHER_MEMBERS)
-    return header + _ROOM_FOR_CLAIMS + _encoded(sizes.signature)
+    header = _base64url_length(_base64url_length(sizes.public_key) + _OTHER_MEMBERS)
+    return header + _ROOM_FOR_CLAIMS + _base64url_length(sizes.signature)
 
 
-def _encoded(octets: int) -> int:
+def _base64url_length(octets: int) -> int:
     """Return the length of *octets* in base64url without padding."""
     return (octets * 8 + 5) // 6

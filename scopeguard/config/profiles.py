@@ -111,7 +111,7 @@ def limit_sources(profile: Profile, sources: TokenSources) -> TokenSources:
     Raises :class:`ConfigurationError` if *sources* have a place that the profile forbids.
     """
     demands = DEMANDS[profile]
-    return sources.limited(
+    return sources.limit_to(
         SourceLimit(
             allowed=demands.token_sources,
             refuse_query=demands.stray_query_token is StrayQueryToken.REFUSE,

@@ -150,7 +150,7 @@ class TokenSources:
         chosen = check_sources(methods, "token_sources")
         stray = StrayQueryToken.IGNORE if TokenSource.QUERY in chosen else self.stray_query_token
         changed = replace(self, methods=chosen, stray_query_token=stray).with_api_keys(self.api_keys)
-        return changed if self.limit is None else changed.limited(self.limit)
+        return changed if self.limit is None else changed.limit_to(self.limit)
 
     def with_api_keys(self, api_keys: ApiKeys | None) -> Self:
         """Return these settings for a guard with *api_keys*."""
@@ -164,7 +164,7 @@ class TokenSources:
         """Whether API keys are accepted, and tokens are not."""
         return self.in_api_key and len(self.methods) == 1
 
-    def limited(self, limit: SourceLimit) -> Self:
+    def limit_to(self, limit: SourceLimit) -> Self:
         """Return these settings with *limit*. Raises :class:`ConfigurationError` for a place that it does not allow."""
         refused = sorted(self.methods - limit.allowed)
         if refused:

@@ -142,7 +142,7 @@ def _intersections(operations: list[Operation]) -> list[Operation]:
         operation = todo.pop()
         steps = operation.template.steps
         same_length = overlaps.setdefault((operation.method, len(steps)), Overlaps())
-        for met in same_length.meeting(steps):
+        for met in same_length.find_overlaps(steps):
             shared = _common_operation(met, operation)
             if shared is not None and shared.key not in known:
                 known.add(shared.key)

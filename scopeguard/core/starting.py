@@ -34,7 +34,7 @@ async def aprepare(engine: Engine) -> None:
 def warm(engine: Engine) -> None:
     """See :meth:`Guard.warm <scopeguard.guard.Guard.warm>`."""
     failures: list[AuthorityUnavailable] = []
-    for flow in _warming(engine):
+    for flow in _flows_at_start(engine):
         try:
             engine.perform(flow)
         except AuthorityUnavailable as error:
@@ -46,7 +46,7 @@ def warm(engine: Engine) -> None:
 async def awarm(engine: Engine) -> None:
     """:func:`warm` for asyncio and trio."""
     failures: list[AuthorityUnavailable] = []
-    for flow in _warming(engine):
+    for flow in _flows_at_start(engine):
         try:
             await engine.aperform(flow)
         except AuthorityUnavailable as error:
@@ -55,11 +55,11 @@ async def awarm(engine: Engine) -> None:
         raise failures[0]
 
 
-def _warming(engine: Engine) -> list[Flow[None]]:
-    return [*(warm_issuer(record, engine.clock) for record in engine.issuers.all), *_warming_of_keys(engine)]
+def _flows_at_start(engine: Engine) -> list[Flow[None]]:
+    return [*(warm_issuer(record, engine.clock) for record in engine.issuers.all), *_flows_for_api_keys(engine)]
 
 
-def _warming_of_keys(engine: Engine) -> list[Flow[None]]:
+def _flows_for_api_keys(engine: Engine) -> list[Flow[None]]:
     """Return the flow that reads the file of API keys, if there is one."""
     state = engine.context.api_keys
     if state is None:
@@ -81,7 +81,7 @@ def take_over(engine: Engine, previous: Engine) -> None:
         own.memory.take_over(old.memory)
     for record in engine.issuers.take_over(previous.issuers):
         engine.perform(warm_issuer(record, engine.clock))
-    for flow in _warming_of_keys(engine):
+    for flow in _flows_for_api_keys(engine):
         engine.perform(flow)
     if engine.store is not None and not engine.settings.revocation.fail_open_dangerously:
         engine.perform(sync(engine.context))

@@ -43,7 +43,7 @@ class ProjectLayer(Layer):
     def __init__(self, given: Mapping[str, Any]) -> None:
         guard = _guard_of(given)
         engine = engine_of(guard)
-        user = _loaded(given.get("USER"), "USER")
+        user = _load(given.get("USER"), "USER")
         if user is not None:
             function(user, "SCOPEGUARD: USER", "a function of an access token, or its dotted path")
         enforces_csrf = given.get("ENFORCE_CSRF", False)
@@ -108,13 +108,13 @@ def _guard_of(given: Mapping[str, Any]) -> Guard:
     if file is not None:
         instance(file, (str, PathLike), "SCOPEGUARD: FILE", "the path of a TOML file")
         return Guard.from_file(fspath(file))
-    guard = _loaded(guard, "GUARD")
+    guard = _load(guard, "GUARD")
     instance(guard, Guard, "SCOPEGUARD: GUARD", "a scopeguard.Guard, or its dotted path")
     found: Guard = guard
     return found
 
 
-def _loaded(value: Any, name: str) -> Any:
+def _load(value: Any, name: str) -> Any:
     """Return the object that *value*, a dotted path, names, or *value* itself if it is not a string."""
     if not isinstance(value, str):
         return value

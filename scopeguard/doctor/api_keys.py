@@ -40,13 +40,13 @@ def check_api_keys(guard: Guard) -> list[Finding]:
     soon = [key.id for key in usable if key.expires_at is not None and key.expires_at - now < _SOON]
     if endless:
         fix = "replace them by keys that expire: scopeguard api-key new --expires 90d"
-        findings.append(warning(SUBJECT, "expiry", f"never expire: {_listed(endless)}", fix=fix))
+        findings.append(warning(SUBJECT, "expiry", f"never expire: {_list_ids(endless)}", fix=fix))
     if soon:
         fix = "give their clients new keys"
-        findings.append(warning(SUBJECT, "expiry", f"expire within 14 days: {_listed(soon)}", fix=fix))
+        findings.append(warning(SUBJECT, "expiry", f"expire within 14 days: {_list_ids(soon)}", fix=fix))
     return findings
 
 
-def _listed(ids: list[str]) -> str:
+def _list_ids(ids: list[str]) -> str:
     more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
     return ", ".join(ids[:5]) + more

@@ -17,8 +17,8 @@ def check_keys(subject: str, keys: KeySet, algorithms: Sequence[str], place: str
     One finding counts the keys that are used. Each key that is not used has a finding of its own: a warning if its
     publisher or the operator should act.
     """
-    used = [key for key in keys.keys if _accepted(key, algorithms)]
-    idle = [key for key in keys.keys if not _accepted(key, algorithms)]
+    used = [key for key in keys.keys if _accepted_algorithms(key, algorithms)]
+    idle = [key for key in keys.keys if not _accepted_algorithms(key, algorithms)]
     total = len(keys.keys) + len(keys.ignored)
     shown = ", ".join(_describe(key, algorithms) for key in used)
     if used:
@@ -39,7 +39,7 @@ def check_keys(subject: str, keys: KeySet, algorithms: Sequence[str], place: str
     return findings + _check_names(subject, used)
 
 
-def _accepted(key: VerificationKey, algorithms: Sequence[str]) -> list[str]:
+def _accepted_algorithms(key: VerificationKey, algorithms: Sequence[str]) -> list[str]:
     return [algorithm for algorithm in algorithms if algorithm in key.algorithms]
 
 
@@ -51,7 +51,7 @@ def key_type(key: VerificationKey) -> str:
 
 
 def _describe(key: VerificationKey, algorithms: Sequence[str]) -> str:
-    return f"{_name(key.kid)} ({key_type(key)}, {'/'.join(_accepted(key, algorithms))})"
+    return f"{_name(key.kid)} ({key_type(key)}, {'/'.join(_accepted_algorithms(key, algorithms))})"
 
 
 def _name(kid: str | None) -> str:

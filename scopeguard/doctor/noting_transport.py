@@ -115,7 +115,7 @@ class WatchedTransport:
             if step == "connect_tcp":
                 self._connection = Connection(address=_address(stream), connecting=seconds)
             elif self._connection is not None:
-                self._connection = _secured(self._connection, stream, seconds)
+                self._connection = _describe_tls(self._connection, stream, seconds)
 
 
 def _address(stream: Any) -> str:
@@ -123,7 +123,7 @@ def _address(stream: Any) -> str:
     return str(peer[0]) if isinstance(peer, tuple) else str(peer)
 
 
-def _secured(connection: Connection, stream: Any, seconds: float) -> Connection:
+def _describe_tls(connection: Connection, stream: Any, seconds: float) -> Connection:
     tls = stream.get_extra_info("ssl_object")
     der = tls.getpeercert(True)  # noqa: FBT003 - the object of the ssl module takes no keyword
     ends = None if der is None else x509.load_der_x509_certificate(der).not_valid_after_utc

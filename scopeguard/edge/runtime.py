@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 from scopeguard.edge.lanes import BOUNDS, Full, Ticket, WorkLane
 from scopeguard.edge.single_flight import Flights, Wake
 from scopeguard.edge.threads import Threads
-from scopeguard.edge.watching import STORE, Watcher, watched
+from scopeguard.edge.watching import STORE, Watcher, watch
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import (
     Answer,
@@ -181,13 +181,13 @@ class Runtime:
         """Return the result of *operation* with *store*, the shared store."""
         if not self.watchers:
             return operation(store)
-        return watched(lambda: operation(store), STORE, "", self.watchers, self.clock)
+        return watch(lambda: operation(store), STORE, "", self.watchers, self.clock)
 
     def _run(self, flight: SingleFlight) -> None:
         try:
             if self.watchers:
                 kind, authority = flight.lane.value, flight.authority
-                sentences = watched(lambda: self.perform(flight.flow()), kind, authority, self.watchers, self.clock)
+                sentences = watch(lambda: self.perform(flight.flow()), kind, authority, self.watchers, self.clock)
             else:
                 sentences = self.perform(flight.flow())
         except AuthorityUnavailable as error:

@@ -40,7 +40,7 @@ Watcher = Callable[[Exchange], None]
 """Called in the thread that did the work. An exception in it is logged and changes nothing."""
 
 
-def watched(work: Callable[[], T], kind: str, authority: str, watchers: tuple[Watcher, ...], clock: Clock) -> T:
+def watch(work: Callable[[], T], kind: str, authority: str, watchers: tuple[Watcher, ...], clock: Clock) -> T:
     """Return the result of *work*, and tell *watchers* about it, unless a pause has prevented it."""
     began, result = clock.monotonic(), FAILED
     try:

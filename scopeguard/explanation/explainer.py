@@ -25,7 +25,7 @@ from scopeguard.explanation.offline import Offline
 from scopeguard.explanation.probes import PROBES, Content, applies
 from scopeguard.explanation.result import Explanation, Outcome, Verdict
 from scopeguard.explanation.route import Route
-from scopeguard.explanation.values import TEXTS, listed, shown
+from scopeguard.explanation.values import TEXTS, list_values, shown
 from scopeguard.flow.credentials import Credential
 from scopeguard.flow.introspection_requests import ask_authority
 from scopeguard.flow.issuers import find_issuer, has_keys, parse
@@ -140,7 +140,7 @@ class Explainer:
 
     def _find_credential(self) -> bool:
         credential, error, sources = self.credential, self.error, self.sources
-        wanted = f"one {'API key' if sources.only_api_keys else 'token'} in: {listed(sorted(sources.methods))}"
+        wanted = f"one {'API key' if sources.only_api_keys else 'token'} in: {list_values(sorted(sources.methods))}"
         if credential is None:
             if error is None:  # an anonymous caller, where one is allowed
                 return self.results.skip("credentials", "the route allows requests without a token", wanted=wanted)
@@ -196,7 +196,9 @@ class Explainer:
         found = "an opaque token" if self.token is None else "iss absent" if iss is None else shown(iss)
         if issuers.trust_domains and trust_domain_of(claims) is not None:
             found = f"sub {shown(claims['sub'])}"
-        wanted = listed((record.issuer.url for record in issuers.all), " or ") or "an issuer that the resolver finds"
+        wanted = (
+            list_values((record.issuer.url for record in issuers.all), " or ") or "an issuer that the resolver finds"
+        )
 
         def find() -> None:
             record, token = parse(credential, issuers)
@@ -286,7 +288,7 @@ class Explainer:
         if place is None:
             place = "the configuration" if issuer.keys is not None else None if metadata is None else metadata.jwks_uri
         known = [key for each in (record, *record.others) for key in getattr(each.ring.key_set, "keys", ())]
-        kids = listed(f"{key.kid or 'no kid'} ({' '.join(sorted(key.algorithms))})" for key in known)
+        kids = list_values(f"{key.kid or 'no kid'} ({' '.join(sorted(key.algorithms))})" for key in known)
         return shown(place or f"the metadata of {issuer.url}"), f"one of {kids}" if kids else "a key of the issuer"
 
     def _introspect(self, credential: Credential, record: IssuerRecord) -> None:

@@ -13,7 +13,7 @@ from scopeguard.errors import InsufficientUserAuthentication as SignIn
 from scopeguard.explanation.checks import OWNER
 from scopeguard.explanation.collector import Collector, Refusal
 from scopeguard.explanation.result import Outcome
-from scopeguard.explanation.values import listed, shown
+from scopeguard.explanation.values import list_values, shown
 from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
@@ -115,7 +115,7 @@ class Route:
             wanted = "a rule for this method and path"
             results.add("rule", Outcome.FAILED, Forbidden(Reason.NO_RULE), found=request, wanted=wanted, note=note)
             return
-        methods = "every method" if self.rule.methods is None else listed(sorted(self.rule.methods), " ")
+        methods = "every method" if self.rule.methods is None else list_values(sorted(self.rule.methods), " ")
         rule = f"{methods} {self.rule.path}"
         note = f"from {shown(self.rule.source)}" if self.rule.source else ""
         if self.rule.access is DENIED:
@@ -151,24 +151,24 @@ class Route:
 
 def requirement_text(requirement: Requirement) -> str:
     """Return *requirement* as text."""
-    return listed((" and ".join(terms) or "any valid token" for terms in requirement.terms), " or ")
+    return list_values((" and ".join(terms) or "any valid token" for terms in requirement.terms), " or ")
 
 
 def _scopes(access: AccessToken) -> str:
     if access.granted_scopes is None and not access.scopes:
         return "no scope claim"
     implied = sorted(access.scopes - set(access.granted_scopes or ()))
-    granted = listed(access.granted_scopes or (), " ") or "none"
-    return granted + (f"; implied: {listed(implied, ' ')}" if implied else "")
+    granted = list_values(access.granted_scopes or (), " ") or "none"
+    return granted + (f"; implied: {list_values(implied, ' ')}" if implied else "")
 
 
 def _facts(refusal: AccessDenied) -> str:
     hidden = ("token", "client_id", "acr_values", "max_age", "needed")
-    return listed(f"{name}={value}" for name, value in refusal.detail.items() if name not in hidden)
+    return list_values(f"{name}={value}" for name, value in refusal.detail.items() if name not in hidden)
 
 
 def _check_policy(results: Collector, policies: tuple[Policy, ...], error: Refusal | None) -> None:
-    wanted = listed(policy.title for policy in policies)
+    wanted = list_values(policy.title for policy in policies)
     if error is None:
         results.add("policy", Outcome.PASSED, wanted=wanted)
     elif OWNER[error.reason] != "policy":

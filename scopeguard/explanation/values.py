@@ -29,7 +29,7 @@ def shown(value: object) -> str:
     return printable(value, _MOST_OF_A_VALUE)
 
 
-def listed(values: Iterable[object], between: str = ", ") -> str:
+def list_values(values: Iterable[object], between: str = ", ") -> str:
     """Return *values* in one line, without the end of a long list."""
     texts = [shown(value) for value in values]
     more = len(texts) - _MOST_LISTED
@@ -71,7 +71,7 @@ def _audience(content: Content) -> str:
         members = content.claims if header == name else content.header
         value = members.get(header)
         if isinstance(value, list):
-            found.append(f"{shown(name)}={listed(value)}")
+            found.append(f"{shown(name)}={list_values(value)}")
         else:
             found.append(member(members, header))
     return ", ".join(found)
@@ -82,7 +82,7 @@ def _wanted_audience(content: Content) -> str:
     if accepted is None or isinstance(content.issuer.audience, AudienceOptOut):
         return "any audience"
     only = ", and no other" if content.issuer.single_audience else ""
-    return listed(sorted(accepted), " or ") + only
+    return list_values(sorted(accepted), " or ") + only
 
 
 def _expected(values: Mapping[str, Iterable[object]], what: str = "") -> list[str]:
@@ -96,19 +96,19 @@ def _forbidden(names: Iterable[str]) -> list[str]:
 def _expected_claims(content: Content) -> str:
     issuer = content.issuer
     names = (*issuer.expected_claims, *issuer.claim_prefixes, *issuer.forbidden_claims)
-    return listed(member(content.claims, name) for name in dict.fromkeys(names))
+    return list_values(member(content.claims, name) for name in dict.fromkeys(names))
 
 
 def _wanted_claims(content: Content) -> str:
     issuer = content.issuer
     prefixes = _expected(issuer.claim_prefixes, "a value that begins with ")
     wanted = [*_expected(issuer.expected_claims), *prefixes, *_forbidden(issuer.forbidden_claims)]
-    return listed(wanted) or "the same values in the header and in the claims"
+    return list_values(wanted) or "the same values in the header and in the claims"
 
 
 def _wanted_headers(content: Content) -> str:
     issuer = content.issuer
-    return listed([*_expected(issuer.expected_headers), *_forbidden(issuer.forbidden_headers)])
+    return list_values([*_expected(issuer.expected_headers), *_forbidden(issuer.forbidden_headers)])
 
 
 def _required(content: Content) -> tuple[str, ...]:
@@ -121,19 +121,19 @@ def _required(content: Content) -> tuple[str, ...]:
 def _required_claims(content: Content) -> str:
     names = (*_required(content), *content.issuer.any_claims)
     lacking = [shown(name) for name in dict.fromkeys(names) if content.claims.get(name, "") == ""]
-    return f"{listed(lacking)} {_ABSENT}" if lacking else "all present"
+    return f"{list_values(lacking)} {_ABSENT}" if lacking else "all present"
 
 
 def _wanted_presence(content: Content) -> str:
     required, alternatives = _required(content), content.issuer.any_claims
     parts = [", ".join(map(shown, required))] if required else []
-    parts += [f"one of {listed(alternatives)}"] if alternatives else []
+    parts += [f"one of {list_values(alternatives)}"] if alternatives else []
     return "; ".join(parts) or "none; sub, jti and client_id are strings"
 
 
 def _kind(content: Content) -> str:
     found = [member(content.claims, name) for name in _KINDS if name in content.claims]
-    return listed(found) or _shows_access(content)
+    return list_values(found) or _shows_access(content)
 
 
 def _shows_access(content: Content) -> str:
@@ -141,18 +141,18 @@ def _shows_access(content: Content) -> str:
         return "typ at+jwt"
     names = [*content.issuer.client_id_claims, *(source.claim for source in content.issuer.scope_claims)]
     found = [name for name in names if name in content.claims]
-    return f"it has {listed(found)}" if found else "no client and no scope claim"
+    return f"it has {list_values(found)}" if found else "no client and no scope claim"
 
 
 def _scope_claim(content: Content) -> str:
     names = [source.claim for source in content.issuer.scope_claims]
-    return listed(member(content.claims, name) for name in names if name in content.claims) or "no scope claim"
+    return list_values(member(content.claims, name) for name in names if name in content.claims) or "no scope claim"
 
 
 def _confirmation(content: Content) -> str:
     value = content.claims.get("cnf", _ABSENT)
     # The thumbprints themselves would not help a reader.
-    return f"cnf with {listed(value)}" if isinstance(value, Mapping) else f"cnf {shown(value)}"
+    return f"cnf with {list_values(value)}" if isinstance(value, Mapping) else f"cnf {shown(value)}"
 
 
 def _wanted_confirmation(content: Content) -> str:
@@ -188,24 +188,24 @@ TEXTS: Final[Mapping[str, tuple[Text, Text]]] = MappingProxyType(
         ),
         "header": (
             lambda content: (
-                listed(member(content.header, name) for name in _PARAMETERS if name in content.header)
+                list_values(member(content.header, name) for name in _PARAMETERS if name in content.header)
                 or "no special parameter"
             ),
             lambda content: "no crit, b64, zip or nested JWT (cty)",
         ),
         "type": (
             lambda content: member(content.header, "typ"),
-            lambda content: listed(sorted(typ or "no typ" for typ in content.issuer.types), " or "),
+            lambda content: list_values(sorted(typ or "no typ" for typ in content.issuer.types), " or "),
         ),
         "issuer_claim": (
-            lambda content: listed(
+            lambda content: list_values(
                 member(content.claims, name)
                 for name in dict.fromkeys(("iss", *(c for of in content.issuer.aliases.values() for c in of)))
             ),
-            lambda content: listed((content.issuer.url, *content.issuer.aliases), " or "),
+            lambda content: list_values((content.issuer.url, *content.issuer.aliases), " or "),
         ),
         "expected_headers": (
-            lambda content: listed(
+            lambda content: list_values(
                 member(content.header, name)
                 for name in (*content.issuer.expected_headers, *content.issuer.forbidden_headers)
             ),
@@ -216,7 +216,8 @@ TEXTS: Final[Mapping[str, tuple[Text, Text]]] = MappingProxyType(
         "dates": (
             lambda content: (
                 # repr() tells a string from a number.
-                listed(f"{name}={content.claims[name]!r}" for name in DATES if name in content.claims) or "no dates"
+                list_values(f"{name}={content.claims[name]!r}" for name in DATES if name in content.claims)
+                or "no dates"
             ),
             lambda content: "numbers (seconds since 1970)",
         ),
@@ -241,7 +242,7 @@ TEXTS: Final[Mapping[str, tuple[Text, Text]]] = MappingProxyType(
         "token_kind": (_kind, lambda content: "an access token"),
         "scope_claim": (
             _scope_claim,
-            lambda content: listed(
+            lambda content: list_values(
                 (f"{source.claim} ({source.form.value})" for source in content.issuer.scope_claims), " or "
             ),
         ),

@@ -84,7 +84,7 @@ class Refused(falcon.HTTPStatus):
         self.refusal: Response = refusal
 
 
-def checked(req: Any) -> tuple[Any, AccessToken | None]:
+def guard_and_token(req: Any) -> tuple[Any, AccessToken | None]:
     """Return the guard that has checked *req*, and the token."""
     scope = getattr(req, "scope", None)
     if scope is None:
@@ -101,7 +101,7 @@ class _Component:
 
     def process_request(self, req: Any, resp: Any) -> None:
         del resp
-        req.context.access_token = checked(req)[1]
+        req.context.access_token = guard_and_token(req)[1]
 
     def process_response(self, req: Any, resp: Any, resource: Any, req_succeeded: bool) -> None:  # noqa: FBT001
         del resp, resource, req_succeeded

@@ -16,7 +16,7 @@ from scopeguard.asgi import require_of_renewals
 from scopeguard.conditions import Condition
 from scopeguard.core.decision import Adapter
 from scopeguard.errors import ConfigurationError
-from scopeguard.falcon.application import Refused, checked
+from scopeguard.falcon.application import Refused, guard_and_token
 from scopeguard.guard import Guard
 from scopeguard.request import RequestView
 from scopeguard.scopes import Requirement, require
@@ -138,7 +138,7 @@ _NOTHING: Final = _Done()
 
 def _check(req: Any, requirement: Requirement) -> None:
     """Raise :class:`Refused` unless the token of *req* satisfies *requirement*."""
-    guard, token = checked(req)
+    guard, token = guard_and_token(req)
     if not isinstance(guard, Guard):
         raise ConfigurationError(
             "requires: no guard has checked this request; give the server protect(app, guard=guard)"

@@ -20,7 +20,7 @@ from scopeguard.presets.parts import (
     SCOPE,
     SCP_LIST,
     Form,
-    binding,
+    binding_settings,
     fit,
     fit_all,
     host,
@@ -97,7 +97,7 @@ def clerk(
         scope_claims=(SCP_LIST, SCOPE),
         client_id_claims=("client_id",),
         machine_signs=(SUBJECT_IS_CLIENT, MachineSign(machine=False, present={"sub": "user_.+"})),
-        **binding(audience, client_ids),
+        **binding_settings(audience, client_ids),
     )
 
 

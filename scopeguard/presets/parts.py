@@ -190,7 +190,7 @@ def nonempty(values: str | Iterable[str], setting: str) -> tuple[str, ...]:
     return found
 
 
-def binding(audience: str | Iterable[str] | None, client_ids: str | Iterable[str] | None) -> dict[str, Any]:
+def binding_settings(audience: str | Iterable[str] | None, client_ids: str | Iterable[str] | None) -> dict[str, Any]:
     """Return settings that bind tokens to this API: by ``aud``, or without it by the clients that may call."""
     if (audience is None) == (client_ids is None):
         raise ConfigurationError("audience, client_ids: give exactly one; client_ids is for tokens without an audience")

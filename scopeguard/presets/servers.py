@@ -37,7 +37,7 @@ from scopeguard.presets.parts import (
     SCOPE_LIST,
     SCP_LIST,
     also_introspect,
-    binding,
+    binding_settings,
     check_introspection,
     fit,
     fit_all,
@@ -160,7 +160,7 @@ def hydra(
         scope_claims=(SCP_LIST, SCOPE),
         client_id_claims=("client_id",),
         machine_signs=CLIENT_OR_USER,
-        **binding(audience, client_ids),
+        **binding_settings(audience, client_ids),
         **also_introspect(introspection, "ory_at_"),
     )
 

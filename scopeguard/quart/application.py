@@ -18,7 +18,7 @@ from scopeguard.config.checks import instance
 from scopeguard.core.decision import Adapter
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
-from scopeguard.quart.routes import NOT_ROUTED, ROUTE_KEY, current_connection, is_automatic, look_up_route, routed_by
+from scopeguard.quart.routes import NOT_ROUTED, ROUTE_KEY, current_connection, is_automatic, look_up_route, route_key
 from scopeguard.rules import PUBLIC, Rule, Rules
 
 
@@ -104,7 +104,7 @@ class _Extension(GuardMiddleware):
 
         route = self._view_rules.route(rule, view, (endpoint, own, is_websocket), combine)
         if is_own:
-            scope[ROUTE_KEY] = (None if made.url_rule is None else made.url_rule.rule, route, routed_by(made))
+            scope[ROUTE_KEY] = (None if made.url_rule is None else made.url_rule.rule, route, route_key(made))
         if method == "OPTIONS" and is_automatic(made) and rule is not None and rule.access is PUBLIC and rule.methods:
             return rule  # Quart answers the request without calling the view
         return route.combined
@@ -123,7 +123,7 @@ class _Extension(GuardMiddleware):
         current: Any = current_connection()
         if self.passes_preflights and current.method == "OPTIONS":  # also one that the extension sends itself
             return
-        if current.scope.get(ROUTE_KEY, NOT_ROUTED)[2] != routed_by(current):
+        if current.scope.get(ROUTE_KEY, NOT_ROUTED)[2] != route_key(current):
             raise ConfigurationError(
                 "ScopeGuard: middleware inside it has changed the method, the path or the host of a request, so that "
                 "Quart calls another view than the one that was checked; put that middleware around app.asgi_app after "

@@ -13,7 +13,7 @@ from werkzeug.local import LocalProxy
 from scopeguard.asgi import Scope
 
 ROUTE_KEY: Final = "scopeguard.quart"
-"""The key in the scope of the template of Quart's route, the :class:`RouteAccess`, and :func:`routed_by`."""
+"""The key in the scope of the template of Quart's route, the :class:`RouteAccess`, and :func:`route_key`."""
 NOT_ROUTED: Final = (None, None, None)
 # The objects behind Quart's proxies. A proxy among the local variables breaks Quart's page for an exception.
 _get_request: Final = cast("LocalProxy[Request]", request)._get_current_object
@@ -43,7 +43,7 @@ def look_up_route(app: Any, scope: Scope, method: str, *, is_websocket: bool = F
     return made
 
 
-def routed_by(made: Any) -> tuple[str, str, str | None]:
+def route_key(made: Any) -> tuple[str, str, str | None]:
     """Return what selects the rule and the view of a request or websocket."""
     return made.method, made.path, made.endpoint
 

@@ -313,7 +313,7 @@ class _Glob:
         self.is_plain: bool = "*" not in pattern
         self._parts = pattern.split("*")
 
-    def folded(self) -> _Glob:
+    def fold(self) -> _Glob:
         """Return the glob that compares folded texts (:func:`_fold`)."""
         return type(self)(_fold(self.pattern))
 
@@ -384,7 +384,7 @@ class _Finder:
                 self._literal.setdefault(glob.pattern, index)
                 self._literal.setdefault(rule.pattern, index)
             else:
-                self._patterns.append((index, glob, glob.folded()))
+                self._patterns.append((index, glob, glob.fold()))
         self._has_case = any(_fold(rule.pattern) != rule.pattern for rule in self._rules)
 
     def find(self, given: str, compared: str | None) -> OperationRule | None:

@@ -26,12 +26,12 @@ def describe_nearest(rules: Iterable[Rules], method: str, path: str) -> dict[str
     for found in asked:
         rule = found.find(method, path)
         if rule is not None and rule.access is DENIED:
-            return {"denied_by": _named(rule)}
+            return {"denied_by": _describe(rule)}
     candidates = [rule for found in asked for rule in found.all[:_MOST_RULES] if rule.access is not DENIED]
     for other in sorted({name for rule in candidates for name in rule.methods or ()}):
         rule = next((rule for found in asked if (rule := found.find(other, path)) in candidates), None)
         if rule is not None:
-            return {"nearest": _named(rule), "differs": "the method"}
+            return {"nearest": _describe(rule), "differs": "the method"}
     segments = path[1 : _MOST_SEGMENTS * _MOST_CHARACTERS].split("/")
     costs = [(_cost(rule.template.steps, segments), at) for at, rule in enumerate(candidates)]
     cost, at = min(costs, default=(_FAR, 0))
@@ -39,10 +39,10 @@ def describe_nearest(rules: Iterable[Rules], method: str, path: str) -> dict[str
         return {}
     nearest = candidates[at]
     differs = {"differs": "the final slash"} if nearest.path.rstrip("/") == path.rstrip("/") else {}
-    return {"nearest": _named(nearest), **differs}
+    return {"nearest": _describe(nearest), **differs}
 
 
-def _named(rule: Rule) -> str:
+def _describe(rule: Rule) -> str:
     names = set(rule.methods or ())
     shown = names - {"HEAD"} if "GET" in names else names  # GET includes HEAD
     return f"{','.join(sorted(shown)) or '*'} {rule.path}"

@@ -64,7 +64,7 @@ class Overlaps(Generic[T]):
             node = children.setdefault(step, Overlaps())
         node._ends.append(value)
 
-    def meeting(self, steps: Sequence[Step]) -> list[T]:
+    def find_overlaps(self, steps: Sequence[Step]) -> list[T]:
         """Return the values whose templates may match a path that the template with *steps* matches."""
         if not steps:
             return [*self._open, *self._ends]
@@ -76,7 +76,7 @@ class Overlaps(Generic[T]):
         else:
             children = [node for step, node in self._literals.items() if may_meet(step, wanted)]
         children += (node for step, node in self._others.items() if may_meet(step, wanted))
-        return [*self._open, *(value for node in children for value in node.meeting(steps[1:]))]
+        return [*self._open, *(value for node in children for value in node.find_overlaps(steps[1:]))]
 
     def _all(self) -> list[T]:
         children = (*self._literals.values(), *self._others.values())

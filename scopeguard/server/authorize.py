@@ -138,10 +138,10 @@ class ProxyRequests:
     def _original(self, scope: Scope) -> Scope | None:
         """Return the scope of the original request, or ``None`` if its description is not valid."""
         proxy, headers = self._proxy, HeaderList(scope["headers"])
-        scheme = _SCHEMES.get(_only(headers, "x-forwarded-proto") or "")
-        host = _only(headers, proxy.host)
-        method = scope["method"] if proxy.method is None else _only(headers, proxy.method)
-        target = _envoy_target(scope) if proxy.target is None else _only(headers, proxy.target)
+        scheme = _SCHEMES.get(_single_value(headers, "x-forwarded-proto") or "")
+        host = _single_value(headers, proxy.host)
+        method = scope["method"] if proxy.method is None else _single_value(headers, proxy.method)
+        target = _envoy_target(scope) if proxy.target is None else _single_value(headers, proxy.target)
         if not scheme or not host or not method or not target:
             return None
         if not set(method) <= _METHOD or not set(host) <= _HOST or not set(target) <= _TARGET or target[0] != "/":
@@ -165,7 +165,7 @@ class ProxyRequests:
         }
 
 
-def _only(headers: HeaderList, name: str) -> str | None:
+def _single_value(headers: HeaderList, name: str) -> str | None:
     """Return the value of the field *name*, if it occurs once."""
     values = headers.get_all(name)
     return values[0].decode("latin-1") if len(values) == 1 else None

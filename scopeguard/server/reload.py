@@ -109,7 +109,7 @@ class Reloader:
             try:
                 self._requests.get(timeout=pause)
             except Empty:
-                pause = _BACKOFF.following(pause)
+                pause = _BACKOFF.next_pause(pause)
             else:  # a newer reload was requested meanwhile
                 self.request()
                 guard.close()

@@ -155,7 +155,7 @@ class Supervisor:
             self._pause = _BACKOFF.first
         self._start_at = now + self._pause
         log.error("worker %d %s; another one starts in %.0f s", pid, how, self._pause)
-        self._pause = _BACKOFF.following(self._pause)
+        self._pause = _BACKOFF.next_pause(self._pause)
 
     def _stop(self, status: int) -> None:
         if self._stop_by is None:

@@ -218,13 +218,13 @@ def _refusal(status: int, members: Mapping[str, Any], problem: str) -> TokenRefu
     return TokenRefusal(
         status=status,
         problem=problem,
-        error=_conforming(members.get("error"), _ERROR_TEXT),
+        error=_text_in_grammar(members.get("error"), _ERROR_TEXT),
         description=_one_line(description) if isinstance(description, str) else None,
-        uri=_conforming(members.get("error_uri"), _ERROR_URI),
+        uri=_text_in_grammar(members.get("error_uri"), _ERROR_URI),
     )
 
 
-def _conforming(value: Any, grammar: re.Pattern[str]) -> str | None:
+def _text_in_grammar(value: Any, grammar: re.Pattern[str]) -> str | None:
     return value if isinstance(value, str) and len(value) <= _MAX_SHOWN and grammar.fullmatch(value) else None
 
 

@@ -20,6 +20,6 @@ class Backoff:
         doubled = self.first * 2.0 ** min(failures - 1, 30)  # a bound, so that the power does not overflow
         return min(max(doubled, retry_after or 0.0), self.longest)
 
-    def following(self, pause: float) -> float:
+    def next_pause(self, pause: float) -> float:
         """Return the seconds to wait when *pause* did not help."""
         return min(max(2.0 * pause, self.first), self.longest)

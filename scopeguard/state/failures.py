@@ -54,7 +54,7 @@ class Failures(Locked):
             pause = 0.0
             if pauses:
                 is_recent = before is not None and now < before.until + _BACKOFF.longest
-                pause = _BACKOFF.following(before.pause) if before is not None and is_recent else _BACKOFF.first
+                pause = _BACKOFF.next_pause(before.pause) if before is not None and is_recent else _BACKOFF.first
             self._failed.put(key, _Failure(now, now + pause, pause))
             return pause
 

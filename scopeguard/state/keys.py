@@ -278,7 +278,7 @@ class KeyRing(Locked):
                 missing.pause = self._recheck.first
                 missing.recheck_at = now + missing.pause
             elif now >= missing.recheck_at:
-                missing.pause = self._recheck.following(missing.pause)
+                missing.pause = self._recheck.next_pause(missing.pause)
                 missing.recheck_at = now + missing.pause
 
     def begin(self, now: float, *, provoked: bool) -> int | None:

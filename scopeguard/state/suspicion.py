@@ -86,7 +86,7 @@ class Suspicion(Locked):
                 for _ in range(_PRICE_OF_A_TIMEOUT - 1):
                     self._budget.spend(now)
             if len(self._failed) >= _ENOUGH:
-                self._pause = _BACKOFF.following(self._pause)
+                self._pause = _BACKOFF.next_pause(self._pause)
                 self._next[accepted] = max(self._next[accepted], now + self._pause)
             elif accepted:
                 self._failed.add(digest)

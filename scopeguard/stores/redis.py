@@ -138,7 +138,7 @@ class RedisStore(Locked):
 
         The log expires with the entry that expires last.
         """
-        name = self._tagged("revocations")
+        name = self._tagged_key("revocations")
         sealed, lifetime = self._sign(name, entry), math.ceil(seconds * 1000)
         self._run_confirmed(name, lambda server: server.eval(APPEND, 2, name, f"{name}:expiries", sealed, lifetime))
 
@@ -148,7 +148,7 @@ class RedisStore(Locked):
         If the entry at *after* is missing, everything is read again: the entry was dropped, or Redis has lost its data,
         and its new positions may be lower than the old ones.
         """
-        name = self._tagged("revocations")
+        name = self._tagged_key("revocations")
         batch = self._range(name, after or "-")
         if after is not None:
             if batch and batch[0][0] == after.encode("ascii"):
@@ -185,7 +185,7 @@ class RedisStore(Locked):
         as any other failure does.
         """
         # One slot of a cluster has all proofs, because the script needs the numbers of all of them.
-        tagged = self._tagged("proofs")
+        tagged = self._tagged_key("proofs")
         names = [f"{tagged}:key:{owner}", f"{tagged}:all", f"{tagged}:holder:{holder}"]
         values = [identity, secrets.token_bytes(16), math.ceil(seconds * 1000), total, per_owner, per_holder]
         found = self._run_confirmed(tagged, lambda server: server.eval(CLAIM, len(names), *names, *values))
@@ -198,7 +198,7 @@ class RedisStore(Locked):
         if client is not None:
             client.close()
 
-    def _tagged(self, tag: str) -> str:
+    def _tagged_key(self, tag: str) -> str:
         return f"{self._prefix}{{{tag}}}"
 
     def _range(self, name: str, start: str) -> list[Any]:
@@ -229,7 +229,7 @@ class RedisStore(Locked):
             return self._run(lambda client: client.run(tagged, operation))
         milliseconds = max(1, math.floor(self._timeout * 500))  # half of the time limit for answers
 
-        def pipelined(server: Any) -> list[Any]:
+        def run_pipeline(server: Any) -> list[Any]:
             with server.pipeline(transaction=False) as pipeline:
                 operation(pipeline)
                 # WAIT confirms writes only, and the operation may have written nothing. Replicas confirm this write.
@@ -237,7 +237,7 @@ class RedisStore(Locked):
                 pipeline.wait(self.replicas, milliseconds)
                 return list(pipeline.execute())
 
-        answer, _, confirmed = self._run(lambda client: client.run(tagged, pipelined))
+        answer, _, confirmed = self._run(lambda client: client.run(tagged, run_pipeline))
         if confirmed < self.replicas:
             raise _unavailable("NotReplicated")
         return answer

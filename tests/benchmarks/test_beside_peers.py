@@ -202,12 +202,12 @@ def test_results_are_ratios_within_a_cycle_that_all_completed():
     contestant = loaded("contestants").Contestant
     taking_part = [contestant("bare", "bare", lambda material: None), contestant("one", "bare", lambda material: None)]
     found = [{2: (10.0, 20.0), 3: (20.0, 40.0), 4: (30.0, 60.0)}, {2: (20.0, 30.0), 3: (80.0, 90.0)}]
-    row = module.described(taking_part, found)["one"]
+    row = module.describe(taking_part, found)["one"]
     assert row["ratio"] == (0.5 + 0.25) / 2
     assert row["added"] == (10 + 60) / 2
     assert row["processor"] == pytest.approx(50e-6)
     with pytest.raises(SystemExit, match="more --seconds"):
-        module.described(taking_part, [{}, {}])
+        module.describe(taking_part, [{}, {}])
 
 
 def test_figures_of_servers_have_bounds_and_the_best_peer():

@@ -66,7 +66,7 @@ def test_floods_are_counted(monkeypatch: pytest.MonkeyPatch):
     floods = loaded("floods")
     monkeypatch.setattr(floods, "SLOW", 0.01)
     monkeypatch.setattr(floods, "beside", lambda edge, seconds: floods._summarize({"JWT": [(0.001, 200)]}, _Flood()))
-    found = floods.measured(("threads", "asyncio"), quick=True)
+    found = floods.measure(("threads", "asyncio"), quick=True)
     asked = {(row["edge"], row["kind"]): (row["asked at once"], row["asked in turn"]) for row in found["junk"]}
     for edge in ("threads", "asyncio"):
         assert asked[edge, "random opaque"] == (40, 40)
@@ -93,11 +93,11 @@ class _Flood:
 def test_tool_rules_are_measured():
     mcp_tools = loaded("mcp_tools")
     assert len(mcp_tools.body()) == 1024
-    expect_figures(mcp_tools.measured(rounds=1)["figures"])
+    expect_figures(mcp_tools.measure(rounds=1)["figures"])
 
 
 def test_proofs_are_measured():
-    expect_figures(loaded("proofs").measured(rounds=1)["figures"])
+    expect_figures(loaded("proofs").measure(rounds=1)["figures"])
 
 
 def test_growth_is_measured():
@@ -125,7 +125,7 @@ def test_cold_starts_of_a_function_are_timed():
 
 def test_imports_are_timed():
     imports = loaded("imports")
-    assert imports.timed("import json", "import decimal", "process_time") >= 0
+    assert imports.time_import("import json", "import decimal", "process_time") >= 0
     names = [name for name, _ in imports.heaviest(100)]
     assert "scopeguard.guard" in names
     assert "jwt.algorithms" not in names
@@ -134,7 +134,7 @@ def test_imports_are_timed():
 def test_signatures_on_and_off_the_loop_are_compared(monkeypatch: pytest.MonkeyPatch):
     offload = loaded("offload")
     monkeypatch.setattr(offload, "ALGORITHMS", {"ES256": offload.ALGORITHMS["ES256"]})
-    results = offload.measured(quick=True)
+    results = offload.measure(quick=True)
     assert results["offload"]["what holds the lock"]["lets go"] == 0
     expect_figures(results["figures"])
     assert "| ES256 " in offload.shown(results)
@@ -144,7 +144,7 @@ def test_signatures_on_and_off_the_loop_are_compared(monkeypatch: pytest.MonkeyP
 def test_processes_that_share_a_redis_ask_once():
     if shutil.which("redis-server") is None:
         missing("no redis-server: make system installs it")
-    results = loaded("shared").measured(quick=True, workers=2)
+    results = loaded("shared").measure(quick=True, workers=2)
     assert results["introspections"]["calls, one worker after the other"] == 1
     assert results["introspections"]["calls, all at once"] in (1, 2)
     assert {"hit", "PING", "find no answer", "remember a proof, confirmed by a replica"} < results["operations"].keys()
@@ -158,7 +158,7 @@ def test_nothing_is_accepted_twice_or_after_its_revocation_during_failovers():
     """The primary is killed, then frozen until another has replaced it, and a replica is killed, under load."""
     if shutil.which("redis-server") is None:
         missing("no redis-server: make system installs it")
-    results = loaded("failover").measured("cluster", quick=True)
+    results = loaded("failover").measure("cluster", quick=True)
     assert results["wrong"] == {}
     counts = results["counts"]
     assert counts["new proof: granted"] > 60
@@ -183,7 +183,7 @@ def test_model_notices_wrong_acceptances():
 
 def test_shared_state_is_not_measured_without_redis(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert loaded("shared").measured(quick=True) == {"missing": "redis-server", "figures": []}
+    assert loaded("shared").measure(quick=True) == {"missing": "redis-server", "figures": []}
 
 
 # -- hooks
@@ -194,7 +194,7 @@ def test_hooks_are_measured_in_all_kinds_of_guards(monkeypatch: pytest.MonkeyPat
     marks: list[None] = []
     monkeypatch.setattr(instructions.os, "getpgrp", lambda: marks.append(None))
     try:
-        hooks.run(instructions.prepared(1), 1)
+        hooks.run(instructions.prepare(1), 1)
     finally:
         gc.enable()
     assert len(marks) == 1 + 2 * len(hooks.KINDS)
@@ -229,7 +229,7 @@ def test_what_is_counted_is_served(monkeypatch: pytest.MonkeyPatch):
     marks: list[None] = []
     monkeypatch.setattr(instructions.os, "getpgrp", lambda: marks.append(None))
     try:
-        instructions.run(instructions.prepared(3), 1)
+        instructions.run(instructions.prepare(3), 1)
     finally:
         gc.enable()
     assert len(marks) == 1 + 2 * len(instructions.PATHS)

@@ -44,7 +44,7 @@ def test_templates_that_match_the_same_path_are_found(stored: list[Template], wa
     overlaps = Overlaps[int]()
     for number, template in enumerate(stored):
         overlaps.add(template.steps, number)
-    found = overlaps.meeting(wanted.steps)
+    found = overlaps.find_overlaps(wanted.steps)
     if matches(wanted, path):
         assert {number for number, template in enumerate(stored) if matches(template, path)} <= set(found)
     assert len(found) == len(set(found))

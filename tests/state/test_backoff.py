@@ -27,10 +27,10 @@ def test_years_of_failures_cause_no_overflow():
 
 
 def test_pause_after_another_is_longer():
-    assert [BACKOFF.following(pause) for pause in (0.0, 0.5, 1.0, 20.0, 30.0)] == [0.5, 1.0, 2.0, 30.0, 30.0]
+    assert [BACKOFF.next_pause(pause) for pause in (0.0, 0.5, 1.0, 20.0, 30.0)] == [0.5, 1.0, 2.0, 30.0, 30.0]
 
 
 @given(first=st.floats(0.001, 100), longest=st.floats(0.001, 1000), failures=st.integers(1, 100))
 def test_pauses_follow_the_sequence(first: float, longest: float, failures: int):
     backoff = Backoff(first, longest)
-    assert backoff.pause(failures + 1) == backoff.following(backoff.pause(failures)) <= longest
+    assert backoff.pause(failures + 1) == backoff.next_pause(backoff.pause(failures)) <= longest

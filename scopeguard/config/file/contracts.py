@@ -24,7 +24,7 @@ def contracts_of(given: Mapping[str, Any], place: Place) -> tuple[Contract, ...]
     place.construct("base_path", partial(check_base_path, given.get("base_path")))
     place.construct("undeclared", partial(undeclared_access, given.get("undeclared")))
     both = {name: given[name] for name in ("base_path", "undeclared") if name in given}
-    ignored = _ignored(given.get("ignore_schemes", ()), descriptions, place)
+    ignored = _find_ignored(given.get("ignore_schemes", ()), descriptions, place)
     return (
         *(
             place.construct("openapi", partial(openapi, path, ignore_schemes=ignored[path], **both))
@@ -34,7 +34,7 @@ def contracts_of(given: Mapping[str, Any], place: Place) -> tuple[Contract, ...]
     )
 
 
-def _ignored(names: tuple[str, ...], documents: tuple[str, ...], place: Place) -> dict[str, list[str]]:
+def _find_ignored(names: tuple[str, ...], documents: tuple[str, ...], place: Place) -> dict[str, list[str]]:
     """Return those of *names* that each document declares. Every name must be declared by at least one."""
     declared = {path: place.construct("openapi", partial(security_schemes, path)) for path in documents}
     for name in names:

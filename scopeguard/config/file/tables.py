@@ -282,12 +282,12 @@ def _revocation(place: Place, key: str, value: Any) -> RevocationPolicy:
     return inner.construct("", lambda: RevocationPolicy(**given))
 
 
-def _accepted_by_name(place: Place, key: str, value: Any) -> dict[str, tuple[str | bool, ...]]:
-    inside = {name: Key(_accepted_values, '["value"]') for name in value_kinds.table(place, key, value)}
+def _read_accepted_by_name(place: Place, key: str, value: Any) -> dict[str, tuple[str | bool, ...]]:
+    inside = {name: Key(_read_accepted_values, '["value"]') for name in value_kinds.table(place, key, value)}
     return place.inner(f"{place.table}: {key}").read(value, inside)
 
 
-def _accepted_values(place: Place, key: str, value: Any) -> tuple[str | bool, ...]:
+def _read_accepted_values(place: Place, key: str, value: Any) -> tuple[str | bool, ...]:
     del place, key
     items = value if isinstance(value, list) else [value]
     if not all(isinstance(item, str | bool) for item in items):
@@ -532,7 +532,7 @@ ISSUER: Final = {
     "algorithms": Key(value_kinds.strings, '["RS256"]'),
     "typ": Key(_types, '["at+jwt"]'),
     "required_claims": Key(value_kinds.strings, '["jti"]'),
-    "expected_claims": Key(_accepted_by_name, '{ tid = ["7"] }'),
+    "expected_claims": Key(_read_accepted_by_name, '{ tid = ["7"] }'),
     "expected_headers": Key(_strings_by_name, '{ kid = ["7"] }'),
     "any_claims": Key(value_kinds.strings, '["scope", "roles"]'),
     "forbidden_claims": Key(value_kinds.strings, '["nonce"]'),
