@@ -7,6 +7,7 @@ Longer than 400 lines because each setting and each method is described here for
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -222,7 +223,7 @@ class Guard:
         self._engine.connect(issuers, resolver, transport or HttpxTransport(), clock or choose_clock(), store)
 
     @classmethod
-    def from_file(cls, path: str, **overrides: Any) -> Self:
+    def from_file(cls, path: str | os.PathLike[str], **overrides: Any) -> Self:
         """Return the guard that the TOML file at *path* describes, with its rules. docs/settings.md lists the keys.
 
         *overrides* replace arguments of the constructor: ``Guard.from_file("scopeguard.toml", transport=transport)``.

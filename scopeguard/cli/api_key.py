@@ -16,6 +16,7 @@ import click
 
 from scopeguard.config.api_keys import ApiKey, ApiKeys
 from scopeguard.config.file import read_settings
+from scopeguard.edge.files import read_bytes
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.api_key import NEVER, MalformedKeyFile, make_key, read_keys
 
@@ -118,7 +119,7 @@ def add_to_file(path: Path, key: ApiKey) -> None:
     A new file can be read by its owner only. Raises :class:`ConfigurationError` if the file already has a mistake.
     """
     try:
-        before = path.read_bytes() if path.exists() else b""
+        before = read_bytes(path) if path.exists() else b""
         content = (before or _HEAD.encode()) + (b"" if before.endswith(b"\n") or not before else b"\n")
         content += b"\n" + entry_of(key).encode()
         if read_keys(content).get(key.id) != key:

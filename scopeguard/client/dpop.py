@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from cryptography.hazmat.primitives import serialization
@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from scopeguard.config.checks import instance, path, text
 from scopeguard.config.ml_dsa import ML_DSA, check_available
+from scopeguard.edge.files import read_text
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.dpop_client import make_proof
@@ -43,7 +44,9 @@ class DPoPKey:
 
     __slots__ = ("_jwk", "_key", "_thumbprint")
 
-    def __init__(self, *, pem: str | None = None, file: str | Path | None = None, algorithm: str = "ES256") -> None:
+    def __init__(
+        self, *, pem: str | None = None, file: str | os.PathLike[str] | None = None, algorithm: str = "ES256"
+    ) -> None:
         _check_algorithm(algorithm)
         if pem is not None and file is not None:
             raise ConfigurationError("dpop: pem and file: set one of them")
@@ -120,11 +123,11 @@ def _check_algorithm(algorithm: str) -> None:
     check_available((algorithm,), "dpop: algorithm")
 
 
-def _read(file: str | Path) -> str:
-    path(file, "dpop: file")
+def _read(file: str | os.PathLike[str]) -> str:
+    file = path(file, "dpop: file")
     try:
-        return Path(file).read_text("ascii")
+        return read_text(file, "ascii")
     except (OSError, ValueError) as error:
         raise ConfigurationError(
-            f"dpop: file: {str(file)!r} is not a readable PEM file: {getattr(error, 'strerror', None) or 'not ASCII'}"
+            f"dpop: file: {file!r} is not a readable PEM file: {getattr(error, 'strerror', None) or 'not ASCII'}"
         ) from None

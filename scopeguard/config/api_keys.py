@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from scopeguard.config.checks import (
     Converted,
+    PathObject,
     converted,
     field_name,
     flag,
@@ -149,7 +150,7 @@ class ApiKeys:
     """
 
     prefix: str
-    keys_file: str | None = None
+    keys_file: Converted[str | PathObject | None, str | None] = converted(None)
     lookup: LookUp | None = field(default=None, repr=False)
     header: str = "X-API-Key"
     issuer: str | None = None
@@ -171,8 +172,7 @@ class ApiKeys:
         if (self.keys_file is None) == (self.lookup is None):
             raise ConfigurationError("api_keys: set either keys_file or lookup: the place where the keys are")
         if self.keys_file is not None:
-            text(self.keys_file, "api_keys.keys_file", empty=False)
-            path(self.keys_file, "api_keys.keys_file")
+            object.__setattr__(self, "keys_file", path(self.keys_file, "api_keys.keys_file"))
         if self.lookup is not None:
             function(self.lookup, "api_keys.lookup", "a function that takes a key id and returns an ApiKey or None")
         name = field_name(self.header, "api_keys.header")

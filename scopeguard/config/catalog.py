@@ -165,7 +165,9 @@ class ScopeCatalog:
         checks.path(path, "path", "the path of a TOML file")
         name = Path(path).name
         try:
-            with Path(path).open("rb") as file:
+            from scopeguard.edge.files import open_regular  # noqa: PLC0415
+
+            with open_regular(path) as file:
                 document = tomllib.load(file)
         except OSError as problem:
             raise ConfigurationError(f"{name}: cannot be read: {problem.strerror}") from None

@@ -34,6 +34,12 @@ MOST_SECONDS: Final = 1_000_000_000
 _MOST_BYTES: Final = 2**63 - 1
 
 
+class PathObject(Protocol):
+    """An object that stands for a path, as those of :mod:`pathlib` do. It is :class:`os.PathLike` for text."""
+
+    def __fspath__(self) -> str: ...
+
+
 class Converted(Protocol[Given_contra, Kept_co]):
     """The type of a setting whose argument and attribute have different types.
 
@@ -197,8 +203,8 @@ def is_encodable(value: str) -> bool:
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def path(value: object, setting: str, wanted: str = "the path of a file") -> None:
-    """Raise :class:`ConfigurationError` unless *value* is a path.
+def path(value: object, setting: str, wanted: str = "the path of a file") -> str:
+    """Return the text of *value*. Raises :class:`ConfigurationError` unless it is a path: text, or a path object.
 
     A number is refused, because :func:`open` would take it for a file descriptor. Whether the file exists is not
     checked. *wanted* describes the path.
@@ -209,6 +215,7 @@ def path(value: object, setting: str, wanted: str = "the path of a file") -> Non
     if not given or "\0" in given or not is_encodable(given):
         problem = "text that cannot be a path" if given else "an empty string"
         raise ConfigurationError(f"{setting}: must be {wanted}, not {problem}")
+    return given
 
 
 def function(value: object, setting: str, wanted: str) -> None:
@@ -253,16 +260,18 @@ def app(value: object, wanted: str) -> None:
         )
 
 
-def methods(value: object, names: Iterable[str], setting: str) -> None:
+def methods(value: object, names: Iterable[str], setting: str, example: str = "") -> None:
     """Raise :class:`ConfigurationError` unless *value* is an object of any class with the methods *names*.
 
-    Generators and coroutines are refused: they have the methods ``send`` and ``close``, with another meaning.
+    Generators and coroutines are refused: they have the methods ``send`` and ``close``, with another meaning. *example*
+    is an expression that returns such an object.
     """
     names = tuple(names)
     is_other = isinstance(value, type | Generator | Coroutine | AsyncGenerator)
     if is_other or not all(callable(getattr(value, name, None)) for name in names):
         given = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-        raise ConfigurationError(f"{setting}: must be an object with the methods {', '.join(names)}, not {given}")
+        wanted = f"an object with the methods {', '.join(names)}{f', as in {example}' if example else ''}"
+        raise ConfigurationError(f"{setting}: must be {wanted}, not {given}")
 
 
 def items(values: object, setting: str, wanted: str, kind: type = object) -> tuple[Any, ...]:

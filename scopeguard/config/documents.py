@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from scopeguard.config import checks
+from scopeguard.edge.files import read_bytes
 from scopeguard.errors import ConfigurationError
 from scopeguard.extras import install_command
 from scopeguard.redaction import printable
@@ -80,7 +81,7 @@ def read_document(source: DocumentOrPath, name: str = "document") -> Document:
     checks.path(source, "document", "a document or the path of one")
     try:
         path = Path(source)
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as problem:
         raise ConfigurationError(f"{printable(source)}: cannot be read: {problem.strerror}") from None
     content = _yaml(path.name, data) if path.suffix.lower() in _YAML_SUFFIXES else _json(path.name, data)

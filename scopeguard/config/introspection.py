@@ -9,6 +9,7 @@ from typing import Any
 
 from scopeguard.config.checks import (
     Converted,
+    PathObject,
     check_form,
     converted,
     flag,
@@ -106,7 +107,7 @@ class Introspection:
     require_audience: bool = True
     signed: bool = False
     dialect: Converted[str, Dialect] = converted(Dialect.RFC7662)
-    ca_file: str | None = None
+    ca_file: Converted[str | PathObject | None, str | None] = converted(None)
     timeout: float = 5.0
     retries: int = 1
 
@@ -175,6 +176,6 @@ class Introspection:
                     "server itself would be accepted"
                 )
         if self.ca_file is not None:
-            path(self.ca_file, "introspection.ca_file")
+            object.__setattr__(self, "ca_file", path(self.ca_file, "introspection.ca_file"))
             if self.endpoint is None:
                 raise ConfigurationError("introspection.ca_file: has no effect without endpoint; set both")

@@ -17,6 +17,7 @@ from scopeguard.config import checks
 from scopeguard.config.algorithms import DEFAULT_ALGORITHMS, check_algorithms
 from scopeguard.config.checks import (
     Converted,
+    PathObject,
     accepted_values,
     check_url,
     converted,
@@ -230,14 +231,16 @@ class Issuer:
     url: str = field(kw_only=False)
     audience: str | Iterable[str] | AudienceOptOut | None = None
     jwks_uri: str | Iterable[str] | None = None
-    jwks_file: str | None = None
+    jwks_file: Converted[str | PathObject | None, str | None] = converted(None)
     keys: Mapping[str, Any] | None = field(default=None, repr=False)
-    jwks_seed: Mapping[str, Any] | str | None = field(default=None, repr=False)
+    jwks_seed: Converted[Mapping[str, Any] | str | PathObject | None, Mapping[str, Any] | str | None] = field(
+        default=converted(None), repr=False
+    )
     metadata_url: str | None = None
     key_url_template: str | None = None
     internal_hosts: Converted[Iterable[str], tuple[str, ...]] = converted(())
-    jwks_ca_file: str | None = None
-    jwks_bearer_file: str | None = None
+    jwks_ca_file: Converted[str | PathObject | None, str | None] = converted(None)
+    jwks_bearer_file: Converted[str | PathObject | None, str | None] = converted(None)
     aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     audience_claims: Converted[Iterable[str], tuple[str, ...]] = converted(("aud",))
     single_audience: bool = False
@@ -446,8 +449,7 @@ class Issuer:
         for name, content in _FILES.items():
             path = getattr(self, name)
             if path is not None:
-                checks.path(path, name, f"the path of a file that holds {content}")
-                text(path, name)
+                self._set(name, checks.path(path, name, f"the path of a file that holds {content}"))
             if path is not None and name != "jwks_file" and self.jwks_uri is None:
                 raise ConfigurationError(f"{name}: has no effect without jwks_uri; set jwks_uri, or remove {name}")
         self._check_seed()
@@ -467,8 +469,8 @@ class Issuer:
             other = other or "several jwks_uri"
             raise ConfigurationError(f"jwks_seed: has no effect with {other}; it is for keys that one URL provides")
         if not isinstance(self.jwks_seed, Mapping):
-            checks.path(self.jwks_seed, "jwks_seed", "a packed key set, or the path of a file that holds one")
-            text(self.jwks_seed, "jwks_seed")
+            wanted = "a packed key set, or the path of a file that holds one"
+            self._set("jwks_seed", checks.path(self.jwks_seed, "jwks_seed", wanted))
         elif not {"issuer", "fetched_at", "keys"} <= self.jwks_seed.keys():
             raise ConfigurationError(
                 "jwks_seed: must have issuer, fetched_at and keys; write it with scopeguard pack-keys"

@@ -28,6 +28,7 @@ from scopeguard.config.token_sources import StrayQueryToken, TokenSource, TokenS
 from scopeguard.core.arguments import Settings
 from scopeguard.core.cleartext import CleartextTokens
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Listener, Report, Reporter, Unavailable
+from scopeguard.core.named_files import check_named_files
 from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.core.wiring import build_context, build_decision_point, build_issuer_record
 from scopeguard.edge import sync as blocking
@@ -114,6 +115,8 @@ class Engine:
         keys = self.settings.api_keys
         self.key_field = None if keys is None else keys.header_field.encode("ascii")
         self.vary = "Authorization" if keys is None else f"Authorization, {keys.header}"
+        issuers = tuple(issuers)
+        check_named_files(issuers, keys)
         self.context = build_context(self.settings, issuers, resolver, clock, shared=store is not None)
         # Avoids attribute look-ups in every request.
         self._wall, self._monotonic = clock.wall, clock.monotonic

@@ -30,6 +30,7 @@ from scopeguard.config import checks
 from scopeguard.config.checks import instance
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.devserver.registry import GOOGLE_TOKEN_AUDIENCE, ServiceAccount
+from scopeguard.edge.files import read_text
 from scopeguard.errors import ConfigurationError
 
 _TYPE: Final = "service_account"
@@ -67,8 +68,7 @@ class GoogleServiceAccount:
         checks.path(path, "path")
         problem = f"service account file: not a key file of {email!r} for this server; remove it, or use another path"
         try:
-            with open(path, encoding="utf-8") as file:
-                info = json.load(file)
+            info = json.loads(read_text(path))
             if (info["type"], info["client_email"], info["token_uri"]) != (_TYPE, email, token_uri):
                 raise ConfigurationError(problem)
             private_key = load_pem_private_key(info["private_key"].encode("ascii"), password=None)

@@ -24,6 +24,7 @@ from jwt.exceptions import PyJWTError
 from scopeguard.config import checks
 from scopeguard.config.checks import methods, number, text
 from scopeguard.config.ml_dsa import ML_DSA, check_available
+from scopeguard.edge.files import read_text
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.ml_dsa import MLDSAAlgorithm
 
@@ -216,8 +217,7 @@ def _read_keys(path: str | os.PathLike[str]) -> list[SigningKey]:
     if os.name == "posix" and stat.S_IMODE(os.stat(path).st_mode) & 0o077:
         raise ConfigurationError("key file: other users can read it; it holds private keys, so set its mode to 600")
     try:
-        with open(path, encoding="utf-8") as file:
-            return [SigningKey.from_private_jwk(jwk) for jwk in json.load(file)["keys"]]
+        return [SigningKey.from_private_jwk(jwk) for jwk in json.loads(read_text(path))["keys"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, PyJWTError):
         # from None: the cause may quote the file.
         raise ConfigurationError(

@@ -26,6 +26,7 @@ from scopeguard.doctor.resource import check_resource
 from scopeguard.doctor.rules import check_app, check_rules
 from scopeguard.doctor.store import SUBJECT as STORE
 from scopeguard.doctor.store import check_store
+from scopeguard.edge.files import read_text
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 
@@ -69,7 +70,7 @@ def _check_environment() -> list[Finding]:
 
 def _check_permissions(file: str) -> list[Finding]:
     try:
-        document = tomllib.loads(Path(file).read_text("utf-8"))
+        document = tomllib.loads(read_text(file))
     except (OSError, ValueError):
         return []  # build_guard() reports it
     return check_files(Path(file), document, Path(file).absolute().parent)

@@ -6,6 +6,7 @@ backend below httpx is in :mod:`scopeguard.edge.deadlines`.
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 from scopeguard.config.checks import check_url, flag, path
 from scopeguard.edge.deadlines import Deadline, DeadlineBackend, NameLookups, Streams
+from scopeguard.edge.files import check_file, require_regular
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.effects import LONGEST_RETRY_PAUSE, Answer, Send
 from scopeguard.reasons import Reason
@@ -50,19 +52,20 @@ class HttpxTransport(Locked):
     def __init__(
         self,
         *,
-        verify: ssl.SSLContext | str | None = None,
-        cert: str | tuple[str, str] | None = None,
+        verify: ssl.SSLContext | str | os.PathLike[str] | None = None,
+        cert: str | os.PathLike[str] | tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
         proxy: str | None = None,
         dangerously_skip_tls_verification: bool = False,
     ) -> None:
         flag(dangerously_skip_tls_verification, "dangerously_skip_tls_verification")
-        if verify is not None and not isinstance(verify, str) and not _is_context(verify):
+        if isinstance(verify, str | os.PathLike):
+            verify = path(verify, "verify", "the path of a bundle of certificates")
+            check_file(verify, "verify")
+        elif verify is not None and not _is_context(verify):
             raise ConfigurationError(
                 f"verify: an ssl.SSLContext, the path of a bundle or None, not {type(verify).__name__}; to switch "
                 "verification off, set dangerously_skip_tls_verification=True"
             )
-        if isinstance(verify, str):
-            path(verify, "verify", "the path of a bundle of certificates")
         if verify is not None and dangerously_skip_tls_verification:
             raise ConfigurationError("verify and dangerously_skip_tls_verification contradict each other; keep one")
         self._verify = verify
@@ -163,6 +166,7 @@ class HttpxTransport(Locked):
         import ssl
 
         try:
+            require_regular(request.ca_file)
             verify = ssl.create_default_context(cafile=request.ca_file)
         except OSError as error:
             problem = f"{request.ca_file}: not a readable bundle of certificates: {type(error).__name__}"
@@ -264,6 +268,8 @@ class HttpxTransport(Locked):
         if self._cert is not None:
             try:
                 # With a password, OpenSSL does not ask for one on the terminal.
+                for each in self._cert:
+                    require_regular(each)
                 context.load_cert_chain(self._cert[0], self._cert[-1], password="")
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or type(error).__name__
@@ -279,6 +285,7 @@ class HttpxTransport(Locked):
         import httpx
 
         if isinstance(self._verify, str):
+            require_regular(self._verify)
             return ssl.create_default_context(cafile=self._verify)
         return httpx.create_ssl_context(verify=not self._skip_verification, trust_env=False)
 
@@ -312,9 +319,11 @@ def _is_context(verify: object) -> TypeGuard[ssl.SSLContext]:
 def _check_cert(cert: object) -> tuple[str, ...]:
     """Return the paths in *cert*: one, or those of the certificates and of the key."""
     paths = cert if isinstance(cert, tuple) and len(cert) == 2 else (cert,)
-    for each in paths:
-        path(each, "cert", "the path of a PEM file, or the paths of the certificates and of the key")
-    return tuple(str(each) for each in paths)
+    wanted = "the path of a PEM file, or the paths of the certificates and of the key"
+    found = tuple(path(each, "cert", wanted) for each in paths)
+    for each in found:
+        check_file(each, "cert")
+    return found
 
 
 def _check_proxy(proxy: object) -> str:

@@ -369,10 +369,10 @@ atexit.register(_end_all)
 
 
 def _read_file(path: str, authority: str, limit: int) -> bytes:
-    from pathlib import Path  # noqa: PLC0415 - few configurations name a file
+    from scopeguard.edge.files import open_regular  # noqa: PLC0415 - few configurations name a file
 
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(limit + 1)
     except OSError as error:
         problem = f"{path}: {error.strerror}"

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from scopeguard.config.checks import flag, path
+from scopeguard.config.checks import PathObject, flag, path
 from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.config.introspection import Dialect, Introspection, Validation
 from scopeguard.config.issuer import Issuer
+from scopeguard.edge.files import check_file, open_regular
 from scopeguard.errors import ConfigurationError
 from scopeguard.presets.parts import ALWAYS_A_MACHINE, IP_ADDRESS, JWT_OR_NONE, LABEL, Form, fit, fit_all, nonempty, url
 
@@ -45,8 +46,8 @@ class FileContent:
     path: str
 
     def __call__(self) -> str:
-        with open(self.path, encoding="ascii") as file:
-            return file.read(_MOST_CHARACTERS).strip()
+        with open_regular(self.path) as file:
+            return file.read(_MOST_CHARACTERS).decode("ascii").strip()
 
 
 def kubernetes(
@@ -57,7 +58,7 @@ def kubernetes(
     service_accounts: str | Iterable[str] | None = None,
     in_cluster: bool = False,
     jwks_uri: str | None = None,
-    jwks_file: str | None = None,
+    jwks_file: str | PathObject | None = None,
     insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
     """Return an issuer for projected service account tokens of a Kubernetes cluster.
@@ -111,8 +112,8 @@ def kubernetes_token_review(
     api_server: str = _API_SERVER,
     namespaces: str | Iterable[str] | None = None,
     service_accounts: str | Iterable[str] | None = None,
-    bearer_file: str = _TOKEN_FILE,
-    ca_file: str | None = _CA_FILE,
+    bearer_file: str | PathObject = _TOKEN_FILE,
+    ca_file: str | PathObject | None = _CA_FILE,
     insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
     """Return an issuer that asks the TokenReview API of a Kubernetes cluster about each service account token.
@@ -131,9 +132,11 @@ def kubernetes_token_review(
     * *ca_file*: the certificate authority of the API server, by default the file in the pod; ``None`` for the usual
       ones.
     """
-    path(bearer_file, "bearer_file")
+    bearer_file = path(bearer_file, "bearer_file")
+    check_file(bearer_file, "bearer_file")
     if ca_file is not None:
-        path(ca_file, "ca_file")
+        ca_file = path(ca_file, "ca_file")
+        check_file(ca_file, "ca_file")
     base = url(api_server, "api_server", _API_SERVER)
     prefixes, expected = _accounts(namespaces, service_accounts)
     return Issuer(
@@ -179,7 +182,7 @@ def spiffe(
     trust_domain: str,
     audience: str | Iterable[str],
     *,
-    jwks_file: str | None = None,
+    jwks_file: str | PathObject | None = None,
     jwks_uri: str | None = None,
     ids: str | Iterable[str] | None = None,
     id_prefixes: str | Iterable[str] | None = None,

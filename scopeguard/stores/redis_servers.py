@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
+from scopeguard.edge.files import check_file
 from scopeguard.errors import ConfigurationError
 from scopeguard.extras import install_command
 
@@ -42,6 +43,7 @@ _OPTIONS: Final = frozenset(
     ("db", "protocol", "client_name", "username", "password",
      "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 )  # fmt: skip
+_FILES: Final = frozenset(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"))
 _SENTINEL_OPTIONS: Final = frozenset(("sentinel_username", "sentinel_password"))
 
 
@@ -98,6 +100,8 @@ def parse_url(url: str) -> Servers:
         options, addresses = _read(parts, kind)
     except ValueError:  # its text may contain a part of the password
         raise ConfigurationError("store: the Redis URL is invalid; percent-encode the password in it") from None
+    for name in sorted(_FILES & given.keys()):
+        check_file(given[name][0], f"store: {name} in the Redis URL")
     allowed = _OPTIONS | _SENTINEL_OPTIONS if kind is Kind.SENTINEL else _OPTIONS
     for name in sorted(given.keys() - allowed):
         listed = ", ".join(sorted(allowed))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from scopeguard.config.file.place import Place, show
+from scopeguard.edge.files import open_regular
 
 MOST_BYTES: Final = 1024 * 1024
 """The largest size of a configuration file, and of a file that ``file:PATH`` names, in bytes."""
@@ -19,7 +20,7 @@ class UnreadableError(Exception):
 def text_of(path: Path) -> str:
     """Return the text of the file at *path*. Raises :class:`UnreadableError` if it is not UTF-8 or too large."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         problem = error.strerror if isinstance(error, OSError) else "not a path"

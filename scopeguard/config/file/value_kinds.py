@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from scopeguard.config.file.place import Place, WrongKindError
+from scopeguard.config.file.place import Place, WrongKindError, show
 from scopeguard.config.file.references import SecretFile, resolve
+from scopeguard.edge.files import irregular_kind
 
 # Each of these functions reads one kind of value, and raises WrongKindError for all others.
 
@@ -85,7 +86,11 @@ def path(place: Place, key: str, value: Any) -> str:
     path = string(place, key, value)
     if path.startswith("file:"):
         raise place.error(key, f'must be the path itself, without "file:", as in: {key} = "keys.json"')
-    return str(place.base / resolve(path, place, key))
+    found = place.base / resolve(path, place, key)
+    kind = irregular_kind(found)
+    if kind is not None:
+        raise place.error(key, f"{show(str(found))} is {kind}; write the path of a regular file")
+    return str(found)
 
 
 def paths(place: Place, key: str, value: Any) -> tuple[str, ...]:
