@@ -340,8 +340,10 @@ def test_only_public_paths_are_exempt(path):
 
 def test_rules_of_another_type_are_refused():
     no_rules: Any = ["/healthz"]
-    with pytest.raises(ConfigurationError, match="rules: every item must be a Rule, not str"):
+    with pytest.raises(ConfigurationError, match=r"rules: every item must be a Rule, as in Rule.*, not str"):
         Rules(no_rules)
+    with pytest.raises(ConfigurationError, match=r"access: must be a requirement, as in all_of\(.*, not list"):
+        Rule("/rows", no_rules)
     with pytest.raises(ConfigurationError, match=r"public: must be a list of paths, as in \[\"/healthz\"\], not str"):
         Rules(public="/healthz")
 

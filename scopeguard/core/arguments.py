@@ -46,16 +46,16 @@ log: Final = logging.getLogger("scopeguard")
 _KINDS: Final[dict[str, tuple[type, str]]] = {
     "resolver": (IssuerResolver, "an IssuerResolver, as in IssuerResolver(accepts=..., resolve=...)"),
     "catalog": (ScopeCatalog, "a ScopeCatalog"),
-    "challenge": (ChallengeStyle, "a ChallengeStyle; for a realm alone, set realm"),
+    "challenge": (ChallengeStyle, "a ChallengeStyle (for a realm alone, set realm)"),
     "implies": (Mapping, 'a table of lists, as in {"cloud-platform": ["bigquery"]}'),
     "revocation": (RevocationPolicy, "a RevocationPolicy"),
     "mutual_tls": (MutualTLS, "a MutualTLS"),
 }
 _FLAGS: Final = ("require_https", "keep_token_for_exchange", "forward_token_dangerously", "fast")
 _METHODS: Final = {
-    "store": ("get", "put", "append", "read", "close"),
-    "transport": ("send", "close"),
-    "clock": ("wall", "monotonic"),
+    "store": (("get", "put", "append", "read", "close"), "RedisStore(url)"),
+    "transport": (("send", "close"), 'HttpxTransport(verify="ca.pem")'),
+    "clock": (("wall", "monotonic"), "FakeClock()"),
 }
 
 
@@ -270,7 +270,8 @@ def check_arguments(issuers: Sequence[object], **arguments: Any) -> None:
         elif name in _KINDS:
             instance(value, _KINDS[name][0], name, _KINDS[name][1])
         elif name in _METHODS:
-            methods(value, _METHODS[name], name)
+            names, example = _METHODS[name]
+            methods(value, names, name, example)
         elif name == "on_decision":
             plain_function(value, name, "a function that takes a DecisionEvent")
         else:

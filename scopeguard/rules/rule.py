@@ -32,6 +32,7 @@ METHODS: Final = frozenset((
 # fmt: on
 """The methods of the IANA registry (RFC 9110 §16.1). PRI is left out: no request may use it (RFC 9113 §3.4)."""
 
+_ACCESS: Final = 'a requirement, as in all_of("rows.read"), or PUBLIC, OPTIONAL or DENIED'
 _EXTENSION_METHOD: Final = re.compile(r"[A-Z][A-Z0-9]*(?:[-_][A-Z0-9]+)*")
 
 
@@ -127,7 +128,7 @@ class Rule:
     def __post_init__(self) -> None:
         object.__setattr__(self, "template", Template.parse(self.path))
         where = f"rule {self.path!r}: access"
-        access = check_access(self.access, where, "a requirement, PUBLIC, OPTIONAL or DENIED")
+        access = check_access(self.access, where, _ACCESS)
         object.__setattr__(self, "access", access)
         if self.dpop is not None:
             object.__setattr__(self, "dpop", member(DPoPMode, self.dpop, f"rule {self.path!r}: dpop"))

@@ -16,6 +16,7 @@ from scopeguard.spec.error_body import ErrorBody
 
 # Stands for every method that no rule names. A rule cannot name it.
 _OTHER: Final = "*"
+_EXAMPLE: Final = 'Rule("/rows", all_of("rows.read"))'
 
 
 class Rules:
@@ -40,7 +41,9 @@ class Rules:
         rules = given or ()
         for rule in rules:
             if not isinstance(rule, Rule):
-                raise ConfigurationError(f"rules: every item must be a Rule, not {type(rule).__name__}")
+                raise ConfigurationError(
+                    f"rules: every item must be a Rule, as in {_EXAMPLE}, not {type(rule).__name__}"
+                )
         self._deny_unmatched = given is not None
         self._public, self._rules, self._all = public, rules, (*public, *rules)
         self._tree = Tree((rule.template, rule.methods) for rule in self._all)

@@ -763,7 +763,10 @@ REFUSED = [
     (f"{ISSUERS}[scopes]\nimplis = 1", "[scopes]: implis: unknown key; did you mean implies?"),
     (f"{ISSUERS}[token_sources]\nmethod = []", "[token_sources]: method: unknown key; did you mean methods?"),
     (f'{ISSUERS}[[rules]]\npath = "/"\nanyof = []', "[[rules]] 1: anyof: unknown key; did you mean any_of?"),
-    (f'{ISSUERS}realm = "x"', "the top level, not in this table; move it, or use a key of this table"),
+    (f'{ISSUERS}realm = "x"', "the top level, not in this table; move it, or use one of accept_id_tokens_"),
+    (f"{ISSUERS}[store]\nurl = 'x'", "not in this table; move it, or use one of prefix, redis, replicas, secret"),
+    (f"issuer = 'x'\n{ISSUERS}", "issuer: belongs in [api_keys], not in this table; move it, or did you mean issuers?"),
+    (f"{ISSUERS}[store]\nkind = 'x'", "[store]: kind: unknown key; use one of prefix, redis, replicas, "),
     (f'leeway = 3\n{ISSUERS}', "top level: leeway: belongs in [[issuers]], not in this table"),
     (f'{ISSUERS}preset = "entra"', "[[issuers]] 1: url: is not an argument of the preset entra, which takes tenant"),
     # contracts
@@ -814,9 +817,9 @@ REFUSED = [
     (f"{ISSUERS}[challenge]\nerror_uri = 'x'", "[challenge]: error_uri: 'x' is not an absolute URI"),
     (f"{ISSUERS}[challenge]\nbody = 'google'", "[challenge]: body: unknown key; use one of error_uri, hide_forbidden"),
     # shared state
-    (f"{ISSUERS}[store]\nredis = 'x'", "[store]: store: the Redis URL must begin with redis://"),
+    (f"{ISSUERS}[store]\nredis = 'x'", "[store]: redis: the Redis URL must begin with redis://"),
     (f"{ISSUERS}[store]\nprefix = 'x'", "[store]: redis: is missing; set it to a URL, as in: redis = "),
-    (f"{ISSUERS}[store]\nredis = 'redis://x'\ntimeout = 0", "[store]: store: timeout must be a number of seconds"),
+    (f"{ISSUERS}[store]\nredis = 'redis://x'\ntimeout = 0", "[store]: timeout must be a number of seconds"),
     (f"{ISSUERS}[store]\nredis = 'redis://x'\nsecret = 'env:EMPTY'", "secret: the environment variable EMPTY is empty"),
     (f"{ISSUERS}[token_cache]\nmax_bytes = 0", "[token_cache]: token_cache: max_bytes: must be greater than 0, not 0"),
     (f"token_cache = \"on\"\n{ISSUERS}", 'token_cache: must be "off", or a table, not a string'),
@@ -877,9 +880,16 @@ REFUSED = [
     (f"resource = 'env:NOPE'\n{ISSUERS}", "top level: resource: the environment variable NOPE is not set"),
     (f"resource = 'env:EMPTY'\n{ISSUERS}", "top level: resource: the environment variable EMPTY is empty"),
     (f"resource = 'file:no/such'\n{ISSUERS}", "resource: the file no/such cannot be read: No such file or directory"),
-    (f"resource = 'file:/dev/null'\n{ISSUERS}", "top level: resource: the file /dev/null is empty"),
+    (f"resource = 'file:/dev/null'\n{ISSUERS}", "resource: the file /dev/null cannot be read: it is a device"),
     (f"resource = 'file:\\u0000'\n{ISSUERS}".replace("'", '"'), "cannot be read: not a path"),
 ]  # fmt: skip
+
+
+def test_empty_file_in_the_place_of_a_value_is_refused(tmp_path: Path):
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "api.toml").write_text(f"resource = 'file:empty'\n{ISSUERS}")
+    with pytest.raises(ConfigurationError, match="top level: resource: the file empty is empty"):
+        Guard.from_file(tmp_path / "api.toml")
 
 
 @pytest.mark.parametrize(("text", "message"), REFUSED, ids=[f"{n} {case[1][:40]}" for n, case in enumerate(REFUSED)])

@@ -38,14 +38,14 @@ class Place:
     * *file*, *table*: their names in messages.
     * *base*: the directory that paths are relative to.
     * *environment*: the variables that ``env:NAME`` refers to.
-    * *elsewhere*: a function that explains a key which belongs in another table or another version.
+    * *elsewhere*: a function that explains a key which belongs in another table, given the keys of this one.
     """
 
     file: str
     table: str
     base: Path
     environment: Mapping[str, str]
-    elsewhere: Callable[[str], str | None] = field(default=lambda name: None)
+    elsewhere: Callable[[str, Mapping[str, Key]], str | None] = field(default=lambda name, keys: None)
 
     def inner(self, table: str) -> Place:
         """Return the place of an inner *table*."""
@@ -75,7 +75,7 @@ class Place:
         for name, value in table.items():
             key = keys.get(name)
             if key is None:
-                raise self.error(show(name), self.elsewhere(name) or _unknown(name, keys))
+                raise self.error(show(name), self.elsewhere(name, keys) or _unknown(name, keys))
             try:
                 values[name] = key.read(self, name, value)
             except WrongKindError as needed:
@@ -90,8 +90,13 @@ def show(name: str) -> str:
 
 
 def _unknown(name: str, keys: Mapping[str, Key]) -> str:
-    near = get_close_matches(name, keys, n=1, cutoff=0.6)
-    return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; use one of {', '.join(sorted(keys))}"
+    return f"unknown key; {fix_of(name, keys, similarity=0.6)}"
+
+
+def fix_of(name: str, keys: Mapping[str, Key], *, similarity: float) -> str:
+    """Return what to write for *name*, which is not one of *keys*: a key that resembles it, or the list of them."""
+    near = get_close_matches(name, keys, n=1, cutoff=similarity)
+    return f"did you mean {near[0]}?" if near else f"use one of {', '.join(sorted(keys))}"
 
 
 def kind_of(value: object) -> str:

@@ -66,10 +66,10 @@ def preset_issuer(table: Mapping[str, Any], place: Place, resource: str | None) 
         raise place.error("preset", f"{show(name)!r} is not a preset; {known}")
     arguments = arguments_of(preset)
 
-    def explain_misplaced(key: str) -> str | None:
+    def explain_misplaced(key: str, keys: Mapping[str, Key]) -> str | None:
         if key in ISSUER:
             return f"is not an argument of the preset {name}, which takes {', '.join(arguments)}"
-        return elsewhere(key)
+        return elsewhere(key, keys)
 
     beside = {key: value for key, value in table.items() if key != "preset"}
     given = replace(place, elsewhere=explain_misplaced).read(beside, arguments)

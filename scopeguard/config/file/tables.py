@@ -14,7 +14,7 @@ from scopeguard.config.api_keys import ApiKeys
 from scopeguard.config.checks import member
 from scopeguard.config.dpop import DPoP
 from scopeguard.config.file import value_kinds
-from scopeguard.config.file.place import Key, Place, WrongKindError
+from scopeguard.config.file.place import Key, Place, WrongKindError, fix_of
 from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import ScopeClaim
@@ -30,6 +30,7 @@ from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.config.token_sources import TokenSources, check_sources
 from scopeguard.core.signature_backends import load_backends
 from scopeguard.edge.http import HttpxTransport
+from scopeguard.errors import ConfigurationError
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.error_body import ErrorBody
 from scopeguard.spec.jwks import parse_configured_key_set
@@ -39,11 +40,11 @@ from scopeguard.stores.redis import RedisStore
 INSECURE: Final = "insecure_http_dangerously"
 
 
-def elsewhere(name: str) -> str | None:
-    """Return the problem with a key that belongs in another table, or ``None``."""
-    homes = [home for home, keys in TABLES.items() if name in keys]
+def elsewhere(name: str, keys: Mapping[str, Key]) -> str | None:
+    """Return the problem with a key that belongs in another table than that with *keys*, or ``None``."""
+    homes = [home for home, others in TABLES.items() if name in others]
     # A usual reason: in TOML, all lines below a header belong to its table.
-    fix = "move it, or use a key of this table (docs/settings.md)"
+    fix = f"move it, or {fix_of(name, keys, similarity=0.8)}"
     return f"belongs in {' or '.join(homes)}, not in this table; {fix}" if homes else None
 
 
@@ -230,7 +231,16 @@ def _store(place: Place, key: str, value: Any) -> RedisStore:
     given = inner.read(value_kinds.table(place, key, value), STORE)
     if "redis" not in given:
         raise inner.error("redis", "is missing; set it to a URL, as in: redis = " + STORE["redis"].example)
-    return inner.construct("", lambda: RedisStore(given.pop("redis"), **given))
+    return inner.construct("", lambda: _open_store(given.pop("redis"), given))
+
+
+def _open_store(url: str, settings: Mapping[str, Any]) -> RedisStore:
+    """Return the store. Its errors name the key of the file: that of the URL is ``redis``."""
+    try:
+        return RedisStore(url, **settings)
+    except ConfigurationError as error:
+        problem = str(error).removeprefix("store: ")
+    raise ConfigurationError(problem if problem.startswith((*STORE, "set replicas")) else f"redis: {problem}")
 
 
 def _transport(place: Place, key: str, value: Any) -> HttpxTransport:
