@@ -91,6 +91,7 @@ def spiffe(tmp_path: Path) -> Spiffe:
     return Spiffe(tmp_path)
 
 
+@pytest.mark.rule("SP-02")
 @pytest.mark.parametrize("iss", [None, "https://oidc.prod.test", "spiffe://other.test", 7])
 def test_svid_is_accepted_whatever_its_issuer_claim(spiffe: Spiffe, iss: Any):
     for _ in range(3):  # the third token is verified without a flow
@@ -99,6 +100,7 @@ def test_svid_is_accepted_whatever_its_issuer_claim(spiffe: Spiffe, iss: Any):
         assert (token.machine, token.scopes, token.audience) == (True, frozenset(), (API,))
 
 
+@pytest.mark.rule("SP-01")
 @pytest.mark.parametrize(
     ("claims", "reason"),
     [
@@ -115,6 +117,8 @@ def test_svid_is_accepted_whatever_its_issuer_claim(spiffe: Spiffe, iss: Any):
         ({"exp": None}, Reason.MISSING_CLAIM),
         ({"exp": 1}, Reason.TOKEN_EXPIRED),
         ({"header": {"typ": "at+jwt"}}, Reason.TYPE_REFUSED),
+        ({"header": {"alg": "HS256"}}, Reason.ALGORITHM_REFUSED),
+        ({"header": {"alg": "none"}}, Reason.ALGORITHM_REFUSED),
         ({"header": {"kid": "x"}}, Reason.UNKNOWN_KEY),  # a key for certificates
         ({"key": OTHER_KEY}, Reason.BAD_SIGNATURE),
         ({"key": SigningKey.generate("EdDSA", kid="1")}, Reason.ALGORITHM_REFUSED),
@@ -126,11 +130,22 @@ def test_other_svid_is_refused(spiffe: Spiffe, claims: dict[str, Any], reason: R
     assert reason_of(spiffe.check(**claims)) is reason
 
 
+@pytest.mark.rule("SP-01")
+@pytest.mark.parametrize("algorithm", ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"])
+def test_algorithms_of_the_standard_are_accepted(tmp_path: Path, algorithm: str):
+    key = SigningKey.generate(algorithm, kid="1")
+    spiffe = Spiffe(tmp_path)
+    spiffe.file.write_bytes(bundle(key))
+    assert isinstance(spiffe.check(key=key), Granted)
+
+
+@pytest.mark.rule("SP-01")
 @pytest.mark.parametrize("typ", ["JWT", "JOSE", None])
 def test_types_of_the_standard_are_accepted(spiffe: Spiffe, typ: str | None):
     assert isinstance(spiffe.check(header={"typ": typ}), Granted)
 
 
+@pytest.mark.rule("SP-03")
 @pytest.mark.parametrize(
     ("arguments", "accepted"),
     [
@@ -148,6 +163,7 @@ def test_callers_are_limited_by_ids_and_by_whole_segments(tmp_path: Path, argume
     assert isinstance(Spiffe(tmp_path, **arguments).check(), Granted) is accepted
 
 
+@pytest.mark.rule("SP-02")
 def test_federated_trust_domain_has_keys_of_its_own(tmp_path: Path):
     file = tmp_path / "partner.json"
     file.write_bytes(bundle(OTHER_KEY))
@@ -161,6 +177,7 @@ def test_federated_trust_domain_has_keys_of_its_own(tmp_path: Path):
         assert reason_of(spiffe.check(key=OTHER_KEY)) is Reason.BAD_SIGNATURE
 
 
+@pytest.mark.rule("SP-02")
 def test_issuer_claim_never_selects_the_keys_of_a_token_with_a_spiffe_id(tmp_path: Path):
     """Another issuer must not speak for workloads, also if its header is known and its key would verify."""
     authority = FakeAuthority(audience=API)

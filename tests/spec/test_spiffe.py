@@ -57,6 +57,7 @@ def test_other_subject_is_malformed(subject: Any):
     assert caught.value.reason is Reason.MALFORMED_CLAIM
 
 
+@pytest.mark.rule("SP-02")
 @pytest.mark.parametrize("domain", ["prod.example.co", "prod.example.com.evil.test", "evil.test", "xprod.example.com"])
 def test_id_of_another_trust_domain_is_refused(domain: str):
     with pytest.raises(InvalidToken) as caught:
@@ -98,6 +99,7 @@ def svid_key(kid: str = "1", **members: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name != "key_ops" and value is not None}
 
 
+@pytest.mark.rule("SP-01")
 def test_only_keys_for_jwt_svids_are_used():
     certificate = {**svid_key("2"), "use": "x509-svid", "x5c": ["MII="]}
     others = [svid_key("3", use="sig"), svid_key("4", use=None), svid_key("5", use="JWT-SVID")]
