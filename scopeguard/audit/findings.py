@@ -195,6 +195,8 @@ class _Audit:
             alternatives=verdict.alternatives,
             sources=verdict.sources,
             declared=verdict.declared,
+            by_default=verdict.kind is Kind.AUTHENTICATED
+            and {layer.default for layer, _ in route.around.layers}.issuperset(verdict.declared),
             exceptions=tuple(exceptions),
             endpoint=route.endpoint,
             opaque=route.opaque,

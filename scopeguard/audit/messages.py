@@ -43,4 +43,8 @@ CORS_INSIDE_GUARD: Final = (
     "it is inside the guard, which refuses preflights before they reach it, and scripts cannot read refusals",
     'set cors_preflight="pass" in the guard; or put it around the guard: call add_middleware for it last',
 )
+ANY_TOKEN: Final = (
+    "nothing declares what these routes require, so every client with a token for this API may call them",
+    "name their scopes; or declare that any token suffices, with AUTHENTICATED or a rule with authenticated = true",
+)
 ANY_AUDIENCE: Final = ("accepts tokens for any audience", "name the audience, or keep expected_claims narrow")

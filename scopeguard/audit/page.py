@@ -16,6 +16,7 @@ from html import escape
 from string import Template
 from typing import Final
 
+from scopeguard.audit import messages
 from scopeguard.audit import page_templates as templates
 from scopeguard.audit.report import WORDS, Code, Entry, Finding, Kind, Provenance, Report, Severity
 
@@ -67,7 +68,7 @@ def as_html(report: Report) -> str:
         provenance=_provenance(report.provenance),
         counts=_counts(report),
         guards=_guards(report),
-        findings=_findings(report),
+        findings=_join([_findings(report), _any_token(report)]),
         matrix=_matrix(report),
         scopes=_scopes(report),
     )
@@ -143,6 +144,19 @@ def _finding_group(findings: list[Finding]) -> Markup:
         fix=_sentence(first.fix),
         shown=_join(shown),
         more=fill(templates.MORE_FINDINGS, number=len(more), findings=_join(more)) if more else _NOTHING,
+    )
+
+
+def _any_token(report: Report) -> Markup:
+    """Return the section on routes for which nothing is declared."""
+    if not report.undeclared:
+        return _NOTHING
+    message, fix = messages.ANY_TOKEN
+    return fill(
+        templates.ANY_TOKEN,
+        message=_sentence(message),
+        fix=_sentence(fix),
+        routes=_join(fill(templates.FINDING, where=where, message=_NOTHING) for where in report.undeclared),
     )
 
 

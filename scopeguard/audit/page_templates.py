@@ -48,6 +48,9 @@ FINDINGS: Final = Template("""<section aria-labelledby="findings"><h2 id="findin
 <ul class="findings">
 $groups</ul></section>
 """)
+ANY_TOKEN: Final = Template("""<section aria-labelledby="any-token"><h2 id="any-token">Any valid token</h2>
+<p>$message $fix</p><ul>$routes</ul></section>
+""")
 FINDING_GROUP: Final = Template("""<li class="$severity"><span class="tag">$severity</span>\
 <div><h3>$title$count</h3>$message<p class="fix">$fix</p><ul>$shown</ul>$more</div></li>
 """)

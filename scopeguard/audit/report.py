@@ -74,8 +74,9 @@ class Entry:
 
     *method*: ``*`` for all methods. *alternatives*: sets of scopes and conditions, each of which suffices. *sources*:
     where the route takes tokens. *declared*: the middleware, rules, decorators and dependencies that require this, from
-    the outermost to the route. *exceptions*: the requirements of other rules for some of its paths. *opaque*: the app
-    cannot be inspected, and *path* is that of a rule or of the mount.
+    the outermost to the route. *by_default*: nothing but a default of the guard requires a token. *exceptions*: the
+    requirements of other rules for some of its paths. *opaque*: the app cannot be inspected, and *path* is that of a
+    rule or of the mount.
     """
 
     method: str
@@ -84,6 +85,7 @@ class Entry:
     alternatives: tuple[frozenset[str], ...] = ()
     sources: tuple[str, ...] = ()
     declared: tuple[str, ...] = ()
+    by_default: bool = False
     exceptions: tuple[str, ...] = ()
     endpoint: str = ""
     opaque: bool = False
@@ -160,6 +162,15 @@ class Report:
         return tuple(finding for finding in self.findings if finding.severity is Severity.WARNING)
 
     @property
+    def undeclared(self) -> tuple[str, ...]:
+        """The methods and paths of routes for which nothing is declared, so that every valid token suffices."""
+        methods: dict[str, list[str]] = {}
+        for entry in self.entries:
+            if entry.by_default:
+                methods.setdefault(entry.path, []).append(entry.method)
+        return tuple(f"{','.join(given)} {path}" for path, given in methods.items())
+
+    @property
     def scopes(self) -> tuple[str, ...]:
         """All scopes that routes require, sorted."""
         return tuple(sorted(frozenset().union(*(entry.scopes for entry in self.entries))))
@@ -175,7 +186,7 @@ class Report:
 
         ``{"version": 1, "target", "summary": {"routes", "errors", "warnings"}, "guards": [{"realm", "issuers"}],
         "scopes": [...], "findings": [{"severity", "code", "where", "message", "fix"}], "routes": [{"method", "path",
-        "access", "any_of": [[...]], "token_sources", "declared", "exceptions", "endpoint", "opaque"}]}``
+        "access", "any_of": [[...]], "token_sources", "declared", "by_default", "exceptions", "endpoint", "opaque"}]}``
         """
         return {
             "version": JSON_VERSION,
@@ -208,6 +219,7 @@ class Report:
                     "any_of": [sorted(alternative) for alternative in entry.alternatives],
                     "token_sources": list(entry.sources),
                     "declared": list(entry.declared),
+                    "by_default": entry.by_default,
                     "exceptions": list(entry.exceptions),
                     "endpoint": entry.endpoint,
                     "opaque": entry.opaque,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from scopeguard.audit import messages
 from scopeguard.audit.report import Entry, Finding, Report
 from scopeguard.redaction import printable
 
@@ -34,6 +35,9 @@ def as_table(report: Report) -> str:
                 lines.append(f"  {_printable(finding.where)}  [{finding.code.value}]")
                 lines.append(f"      {_printable(finding.message)}")
                 lines.append(f"      {_printable(finding.fix)}")
+    if report.undeclared:
+        lines += ["", "any valid token", *(f"  {_printable(where)}" for where in report.undeclared)]
+        lines += [f"      {text}" for text in messages.ANY_TOKEN]
     return "\n".join(lines) + "\n"
 
 
@@ -43,6 +47,10 @@ def as_markdown(report: Report) -> str:
     for title, findings in (("Errors", report.errors), ("Warnings", report.warnings)):
         if findings:
             lines += [f"## {title}", "", *(_list_item(finding) for finding in findings), ""]
+    if report.undeclared:
+        message, fix = messages.ANY_TOKEN
+        lines += ["## Any valid token", "", f"{_escape(message)}. {_escape(fix)}.", ""]
+        lines += [*(f"* {_escape(where)}" for where in report.undeclared), ""]
     lines += ["## Routes", "", _table_row(name.capitalize() for name in _HEAD), _table_row("---" for _ in _HEAD)]
     for entry in report.entries:
         row = _cells_of(entry)

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from scopeguard import (
     ANY_AUDIENCE_DANGEROUSLY,
+    AUTHENTICATED,
     DENIED,
     OPTIONAL,
     PUBLIC,
@@ -66,6 +67,28 @@ def test_decisions_after_the_token_are_shown_beside_the_scopes(guard: Guard):
     }
     assert report.scopes == ("a", "b")
     assert not report.errors
+
+
+def test_route_that_nothing_declares_is_told_from_one_that_is_for_any_token_on_purpose(guard: Guard):
+    app = Starlette(
+        routes=[
+            Route("/plain", endpoint, methods=["GET", "POST"]),
+            Route("/named", requires(AUTHENTICATED)(endpoint)),
+            Route("/scoped", requires("a")(endpoint)),
+            Route("/open", endpoint),
+        ]
+    )
+    report = audit_app(GuardMiddleware(app, guard=guard, public=["/open"]))
+    assert report.undeclared == ("GET,POST /plain",)
+    assert {route["path"] for route in report.as_json()["routes"] if route["by_default"]} == {"/plain"}
+    assert not report.findings
+    ruled = audit_app(GuardMiddleware(api("/plain"), guard=guard, rules=[Rule("/plain")]))
+    assert [entry.access for entry in ruled.entries] == ["any valid token"]
+    assert ruled.undeclared == audit_app(api("/plain")).undeclared == ()
+    flask = Flask("flask", static_folder=None)
+    flask.add_url_rule("/plain", view_func=lambda: "")
+    ScopeGuard(flask, guard)
+    assert audit_app(flask).undeclared == ("GET /plain",)
 
 
 def test_rule_without_the_decision_of_another_is_an_exception(guard: Guard):

@@ -44,6 +44,7 @@ def hostile() -> Report:
                 alternatives=(frozenset({"<b>", "'>&"}), frozenset({"b"})) if kind is Kind.SCOPES else (),
                 sources=(text,),
                 declared=(text,),
+                by_default=True,
                 exceptions=(text,),
                 endpoint=text,
                 opaque=True,
@@ -105,6 +106,22 @@ def test_text_and_markdown_write_no_control_characters_and_no_markup():
     assert "<script" not in markdown.replace("\\<script", "")
     rows = [line for line in markdown.splitlines() if line.startswith("| ") and "---" not in line]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {6}
+
+
+def test_routes_for_which_nothing_is_declared_are_listed_once_for_all_methods():
+    found = [Entry(method=method, path="/me", kind=Kind.AUTHENTICATED, by_default=True) for method in ("GET", "POST")]
+    other = Entry(method="GET", path="/rows", kind=Kind.AUTHENTICATED, declared=("rule /rows",))
+    report = Report(target="app:app", entries=(*found, other), findings=())
+    message = "nothing declares what these routes require, so every client with a token for this API may call them"
+    assert f"\n\nany valid token\n  GET,POST /me\n      {message}\n      name their scopes; or" in as_table(report)
+    assert "## Any valid token\n\nnothing declares" in as_markdown(report)
+    assert "\n* GET,POST /me\n\n## Routes" in as_markdown(report)
+    page = as_html(report)
+    assert '<h2 id="any-token">Any valid token</h2>' in page
+    assert "<code>GET,POST /me</code>" in page
+    without = Report(target="app:app", entries=(other,), findings=())
+    for text in (as_table(without), as_markdown(without), as_html(without)):
+        assert "nothing declares" not in text
 
 
 def test_a_route_with_conditions_shows_them():

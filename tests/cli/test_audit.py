@@ -153,6 +153,7 @@ def test_the_shape_of_the_json_is_stable(audit: Callable[..., Result]):
                 "any_of": [],
                 "token_sources": ["header"],
                 "declared": ["rule /{rest:path}"],
+                "by_default": False,
                 "exceptions": [],
                 "endpoint": "apps.rows",
                 "opaque": False,
