@@ -186,6 +186,19 @@ def _check_rules(authority: FakeAuthority) -> None:
     assert client.get("/healthz").status_code == 200
 
 
+def _check_proxies_file(_: FakeAuthority) -> None:
+    """The issuer is ``scopeguard devserver``, and the requests are those that the page sends."""
+    authority = FakeAuthority(LOCAL_ISSUER, audience="http://127.0.0.1:8080")
+    issuers, arguments = settings_from(tomllib.loads(NAMED["proxies_file"].source), ROOT)
+    guard = Guard(*issuers, **{**arguments, "transport": authority.transport, "clock": authority.clock})
+    client = TestClient(GuardMiddleware(asgi_app(), guard=guard))
+    reader, writer = authority.bearer("rows.read"), authority.bearer("rows.write")
+    calls = [("GET", "/rows/stations"), ("DELETE", "/rows/stations"), ("GET", "/me"), ("GET", "/else")]
+    assert [client.request(*call, headers=reader).status_code for call in calls] == [200, 403, 200, 403]
+    assert client.delete("/rows/stations", headers=writer).status_code in (200, 405)
+    assert client.get("/healthz").status_code == 200
+
+
 def _check_client(authority: FakeAuthority) -> None:
     """The API of the block is answered here, the token request by the authority."""
     seen: list[str] = []
@@ -798,6 +811,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "fastapi_documentation_file": _check_fastapi_documentation_file,
     "flask": _check_flask,
     "rules": _check_rules,
+    "proxies_file": _check_proxies_file,
     "dpop": _check_dpop,
     "post_quantum": _check_post_quantum,
     "spiffe": _check_spiffe,
