@@ -911,6 +911,7 @@ ELSEWHERE = {
     # tests/docs/test_provider_pages.py
     *("provider_auth0", "provider_entra", "provider_keycloak", "provider_okta", "provider_cognito"),
     *("provider_github_actions", "provider_kubernetes"),
+    *("without_provider", "without_provider_production", "without_provider_development", "without_provider_testing"),
     *("from_pyjwt", "from_authlib", "from_azure", "from_flask_jwt"),
 }
 

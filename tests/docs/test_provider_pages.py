@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI, Security
+from starlette.testclient import TestClient
 
-from documentation import MANUAL, run
+from documentation import MANUAL, NAMED, run
 from providers import World, sample
 from scopeguard import Denied, Granted
+from scopeguard.fastapi import Protected
+from scopeguard.testing import FakeAuthority
 
 PAGES = sorted(page for page in MANUAL if page.startswith("docs/providers/"))
 
@@ -35,6 +40,27 @@ def test_decoded_token_is_the_sample_and_is_accepted(page: str):
     assert shown == {"header": sample(name)["header"], "payload": sample(name)["claims"]}
     decision = world_of(page).judged(name)
     assert isinstance(decision, Granted), decision
+
+
+def test_app_runs_with_the_development_server_and_is_tested_without_the_provider(tmp_path: Path):
+    authorities = [
+        FakeAuthority("http://127.0.0.1:9000", audience="http://127.0.0.1:8000"),
+        FakeAuthority("https://tenant.us.auth0.com/", audience="https://api.example.com", algorithm="RS256"),
+    ]
+    for name, authority in zip(("development", "production"), authorities, strict=True):
+        file = tmp_path / f"{name}.toml"
+        file.write_text(NAMED[f"without_provider_{name}"].source, "utf-8")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SCOPEGUARD_FILE", str(file))
+            guard = run("without_provider")["guard"]
+        app = FastAPI()
+        protected = Protected(guard)
+        app.post("/rows/{table}", dependencies=[Security(protected, scopes=["rows.write"])])(lambda table: table)
+        with authority.takes_over(guard):
+            client = TestClient(app)
+            given = [authority.bearer(scope) for scope in ("rows.write", "rows.read")]
+            assert [client.post("/rows/a", headers=headers).status_code for headers in given] == [200, 403]
+    run("without_provider_testing", app=app, guard=guard)["test_permission_of_a_user_is_a_scope"]()
 
 
 MISTAKES = [
