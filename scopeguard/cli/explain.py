@@ -274,7 +274,9 @@ def _print(explanation: Explanation, limit: str, *, offline: bool, has_proof: bo
         head.append(f"   HTTP {explanation.status}", "dim")
     console.print(head)
     if explanation.verdict is Verdict.UNDECIDED and offline:
-        console.print("No fault was found. Checks that need the network were left out (--offline).", style="dim")
+        has_fault = any(check.outcome is Outcome.FAILED for check in explanation.checks)
+        found = "A fault was found, see below" if has_fault else "No fault was found"
+        console.print(f"{found}. Checks that need the network were left out (--offline).", style="dim")
     for name, value in _facts(explanation):
         console.print(Text(f"  {name:9}", style="dim") + Text(value))
     if limit:

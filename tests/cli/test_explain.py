@@ -109,6 +109,15 @@ def test_refused_token_exits_with_1_and_shows_all_faults(explain: Callable[..., 
     assert rows.json["rule"] == "/rows/{id}"
 
 
+@pytest.mark.parametrize(
+    ("scope", "sentence"), [("write", "No fault was found."), ("read", "A fault was found, see below.")]
+)
+def test_undecided_token_says_whether_a_fault_was_found(explain: Callable[..., Done], scope: str, sentence: str):
+    done = explain(AUTHORITY.mint(scope), "--path", "/rows/7", "--method", "POST", "--offline", keys=False)
+    assert (done.exit_code, done.stdout.splitlines()[0]) == (3, "Not decided")
+    assert done.stdout.splitlines()[1] == f"{sentence} Checks that need the network were left out (--offline)."
+
+
 def test_accepted_token_says_which_requirements_were_not_checked(explain: Callable[..., Done], files: Path):
     token = AUTHORITY.mint("write")
     assert "Not checked: what the route requires." in explain(token).stdout

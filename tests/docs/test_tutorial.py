@@ -86,6 +86,21 @@ def test_calls_are_answered_as_the_page_says(
         assert client.get("/healthz").status_code == 200
 
 
+def test_explain_prints_the_beginning_of_the_page(
+    folder: Path, authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("scopeguard.guard.HttpxTransport", lambda: authority.transport)
+    (line,) = re.findall(r"^    echo .* \| scopeguard (explain .*)$", PAGE, re.MULTILINE)
+    sys.modules.pop("app", None)
+    token = authority.mint("rows.read", client_id="reader")
+    printed = CliRunner().invoke(cli, shlex.split(line), input=token).stdout
+    del sys.modules["app"]
+    beginning = re.findall(r"^    (Refused: .*|  (?:issuer|request|rule|requires) .*)$", PAGE, re.MULTILINE)
+    assert len(beginning) == 5
+    for expected in beginning:
+        assert expected in printed.splitlines(), printed
+
+
 def test_audit_prints_the_table_of_the_page(folder: Path):
     sys.modules.pop("app", None)  # another test may have imported a module of this name
     printed = CliRunner().invoke(cli, ["audit", "app:app"]).stdout
