@@ -12,17 +12,20 @@ from html import escape
 from string import Template
 from typing import Final
 
-_PAGE: Final = Template("""<!DOCTYPE html>
+HEAD: Final = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>Decisions - scopeguard</title>
+<title>$title - scopeguard</title>
 <link rel="icon" href="data:,">
 <style>$style</style>
 </head>
-<body data-base="$base">
+"""
+_PAGE: Final = Template(
+    HEAD
+    + """<body data-base="$base">
 <header>
 <div class="top">
 <div><p class="kicker">scopeguard, for development</p><h1>Decisions</h1></div>
@@ -56,7 +59,8 @@ _PAGE: Final = Template("""<!DOCTYPE html>
 <script>$script</script>
 </body>
 </html>
-""")
+"""
+)
 
 STYLE: Final = """
 :root { --paper: #f6f6f4; --card: #fff; --ink: #1b2126; --soft: #5a646c; --line: #dcdfe1; --faint: #eef0f1;
@@ -345,14 +349,20 @@ def decisions_page(base: str, issuers: str) -> tuple[bytes, str]:
 
     *base* is the last segment of its path, and *issuers* are the URLs of the trusted issuers.
     """
-    policy = (
-        f"default-src 'none'; style-src '{hash_of(STYLE)}'; script-src '{hash_of(_SCRIPT)}'; connect-src 'self'; "
-        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    content = _PAGE.substitute(
+        title="Decisions", base=escape(base), issuers=escape(issuers), style=STYLE, script=_SCRIPT
     )
-    content = _PAGE.substitute(base=escape(base), issuers=escape(issuers), style=STYLE, script=_SCRIPT)
-    return content.encode("utf-8"), policy
+    return content.encode("utf-8"), content_policy(f"script-src '{_hash(_SCRIPT)}'; connect-src 'self'; ")
 
 
-def hash_of(content: str) -> str:
+def content_policy(more: str = "") -> str:
+    """Return the content security policy of a page with :data:`HEAD`. *more*: the directives that it needs besides."""
+    return (
+        f"default-src 'none'; style-src '{_hash(STYLE)}'; {more}img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+
+
+def _hash(content: str) -> str:
     """Return the source expression of *content* for a content security policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"

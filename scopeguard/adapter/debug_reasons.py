@@ -7,27 +7,20 @@ from html import escape
 from string import Template
 from typing import Final
 
-from scopeguard.adapter.debug_page_templates import STYLE, hash_of
+from scopeguard.adapter.debug_page_templates import HEAD, STYLE, content_policy
 from scopeguard.core.causes_and_fixes import SECTIONS, Entry
 
-_REASONS: Final = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Reasons - scopeguard</title>
-<link rel="icon" href="data:,">
-<style>$style</style>
-</head>
-<body class="reasons">
+_REASONS: Final = Template(
+    HEAD
+    + """<body class="reasons">
 <header><p class="kicker">scopeguard</p><h1>Reasons</h1>
 <p class="about">Why a guard refuses a request, and what to do. Clients see the status and the text only.</p></header>
 <main>
 $sections</main>
 </body>
 </html>
-""")
+"""
+)
 _SECTION: Final = Template("<section><h2>$title</h2>\n$entries</section>\n")
 _REASON: Final = Template("""<article id="$reason"><h3><code>$reason</code>$standard</h3><p>$cause</p>
 <p class="fix">$fix</p><p class="seen">The client sees $status: $text</p></article>
@@ -40,14 +33,11 @@ _RFC: Final = re.compile(r"RFC ([0-9]{4}) section ([0-9.]+)")
 
 def reasons_page() -> tuple[bytes, str]:
     """Return the page about all reasons, and its content security policy."""
-    policy = (
-        f"default-src 'none'; style-src '{hash_of(STYLE)}'; img-src data:; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    )
     sections = "".join(
         _SECTION.substitute(title=escape(title), entries="".join(map(_reason, entries))) for title, entries in SECTIONS
     )
-    return _REASONS.substitute(style=STYLE, sections=sections).encode("utf-8"), policy
+    content = _REASONS.substitute(title="Reasons", style=STYLE, sections=sections)
+    return content.encode("utf-8"), content_policy()
 
 
 def _reason(entry: Entry) -> str:

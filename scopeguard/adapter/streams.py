@@ -34,6 +34,7 @@ from scopeguard.core.engine import Engine
 from scopeguard.edge.aio import loop_caller
 from scopeguard.errors import AccessDenied, AuthorityUnavailable, Forbidden, InvalidToken
 from scopeguard.flow.credentials import Credential
+from scopeguard.flow.effects import SHARED_STORE
 from scopeguard.flow.revocation import bearer_of
 from scopeguard.inbound_tokens import InboundToken
 from scopeguard.reasons import Reason
@@ -335,7 +336,7 @@ class Watcher:
         while True:
             changes = revocations.changes
             if any(connection.recheck is not None for connection in self._connections):
-                await self._attempt("the shared store", self._engine.aread_revocations)
+                await self._attempt(SHARED_STORE, self._engine.aread_revocations)
             if revocations.changes != changes:
                 self._sweep_alarm.ring()
             await self._store_alarm.wait(self._pause)

@@ -18,6 +18,7 @@ from scopeguard.edge.runtime import Runtime, ignore, throw_into
 from scopeguard.edge.single_flight import Wake
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import (
+    SHARED_STORE,
     CallApp,
     CallHook,
     Effect,
@@ -139,7 +140,7 @@ async def _use_store(effect: UseStore[T], runtime: Runtime, store: Store) -> T:
         calls = _StoreCalls()
         _store_calls.set(calls)
     if calls.count >= _MOST_STORE_CALLS + _MOST_WAITING:
-        raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", problem="too many requests")
+        raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, SHARED_STORE, problem="too many requests")
     calls.count += 1
     try:
         result: T = await anyio.to_thread.run_sync(runtime.use_store, effect.operation, store, limiter=calls.limiter)

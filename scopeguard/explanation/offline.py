@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scopeguard.errors import AuthorityUnavailable
-from scopeguard.flow.effects import Answer, Send
+from scopeguard.flow.effects import SHARED_STORE, Answer, Send
 from scopeguard.reasons import Reason
 
 PROBLEM = "offline: nothing is fetched"
@@ -39,4 +39,4 @@ class Offline:
 
 
 def _no_store() -> AuthorityUnavailable:
-    return AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", problem=PROBLEM)
+    return AuthorityUnavailable(Reason.STORE_UNAVAILABLE, SHARED_STORE, problem=PROBLEM)

@@ -98,6 +98,10 @@ class Store(Protocol):
         ...
 
 
+SHARED_STORE: Final = "the shared store"
+"""The name of the store in the log and in errors, which name an authority."""
+
+
 class ProofStore(Store, Protocol):
     """A store that remembers proofs of possession as well."""
 

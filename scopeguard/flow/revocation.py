@@ -5,7 +5,7 @@ from __future__ import annotations
 from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.context import Context
 from scopeguard.flow.credentials import Credential
-from scopeguard.flow.effects import Flow, Lane, SingleFlight, UseStore, ask
+from scopeguard.flow.effects import SHARED_STORE, Flow, Lane, SingleFlight, UseStore, ask
 from scopeguard.reasons import Reason
 from scopeguard.spec import jwt
 from scopeguard.state.revocation import Bearer, Revocation
@@ -86,7 +86,7 @@ def sync(context: Context, *, wait: bool = True) -> Flow[None]:
             return
         if revocations.synced_at == before:  # the sync that another request led has failed
             break
-    raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", retry_after=1.0)
+    raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, SHARED_STORE, retry_after=1.0)
 
 
 def read_log(context: Context, *, wait: bool) -> SingleFlight:
@@ -97,7 +97,7 @@ def read_log(context: Context, *, wait: bool) -> SingleFlight:
     def read() -> Flow[tuple[str, ...]]:
         pause = revocations.breaker.pause(clock.monotonic())
         if pause > 0:
-            raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", retry_after=pause)
+            raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, SHARED_STORE, retry_after=pause)
         try:
             while True:
                 # The log is complete as of the start of the last read. Later entries are read next time.
@@ -119,7 +119,7 @@ def read_log(context: Context, *, wait: bool) -> SingleFlight:
 
     return SingleFlight(
         key="revocations",
-        authority="the shared store",
+        authority=SHARED_STORE,
         needed=lambda: revocations.generation == seen,
         flow=read,
         wait=wait,

@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-from scopeguard.config.checks import media_type
 from scopeguard.config.dpop import DPoP
 from scopeguard.errors import InvalidProof, InvalidToken
 from scopeguard.reasons import Reason
 from scopeguard.spec.base64url import encode_base64url
 from scopeguard.spec.jwks import VerificationKey, parse_proof_key
-from scopeguard.spec.jws import check_header, parse_header, split_compact
+from scopeguard.spec.jws import check_header, has_type, parse_header, split_compact
 from scopeguard.spec.request_uri import normalise_uri
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
@@ -115,8 +114,7 @@ def _read_header(text: bytes, algorithms: tuple[str, ...]) -> tuple[str, Mapping
     """Return the algorithm and the key of the header *text*, a segment of a proof. The key is not checked."""
     header = parse_header(text)
     # Item 4: "the typ JOSE Header Parameter has the value dpop+jwt"
-    typ = header.get("typ")
-    if not isinstance(typ, str) or media_type(typ) != "dpop+jwt":
+    if not has_type(header, "dpop+jwt"):
         raise InvalidProof(Reason.PROOF_MALFORMED, problem="typ is not dpop+jwt")
     # Item 5: "the alg JOSE Header Parameter indicates a registered asymmetric digital signature algorithm [...], is not
     # none, is supported by the application, and is acceptable per local policy"

@@ -11,7 +11,6 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from scopeguard.config.checks import media_type
 from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer
@@ -22,7 +21,7 @@ from scopeguard.spec.audience import check_audience
 from scopeguard.spec.client_authentication import AssertionKey, Proof
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, check_endpoint
 from scopeguard.spec.http_caching import content_type
-from scopeguard.spec.jws import check_header
+from scopeguard.spec.jws import check_header, has_type
 from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.sender_constraint import check_confirmation
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
@@ -216,8 +215,7 @@ def read_signed(
         raise MalformedAnswer(f"the answer is not signed: its content type is not {SIGNED}")
     signed = jwt.peek(body.decode("ascii", "replace").strip())
     check_header(signed.header, algorithms=issuer.algorithms)
-    typ = signed.header.get("typ")
-    if not isinstance(typ, str) or media_type(typ) != "token-introspection+jwt":
+    if not has_type(signed.header, "token-introspection+jwt"):
         raise MalformedAnswer("its typ is not token-introspection+jwt")
     jwt.check_issuer(signed.claims, issuer)
     audience = signed.claims.get("aud")

@@ -191,6 +191,12 @@ def check_header(header: Mapping[str, Any], *, algorithms: Collection[str]) -> t
     return algorithm, key_id
 
 
+def has_type(header: Mapping[str, Any], typ: str) -> bool:
+    """Return whether the ``typ`` of *header* is *typ*, a media type in lower case without ``application/``."""
+    found = header.get("typ")
+    return isinstance(found, str) and media_type(found) == typ
+
+
 def _check_content_type(content_type: object) -> None:
     """Refuse a nested JWT. Its outer signature says nothing about the inner claims."""
     if not isinstance(content_type, str):

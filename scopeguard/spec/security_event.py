@@ -11,12 +11,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from scopeguard.config.checks import media_type
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken
 from scopeguard.reasons import Reason
 from scopeguard.spec.found import malformed_claim
-from scopeguard.spec.jws import check_header
+from scopeguard.spec.jws import check_header, has_type
 from scopeguard.tokens import Unverified, freeze_json
 
 MEDIA_TYPE: Final = "application/secevent+jwt"
@@ -85,9 +84,8 @@ def check(token: Unverified, transmitter: Issuer, audiences: Collection[str], no
     """
     claims = token.claims
     check_header(token.header, algorithms=transmitter.algorithms)
-    typ = token.header.get("typ")
-    if not isinstance(typ, str) or media_type(typ) != "secevent+jwt":
-        raise InvalidToken(Reason.TYPE_REFUSED, typ=typ)
+    if not has_type(token.header, "secevent+jwt"):
+        raise InvalidToken(Reason.TYPE_REFUSED, typ=token.header.get("typ"))
     if claims.get("iss") != transmitter.url:
         raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=claims.get("iss"), expected=transmitter.url)
     named = claims.get("aud")

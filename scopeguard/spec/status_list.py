@@ -11,14 +11,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from scopeguard.config.checks import check_url, media_type, origin_of
+from scopeguard.config.checks import check_url, origin_of
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import ConfigurationError, InvalidToken
 from scopeguard.reasons import Reason
 from scopeguard.spec import jwt
 from scopeguard.spec.found import malformed_claim
 from scopeguard.spec.http_caching import content_type
-from scopeguard.spec.jws import check_header, decode_base64url
+from scopeguard.spec.jws import check_header, decode_base64url, has_type
 from scopeguard.tokens import Unverified
 
 MEDIA_TYPE: Final = "application/statuslist+jwt"
@@ -128,8 +128,7 @@ def read(body: bytes, headers: Mapping[str, str], uri: str, issuer: Issuer, now:
         raise MalformedStatusList(f"its content type is not {MEDIA_TYPE}")
     token = jwt.peek(body.decode("ascii", "replace").strip())
     check_header(token.header, algorithms=issuer.algorithms)
-    typ = token.header.get("typ")
-    if not isinstance(typ, str) or media_type(typ) != "statuslist+jwt":
+    if not has_type(token.header, "statuslist+jwt"):
         raise MalformedStatusList("its typ is not statuslist+jwt")
     claims = token.claims
     # Section 5.1: "The value MUST be equal to that of the uri claim contained in the status_list claim of the

@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 
 from scopeguard.config.checks import number, text, whole
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
+from scopeguard.flow.effects import SHARED_STORE
 from scopeguard.reasons import Reason
 from scopeguard.state.fork import Locked
 from scopeguard.stores.redis_facts import ServerFacts, read_facts
@@ -261,4 +262,4 @@ class RedisStore(Locked):
 
 
 def _unavailable(problem: str) -> AuthorityUnavailable:
-    return AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", retry_after=1.0, problem=problem)
+    return AuthorityUnavailable(Reason.STORE_UNAVAILABLE, SHARED_STORE, retry_after=1.0, problem=problem)
