@@ -6,11 +6,13 @@ from typing import Any
 
 import click
 
+from scopeguard.cli.options import shared
+
 
 @click.command()
 @click.argument("app", metavar="MODULE:APP")
 @click.option("--config", metavar="FILE", help="Audit what serve would build of APP and this TOML file.")
-@click.option("--factory", is_flag=True, help="APP is a function without arguments that returns the app.")
+@shared.factory
 @click.option(
     "--format",
     "format_name",
@@ -27,7 +29,7 @@ import click
     help="A path that is open on purpose, as in /docs/{rest:path}. May be given several times.",
 )
 @click.option("--online", is_flag=True, help="Ask the issuers for the scopes that they can grant.")
-@click.option("--strict", is_flag=True, help="Exit with status 1 for warnings as well.")
+@shared.strict
 def audit(app: str, **options: Any) -> None:
     """Show the requirements of each route of an app, and report problems.
 

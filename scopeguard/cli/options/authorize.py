@@ -6,9 +6,11 @@ from typing import Any
 
 import click
 
+from scopeguard.cli.options import shared
+
 
 @click.command()
-@click.option("--config", required=True, metavar="FILE", help="The TOML file with issuers and rules.")
+@shared.config
 @click.option(
     "--proxy",
     required=True,
@@ -30,18 +32,12 @@ import click
     metavar="CLAIM=NAME",
     help="The field for subject, client, scopes or issuer, instead of X-Auth-Subject and so on.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=9080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--uds", metavar="PATH", help="Listen on a Unix socket instead; the umask sets its permissions.")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 512), help="Number of processes.")
-@click.option("--readyz", metavar="PATH", help="Answer GET requests for this path: 200 when tokens can be checked.")
-@click.option(
-    "--access-log",
-    default="text",
-    show_default=True,
-    type=click.Choice(["text", "json", "off"]),
-    help="Write a line for each answer to standard output.",
-)
+@shared.host
+@shared.port(9080)
+@shared.uds
+@shared.workers
+@shared.readyz
+@shared.access_log
 def authorize(
     *, proxy: str, trusted_proxies: tuple[str, ...], claim_headers: tuple[str, ...], access_log: str, **options: Any
 ) -> None:
@@ -60,8 +56,8 @@ def authorize(
         "wsgi": False,
         "factory": False,
         "threads": 1,
-        "grace": 30,
-        "connections": 1000,
+        "grace": shared.GRACE,
+        "connections": shared.CONNECTIONS,
         "log_subjects": False,
     }
     log = Format(access_log)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
+
+from scopeguard.cli.options import shared
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@shared.host
 @click.option("--port", default=9000, show_default=True, type=click.IntRange(1, 65535), help="Its port.")
 @click.option(
     "--client",
@@ -71,40 +75,11 @@ import click
     help="The issuer URL by which guards and clients reach this server, as in http://devserver:9000. "
     "Default: the address it listens on.",
 )
-def devserver(
-    *,
-    host: str,
-    port: int,
-    clients: tuple[str, ...],
-    apis: tuple[str, ...],
-    opaque: bool,
-    redirect_uris: tuple[str, ...],
-    users: tuple[str, ...],
-    service_accounts: tuple[str, ...],
-    audience: str,
-    lifetime: int,
-    allow_remote: bool,
-    issuer: str | None,
-    catalog: str | None,
-) -> None:
+def devserver(**options: Any) -> None:
     """Run an authorization server. FOR DEVELOPMENT ONLY.
 
     It keeps everything in memory and makes a new signing key at every start.
     """
     from scopeguard.cli.devserver import run
 
-    run(
-        host=host,
-        port=port,
-        clients=clients,
-        apis=apis,
-        opaque=opaque,
-        redirect_uris=redirect_uris,
-        users=users,
-        service_accounts=service_accounts,
-        audience=audience,
-        lifetime=lifetime,
-        allow_remote=allow_remote,
-        issuer=issuer,
-        catalog=catalog,
-    )
+    run(**options)

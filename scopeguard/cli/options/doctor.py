@@ -6,15 +6,17 @@ from typing import Any
 
 import click
 
+from scopeguard.cli.options import shared
+
 
 @click.command()
 @click.argument("app", metavar="[MODULE:APP]", required=False)
 @click.option(
     "--config", required=True, metavar="FILE", help="The TOML file to examine; docs/settings.md lists its keys."
 )
-@click.option("--factory", is_flag=True, help="APP is a function without arguments that returns the app.")
+@shared.factory
 @click.option("--offline", is_flag=True, help="Leave out the checks that need a network.")
-@click.option("--strict", is_flag=True, help="Exit with status 1 for warnings as well.")
+@shared.strict
 @click.option("--json", "json_output", is_flag=True, help="Print JSON instead of text.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address that the server listens on.")
 @click.option("--uds", metavar="PATH", help="The Unix socket that the server listens on instead.")

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from scopeguard.cli.options import shared
+
 
 @click.command()
 @click.argument("token", required=False, metavar="[TOKEN|-]")
@@ -16,7 +18,7 @@ import click
     help="The app whose guard decides, and whose decorators and dependencies count with --path. With --config, the "
     "guard is that of the file.",
 )
-@click.option("--factory", is_flag=True, help="APP is a function without arguments that returns the app.")
+@shared.factory
 @click.option("--method", metavar="METHOD", help="The method of the request (with --path). Default: GET.")
 @click.option("--path", metavar="PATH", help="The path of the request: which rule decides, and do the scopes suffice?")
 @click.option(

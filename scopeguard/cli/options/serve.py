@@ -6,29 +6,20 @@ from typing import Any
 
 import click
 
+from scopeguard.cli.options import shared
+
 
 @click.command()
 @click.argument("app", metavar="MODULE:APP")
-@click.option(
-    "--config",
-    required=True,
-    metavar="FILE",
-    help="The TOML file with issuers and rules; docs/settings.md lists its keys.",
-)
+@shared.config
 @click.option(
     "--wsgi", is_flag=True, help="APP is a WSGI app and runs on waitress. Without this it is ASGI and runs on uvicorn."
 )
-@click.option("--factory", is_flag=True, help="APP is a function without arguments that returns the app.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--uds", metavar="PATH", help="Listen on a Unix socket instead; the umask sets its permissions.")
-@click.option(
-    "--workers",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1, 512),
-    help="Number of processes. One that crashes is replaced after a pause.",
-)
+@shared.factory
+@shared.host
+@shared.port(8000)
+@shared.uds
+@shared.workers
 @click.option(
     "--threads",
     default=8,
@@ -38,26 +29,20 @@ import click
 )
 @click.option(
     "--connections",
-    default=1000,
+    default=shared.CONNECTIONS,
     show_default=True,
     type=click.IntRange(1, 1_000_000),
     help="Open connections of a worker. At the limit the longest-idle ones are closed.",
 )
 @click.option(
     "--grace",
-    default=30,
+    default=shared.GRACE,
     show_default=True,
     metavar="SECONDS",
     type=click.IntRange(1, 86400),
     help="Time for requests and streams in progress to finish when the server stops.",
 )
-@click.option(
-    "--access-log",
-    default="text",
-    show_default=True,
-    type=click.Choice(["text", "json", "off"]),
-    help="Write a line for each finished request to standard output.",
-)
+@shared.access_log
 @click.option("--log-subjects", is_flag=True, help="Write the subject of tokens, often a person, into the access log.")
 @click.option(
     "--trusted-proxy",
@@ -73,11 +58,7 @@ import click
     help="The prefix that the app removes from paths before it routes, as in /api; empty for none. "
     "Needed only where scopeguard audit asks for it.",
 )
-@click.option(
-    "--readyz",
-    metavar="PATH",
-    help="Answer GET requests for this path, as in /readyz, without a token: 200 when tokens can be checked, else 503.",
-)
+@shared.readyz
 def serve(app: str, *, access_log: str, **options: Any) -> None:
     """Run an app behind a guard, without changing its code.
 
