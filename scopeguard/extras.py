@@ -21,12 +21,17 @@ def upgrade_command(distribution: str, version: str) -> str:
     return f'pip install "{distribution}>={version}"'
 
 
-def explain_missing(missing: ModuleNotFoundError, extra: str) -> ModuleNotFoundError:
+def explain_missing(
+    missing: ModuleNotFoundError, extra: str, *, library: str | None = None, needed_by: str | None = None
+) -> ModuleNotFoundError:
     """Return an error like *missing* whose message says how to install *extra*.
 
-    An error about another module is returned unchanged: then *extra* is installed, and one of its dependencies is not.
+    *library* is the package that the extra installs, and *needed_by* the module that imports it. By default both have
+    the name of the extra. An error about another package is returned unchanged: then the library is installed, and one
+    of its dependencies is not.
     """
-    if missing.name != extra:
+    library = library or extra
+    if (missing.name or "").partition(".")[0] != library:
         return missing
-    message = f"scopeguard.{extra} needs {missing.name}; {install_command(extra)}"
-    return ModuleNotFoundError(message, name=missing.name, path=missing.path)
+    message = f"{needed_by or f'scopeguard.{extra}'} needs {library}; {install_command(extra)}"
+    return ModuleNotFoundError(message, name=library, path=missing.path)

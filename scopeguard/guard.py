@@ -55,16 +55,16 @@ from scopeguard.request import RequestView
 from scopeguard.rules import Rule, Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle
+from scopeguard.spec.signatures import SignatureBackend
+from scopeguard.state.readiness import IssuerReadiness, Obstacle, Readiness, assess
+from scopeguard.state.revocation import Revoked
+from scopeguard.tokens import AccessToken
 
 if TYPE_CHECKING:
     from scopeguard.config.api_keys import ApiKeys
     from scopeguard.explanation.explainer import Explainer
     from scopeguard.explanation.result import Explanation
     from scopeguard.rules.mcp import McpPolicy
-from scopeguard.spec.signatures import SignatureBackend
-from scopeguard.state.readiness import IssuerReadiness, Obstacle, Readiness, assess
-from scopeguard.state.revocation import Revoked
-from scopeguard.tokens import AccessToken
 
 __all__ = [
     "Adapter", "AuditMode", "CredentialKind", "Decision", "DecisionEvent", "Denied", "Granted", "Guard",

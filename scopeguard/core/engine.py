@@ -191,11 +191,8 @@ class Engine:
         inside the app requires more than *requirement*. *dpop*: whether this route needs a proof of possession, instead
         of the mode of the policy. *on_credential* is called with the token when it is found, before it is validated.
         """
-        chosen = sources or self.sources
-        if chosen.in_form and read_form is None:
-            chosen = _without_form(chosen)
         observation = Observation(self._monotonic()) if self.listens else None
-        flow = self._authenticate(request, chosen, dpop, observation, on_credential)
+        flow = self._authenticate(request, sources, dpop, observation, on_credential, reads_form=read_form is not None)
         try:
             token = blocking.run(flow, self.runtime, read_form)
         except (AccessDenied, AuthorityUnavailable) as error:
@@ -234,11 +231,8 @@ class Engine:
         only after the body was read. It returns what the challenge names, or raises :class:`AccessDenied` to refuse
         otherwise.
         """
-        chosen = sources or self.sources
-        if chosen.in_form and read_form is None:
-            chosen = _without_form(chosen)
         observation = Observation(self._monotonic()) if self.listens else None
-        flow = self._authenticate(request, chosen, dpop, observation, on_credential)
+        flow = self._authenticate(request, sources, dpop, observation, on_credential, reads_form=read_form is not None)
         token: Any  # an AccessToken, unless there is an effect first
         try:
             effect, token = start(flow)
@@ -530,11 +524,16 @@ class Engine:
     def _authenticate(
         self,
         request: RequestView,
-        sources: TokenSources,
+        sources: TokenSources | None,
         dpop: DPoPMode | None,
         observation: Observation | None,
-        on_credential: Callable[[Credential], None] | None = None,
+        on_credential: Callable[[Credential], None] | None,
+        *,
+        reads_form: bool,
     ) -> Flow[AccessToken]:
+        sources = sources or self.sources
+        if sources.in_form and not reads_form:
+            sources = _without_form(sources)
         # RFC 6750 section 5.3: bearer tokens must not be sent in the clear. Loopback never leaves the machine.
         if not request.secure and request.client is not None and not is_loopback(request.client):
             on_credential = self._cleartext.check_before(on_credential, request, sources)

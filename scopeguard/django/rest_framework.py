@@ -14,15 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from scopeguard.extras import install_command
+from scopeguard.extras import explain_missing
 
 try:
     import rest_framework as _framework
 except ModuleNotFoundError as _missing:
-    if _missing.name != "rest_framework":
-        raise
-    raise ModuleNotFoundError(
-        f"scopeguard.django.rest_framework needs rest_framework; {install_command('drf')}", name="rest_framework"
+    raise explain_missing(
+        _missing, "drf", library="rest_framework", needed_by="scopeguard.django.rest_framework"
     ) from None
 
 from rest_framework.authentication import BaseAuthentication

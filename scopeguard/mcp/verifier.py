@@ -15,7 +15,7 @@ from typing import Any
 
 from scopeguard.config.checks import instance
 from scopeguard.core.decision import Adapter, Granted, Unavailable
-from scopeguard.extras import install_command
+from scopeguard.extras import explain_missing
 from scopeguard.guard import Guard, engine_of
 from scopeguard.request import HeaderList, RequestView
 
@@ -40,7 +40,7 @@ class SdkVerifier:
         try:
             from mcp.server.auth.provider import AccessToken  # noqa: PLC0415 - an optional dependency
         except ModuleNotFoundError as error:
-            raise _missing(error, "mcp") from None
+            raise explain_missing(error, "mcp", needed_by="scopeguard.mcp.verifier") from None
         self._guard = guard
         self._access_token: Any = AccessToken
 
@@ -59,7 +59,7 @@ def FastmcpVerifier(guard: Guard, **settings: Any) -> Any:  # noqa: N802 - it st
     try:
         from fastmcp.server.auth import AccessToken, TokenVerifier  # noqa: PLC0415 - an optional dependency
     except ModuleNotFoundError as error:
-        raise _missing(error, "fastmcp") from None
+        raise explain_missing(error, "fastmcp", needed_by="scopeguard.mcp.verifier") from None
     verifier = TokenVerifier(**settings)
 
     async def verify_token(token: str) -> Any:
@@ -67,13 +67,6 @@ def FastmcpVerifier(guard: Guard, **settings: Any) -> Any:  # noqa: N802 - it st
 
     verifier.verify_token = verify_token
     return verifier
-
-
-def _missing(error: ModuleNotFoundError, extra: str) -> ModuleNotFoundError:
-    if (error.name or "").partition(".")[0] != extra:  # a dependency of the library is missing
-        return error
-    command = install_command("mcp") if extra == "mcp" else install_command("fastmcp")
-    return ModuleNotFoundError(f"scopeguard.mcp.verifier needs {extra}; {command}", name=extra)
 
 
 async def verify(guard: Guard, token: str, access_token: Any) -> Any:

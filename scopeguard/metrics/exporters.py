@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scopeguard.config.checks import instance
-from scopeguard.extras import install_command
+from scopeguard.extras import explain_missing
 from scopeguard.guard import Guard, engine_of
 from scopeguard.metrics.recorder import connect
 
@@ -32,7 +32,9 @@ def prometheus(guard: Guard, *, registry: CollectorRegistry | None = None) -> No
 
         from scopeguard.metrics.with_prometheus import exporter_of  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise _explain(error, "prometheus_client", "prometheus") from None
+        raise explain_missing(
+            error, "prometheus", library="prometheus_client", needed_by="scopeguard.metrics"
+        ) from None
     if registry is None:
         registry = prometheus_client.REGISTRY
     instance(registry, prometheus_client.CollectorRegistry, "registry", "a prometheus_client.CollectorRegistry")
@@ -55,15 +57,9 @@ def opentelemetry(guard: Guard, *, meter: Meter | None = None) -> None:
 
         from scopeguard.metrics.with_opentelemetry import default_meter, exporter_of  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise _explain(error, "opentelemetry", "otel") from None
+        raise explain_missing(error, "otel", library="opentelemetry", needed_by="scopeguard.metrics") from None
     if meter is None:
         meter = default_meter()
     kind: Any = Meter
     instance(meter, kind, "meter", "an opentelemetry.metrics.Meter")
     connect(engine_of(guard), exporter_of(meter))
-
-
-def _explain(missing: ModuleNotFoundError, module: str, extra: str) -> ModuleNotFoundError:
-    if (missing.name or "").partition(".")[0] != module:  # a dependency of the library is missing
-        return missing
-    return ModuleNotFoundError(f"scopeguard.metrics needs {module}; {install_command(extra)}", name=module)
