@@ -68,6 +68,11 @@ def test_every_guide_leads_on_to_running_testing_checking_deploying_and_watching
     assert "lambda.md" in page or any(link.startswith("deployment/") or link == "servers.md" for link in linked)
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/deployment/")])
+def test_every_page_on_deployment_leads_on_to_checking_and_watching(page: str):
+    assert {link.removeprefix("../") for link in links(PAGES[page])} >= {"doctor.md", "explain.md", "logging.md"}
+
+
 def test_every_file_that_contributing_names_exists():
     named = re.findall(r"`((?:tests|docs|scopeguard)/[\w/.]+)`", PAGES["CONTRIBUTING.md"])
     assert named
