@@ -238,13 +238,14 @@ def is_async(value: Any) -> bool:
     return inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", None))  # noqa: B004
 
 
-def app(value: object, wanted: str) -> None:
-    """Raise :class:`ConfigurationError` for an app that is plain data, or that has the other interface than *wanted*.
+def app(value: Any, wanted: str) -> None:
+    """Raise :class:`ConfigurationError` for an app that is not callable, or has the other interface than *wanted*.
 
     *wanted* is ``"an ASGI app"`` or ``"a WSGI app"``. The signature of a function, or of the ``__call__`` of an object,
-    tells: WSGI calls it with an environ and a function, and ASGI awaits it. Other objects are not checked.
+    tells: WSGI calls it with an environ and a function, and ASGI calls it with three arguments and awaits the result.
+    Other objects are not checked.
     """
-    if value is None or isinstance(value, str | bytes | int | float | list | tuple | Mapping):
+    if not callable(value) or isinstance(value, Mapping):
         raise ConfigurationError(f"app: must be {wanted}, not {type(value).__name__}")
     function = value if inspect.isroutine(value) else getattr(type(value), "__call__", None)  # noqa: B004 - its signature is needed
     if isinstance(value, type) or not (inspect.isfunction(function) or inspect.ismethod(function)):
@@ -252,9 +253,10 @@ def app(value: object, wanted: str) -> None:
     code = function.__code__
     arguments = code.co_argcount - (function is not value or inspect.ismethod(function))
     is_async, takes_more = code.co_flags & inspect.CO_COROUTINE, code.co_flags & inspect.CO_VARARGS
-    if wanted == "a WSGI app" and is_async:
+    needed = arguments - len(function.__defaults__ or ())
+    if wanted == "a WSGI app" and (is_async or needed == 3):
         raise ConfigurationError("app: it is an ASGI app: use scopeguard.asgi.GuardMiddleware")
-    if wanted == "an ASGI app" and arguments == 2 and not is_async and not takes_more and not function.__defaults__:
+    if wanted == "an ASGI app" and arguments == needed == 2 and not is_async and not takes_more:
         raise ConfigurationError(
             "app: it is a WSGI app: use scopeguard.wsgi.GuardMiddleware, or scopeguard.flask.ScopeGuard for Flask"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -191,10 +191,22 @@ class AsyncGuardInterceptor(_Interceptor, grpc.aio.ServerInterceptor):
 
     __module__ = "scopeguard.grpc"
 
-    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
-        """Return the handler of a call, behind the check. gRPC calls this."""
-        method: str = handler_call_details.method
-        rule, handler = self._find_rule(method), await continuation(handler_call_details)
+    def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
+    ) -> Coroutine[Any, Any, Any]:
+        """Return the handler of a call, behind the check. gRPC calls this.
+
+        Raises :class:`ConfigurationError` in a ``grpc.server``, which then refuses the call and logs the error.
+        """
+        found = continuation(handler_call_details)
+        if not inspect.isawaitable(found):
+            raise ConfigurationError(
+                "AsyncGuardInterceptor is for grpc.aio.server; give grpc.server a GuardInterceptor"
+            )
+        return self._intercept(handler_call_details.method, found)
+
+    async def _intercept(self, method: str, found: Awaitable[Any]) -> Any:
+        rule, handler = self._find_rule(method), await found
         if rule is not None and rule.access is PUBLIC:
             return handler
         return replace_handler(handler, functools.partial(self._guard_any, method, rule), abort_unknown_async)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -463,3 +464,25 @@ def test_cleartext_from_another_machine_is_refused_if_the_guard_requires_tls(aut
     kind = b"insecure"
     with pytest.raises(RuntimeError, match="UNAUTHENTICATED"):
         guarded.unary_unary(b"", Context())
+
+
+# -- the interceptor for the other kind of server
+
+
+def test_async_server_refuses_the_blocking_interceptor(authority: FakeAuthority):
+    async def serve() -> None:
+        grpc.aio.server(interceptors=[GuardInterceptor(Guard(authority.issuer), rules=READ)])
+
+    # gRPC looks at the class before anything of scopeguard runs; the guide for gRPC explains this error.
+    with pytest.raises(ValueError, match="Interceptor must be ServerInterceptor"):
+        asyncio.run(serve())
+
+
+def test_blocking_server_refuses_each_call_with_the_async_interceptor_and_logs_the_other(
+    authority: FakeAuthority, caplog: pytest.LogCaptureFixture
+):
+    with serve_blocking() as server:
+        name = server.add(AsyncGuardInterceptor(Guard(authority.issuer), rules=READ))
+        outcome = server.call(name, "/plain/unary_unary", bearer(authority.mint("read")))
+    assert (outcome.code, outcome.responses) == (Status.UNKNOWN, [])
+    assert "ConfigurationError: AsyncGuardInterceptor is for grpc.aio.server; give grpc.server a Guard" in caplog.text

@@ -48,6 +48,8 @@ def with_default(scope: Any, receive: Any = None) -> Any: ...
     [
         asgi_function,
         Callables(),
+        SyncAsgi(),
+        SyncAsgi().__call__,
         Starlette(),
         FastAPI(),
         Quart("x"),
@@ -79,7 +81,15 @@ def test_handlers_of_django_are_told_apart():
             wrong.GuardMiddleware(app, guard=GUARD)
 
 
-@pytest.mark.parametrize("app", [SyncAsgi(), varied, with_default, functools.partial(varied), Callables, len])
+@pytest.mark.parametrize("app", [varied, with_default, functools.partial(varied), Callables, len])
 def test_apps_that_do_not_tell_are_accepted(app: Any):
     asgi.GuardMiddleware(app, guard=GUARD)
     wsgi.GuardMiddleware(app, guard=GUARD)
+
+
+@pytest.mark.parametrize("app", [functools, GUARD, None, "module:app", 7, object()])
+def test_object_that_cannot_be_called_is_no_app(app: Any):
+    """The kind: guard and app in the wrong order, or the module in the place of its app."""
+    for interface, name in ((asgi, "an ASGI"), (wsgi, "a WSGI")):
+        with pytest.raises(ConfigurationError, match=rf"^app: must be {name} app, not {type(app).__name__}$"):
+            interface.GuardMiddleware(app, guard=GUARD)
