@@ -1,9 +1,10 @@
 """An aiohttp app: ``setup`` checks tokens, and ``@requires`` says which scopes a handler requires.
 
+    pip install ".[aiohttp,cli]"
     scopeguard devserver --client "loader:any secret:bigquery.insertdata bigquery.readonly"
     python -m aiohttp.web -H 127.0.0.1 -P 8000 examples.aiohttp_app:make_app
 
-The first command prints how to get a token. Then call the app:
+The second command prints how to get a token. Then call the app:
 
     curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/tables/t/rows
 """

@@ -1,5 +1,6 @@
 """API keys beside access tokens: one principal, two credentials.
 
+    pip install ".[cli]"
     python examples/api_keys.py
 
 The client starts with an API key and then moves to access tokens. Its key is made and revoked as with

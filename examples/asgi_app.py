@@ -1,9 +1,10 @@
 """An ASGI app, protected without changing it: rules say which scopes each route requires.
 
+    pip install ".[cli]"
     scopeguard devserver --client "loader:any secret:bigquery.insertdata bigquery.readonly"
     uvicorn examples.asgi_app:app
 
-The first command prints how to get a token. Then call the app:
+The second command prints how to get a token. Then call the app:
 
     curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/tables/t/rows
 """

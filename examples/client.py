@@ -1,5 +1,6 @@
 r"""Call a protected API as a program, with an access token from the client credentials grant.
 
+    pip install .
     TOKEN_URL=http://127.0.0.1:9000/token CLIENT_ID=reporter CLIENT_SECRET=... \
         python examples/client.py http://127.0.0.1:8000/reports reports.read
 

@@ -1,9 +1,10 @@
 """A Falcon app: ``protect`` checks tokens, and ``requires`` says which scopes a responder requires.
 
+    pip install ".[falcon,cli]"
     scopeguard devserver --client "loader:any secret:bigquery.insertdata bigquery.readonly"
-    gunicorn --bind 127.0.0.1:8000 examples.falcon_app:app
+    waitress-serve --listen=127.0.0.1:8000 examples.falcon_app:app
 
-The first command prints how to get a token. Then call the app:
+The second command prints how to get a token. Then call the app:
 
     curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/tables/t/rows
 """

@@ -1,5 +1,6 @@
 """A FastAPI app with ``Security`` and ``Depends``. http://127.0.0.1:8000/docs has an Authorize button.
 
+    pip install ".[fastapi,cli]"
     scopeguard devserver --client "loader:any secret:bigquery.insertdata bigquery.readonly"
     uvicorn examples.fastapi_app:app
 

@@ -1,9 +1,10 @@
 """A Flask app: the extension denies by default, and ``@requires`` says which scopes a view requires.
 
+    pip install ".[flask,cli]"
     scopeguard devserver --client "loader:any secret:bigquery.insertdata bigquery.readonly"
     flask --app examples.flask_app run --port 8000
 
-The first command prints how to get a token. Then call the app:
+The second command prints how to get a token. Then call the app:
 
     curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/tables/t/rows
 """

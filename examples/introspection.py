@@ -1,5 +1,6 @@
 """Opaque access tokens, introspection and revocation, in one process.
 
+    pip install ".[devserver]"
     python examples/introspection.py
 
 It starts a development authorization server whose tokens are opaque, protects an app with the settings of

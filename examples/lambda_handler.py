@@ -1,5 +1,6 @@
 """A function on AWS Lambda behind API Gateway, and an authorizer for other functions.
 
+    pip install .
     python examples/lambda_handler.py
 
 shows answers to a few events. On AWS, ``lambda_handler.handler`` or ``lambda_handler.authorize`` is the handler. The

@@ -1,9 +1,10 @@
 """A Litestar app: the extension denies by default, and guards say which scopes a handler requires.
 
+    pip install ".[litestar,cli]"
     scopeguard devserver --client "loader:any secret:bigquery.insertdata bigquery.readonly"
     uvicorn examples.litestar_app:app
 
-The first command prints how to get a token. Then call the app:
+The second command prints how to get a token. Then call the app:
 
     curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/tables/t/rows
 """

@@ -1,5 +1,6 @@
 """What `replicas` in `[store]` guarantees: a used proof of possession that no replica has is not accepted.
 
+    pip install ".[redis]"
     python examples/redis_failover.py       # needs redis-server; starts a primary and a replica on loopback
 
 Requests are sent while the replica works, while it is stopped, and when it works again. Then it becomes the primary, as

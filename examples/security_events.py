@@ -1,5 +1,6 @@
 """An authorization server pushes an event when a session ends, and the guard then refuses the tokens of that user.
 
+    pip install .
     python examples/security_events.py
 
 Both sides are in this process. The receiver is an app that can be mounted at any path. The transmitter sends the

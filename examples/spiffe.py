@@ -1,5 +1,6 @@
 """Workloads that call an API with their SPIFFE identities, from two trust domains.
 
+    pip install .
     python examples/spiffe.py
 
 In production, SPIRE writes the bundle files and gives each workload its JWT-SVIDs. Here, a class takes its place.

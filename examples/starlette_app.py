@@ -1,9 +1,10 @@
 """A Starlette app: the middleware checks tokens, and ``@requires`` says which scopes an endpoint requires.
 
+    pip install ".[cli]"
     scopeguard devserver --client "loader:any secret:bigquery.insertdata bigquery.readonly"
     uvicorn examples.starlette_app:app
 
-The first command prints how to get a token. Then call the app:
+The second command prints how to get a token. Then call the app:
 
     curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/tables/t/rows
 """

@@ -147,7 +147,7 @@ def test_each_example_says_how_to_run_it():
         text = path.read_text("utf-8")
         assert "scopeguard devserver" in text
         assert re.search(
-            rf"^    (uvicorn|gunicorn|flask|python -m aiohttp.web) .*examples\.{path.stem}\b", text, re.MULTILINE
+            rf"^    (uvicorn|waitress-serve|flask|python -m aiohttp.web) .*examples\.{path.stem}\b", text, re.MULTILINE
         ), path.name
 
 
