@@ -86,7 +86,7 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 
 async def close(runtime: Runtime) -> None:
-    """Close *outside*, which waits for flights, without blocking the event loop."""
+    """Close *runtime*, which waits for flights, without blocking the event loop."""
     await anyio.to_thread.run_sync(runtime.close)
 
 

@@ -82,25 +82,16 @@ def kubernetes(
             "jwks_ca_file": _CA_FILE,
             "jwks_bearer_file": _TOKEN_FILE,
         }
-    prefixes, expected = _accounts(namespaces, service_accounts)
     return Issuer(
         url(issuer, "issuer", _CLUSTER),
         insecure_http_dangerously=insecure_http_dangerously,
-        audience=nonempty(audience, "audience"),
-        algorithms=("RS256", "ES256"),
-        typ=JWT_OR_NONE,
-        expected_claims=expected,
-        claim_prefixes={"sub": prefixes},
         required_claims=("sub", "kubernetes.io"),
-        scope_claims=(),
-        client_id_claims=(),
-        machine_signs=ALWAYS_A_MACHINE,
-        accept_id_tokens_dangerously=True,
         hints={
             "unknown_issuer:kubernetes/serviceaccount": "Kubernetes: a legacy token from a secret; mount a projected "
             "one (serviceAccountToken) with this API's audience",
             "wrong_audience": "Kubernetes: the token is for another audience; set this API's in the projected volume",
         },
+        **_service_account_settings(audience, namespaces, service_accounts),
         **(own or {"jwks_uri": jwks_uri, "jwks_file": jwks_file}),
     )
 
@@ -138,13 +129,9 @@ def kubernetes_token_review(
         ca_file = path(ca_file, "ca_file")
         check_file(ca_file, "ca_file")
     base = url(api_server, "api_server", _API_SERVER)
-    prefixes, expected = _accounts(namespaces, service_accounts)
     return Issuer(
         url(issuer, "issuer", _CLUSTER),
         insecure_http_dangerously=insecure_http_dangerously,
-        audience=nonempty(audience, "audience"),
-        algorithms=("RS256", "ES256"),
-        typ=JWT_OR_NONE,
         validate=Validation.INTROSPECTION,
         introspection=Introspection(
             endpoint=f"{base}/apis/authentication.k8s.io/v1/tokenreviews",
@@ -153,20 +140,17 @@ def kubernetes_token_review(
             ca_file=ca_file,
             dialect=Dialect.KUBERNETES_TOKEN_REVIEW,
         ),
-        expected_claims=expected,
-        claim_prefixes={"sub": prefixes},
         required_claims=("sub", "uid"),
-        scope_claims=(),
-        client_id_claims=(),
-        machine_signs=ALWAYS_A_MACHINE,
-        accept_id_tokens_dangerously=True,
+        **_service_account_settings(audience, namespaces, service_accounts),
     )
 
 
-def _accounts(
-    namespaces: str | Iterable[str] | None, service_accounts: str | Iterable[str] | None
-) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-    """Return the beginnings of the subjects of *namespaces*, and the subjects of *service_accounts* as a claim."""
+def _service_account_settings(
+    audience: str | Iterable[str],
+    namespaces: str | Iterable[str] | None,
+    service_accounts: str | Iterable[str] | None,
+) -> dict[str, Any]:
+    """Return the settings for tokens of service accounts: those in *namespaces*, and those in *service_accounts*."""
     prefixes: tuple[str, ...] = (_SUBJECT,)
     expected: dict[str, tuple[str, ...]] = {}
     if namespaces is not None:
@@ -175,7 +159,17 @@ def _accounts(
         accounts = fit_all(service_accounts, "service_accounts", _SERVICE_ACCOUNT)
         subjects = (account.removeprefix(_SUBJECT).replace("/", ":") for account in accounts)
         expected["sub"] = tuple(_SUBJECT + subject for subject in subjects)
-    return prefixes, expected
+    return {
+        "audience": nonempty(audience, "audience"),
+        "algorithms": ("RS256", "ES256"),
+        "typ": JWT_OR_NONE,
+        "expected_claims": expected,
+        "claim_prefixes": {"sub": prefixes},
+        "scope_claims": (),
+        "client_id_claims": (),
+        "machine_signs": ALWAYS_A_MACHINE,
+        "accept_id_tokens_dangerously": True,
+    }
 
 
 def spiffe(
