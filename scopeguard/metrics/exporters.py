@@ -30,7 +30,7 @@ def prometheus(guard: Guard, *, registry: CollectorRegistry | None = None) -> No
     try:
         import prometheus_client  # noqa: PLC0415 - an optional dependency
 
-        from scopeguard.metrics.with_prometheus import exporter_of  # noqa: PLC0415
+        from scopeguard.metrics.with_prometheus import EXPORTERS  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise explain_missing(
             error, "prometheus", library="prometheus_client", needed_by="scopeguard.metrics"
@@ -38,7 +38,7 @@ def prometheus(guard: Guard, *, registry: CollectorRegistry | None = None) -> No
     if registry is None:
         registry = prometheus_client.REGISTRY
     instance(registry, prometheus_client.CollectorRegistry, "registry", "a prometheus_client.CollectorRegistry")
-    connect(engine_of(guard), exporter_of(registry))
+    connect(engine_of(guard), EXPORTERS.find(registry))
 
 
 def opentelemetry(guard: Guard, *, meter: Meter | None = None) -> None:
@@ -55,11 +55,11 @@ def opentelemetry(guard: Guard, *, meter: Meter | None = None) -> None:
     try:
         from opentelemetry.metrics import Meter  # noqa: PLC0415 - an optional dependency
 
-        from scopeguard.metrics.with_opentelemetry import default_meter, exporter_of  # noqa: PLC0415
+        from scopeguard.metrics.with_opentelemetry import EXPORTERS, default_meter  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise explain_missing(error, "otel", library="opentelemetry", needed_by="scopeguard.metrics") from None
     if meter is None:
         meter = default_meter()
     kind: Any = Meter
     instance(meter, kind, "meter", "an opentelemetry.metrics.Meter")
-    connect(engine_of(guard), exporter_of(meter))
+    connect(engine_of(guard), EXPORTERS.find(meter))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
-from weakref import ref
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from threading import Lock
+from typing import Final, Generic, TypeVar
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from scopeguard.core.decision import DecisionEvent, Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.edge.watching import Exchange
 from scopeguard.tokens import Anonymous
+
+Target = TypeVar("Target")
+Made = TypeVar("Made")
 
 OTHER: Final = "other"
 """The label for an issuer or an authority that is not in the configuration."""
@@ -23,20 +29,42 @@ _OUTCOMES: Final[dict[type, str]] = {
 }
 
 
-class Exporter(Protocol):
+class Exporter(ABC):
     """The instruments of one library. The values of labels are in the order of the instrument's ``labels``."""
 
+    def __init__(self) -> None:
+        self.engines: WeakSet[Engine] = WeakSet()
+        """The engines whose gauges are read at each scrape."""
+
+    @abstractmethod
     def count_decision(self, labels: tuple[str, ...], /) -> None: ...
+    @abstractmethod
     def observe_decision(self, seconds: float, labels: tuple[str, ...], /) -> None: ...
+    @abstractmethod
     def observe_exchange(self, seconds: float, labels: tuple[str, ...], /) -> None: ...
-    def add(self, engine: Engine, /) -> bool:
-        """Read the gauges of *engine* at each scrape. Return ``False`` if *engine* was added before."""
-        ...
+
+
+class Exporters(Generic[Target, Made]):
+    """The exporters for each registry or meter, which can have each metric only once. *make* constructs one."""
+
+    def __init__(self, make: Callable[[Target], Made]) -> None:
+        self._make = make
+        self._made: WeakKeyDictionary[Target, Made] = WeakKeyDictionary()
+        self._lock = Lock()
+
+    def find(self, target: Target) -> Made:
+        """Return the exporter for *target*. The first call constructs it."""
+        with self._lock:
+            exporter = self._made.get(target)
+            if exporter is None:
+                exporter = self._made[target] = self._make(target)
+            return exporter
 
 
 def connect(engine: Engine, exporter: Exporter) -> None:
     """Record the decisions and outbound requests of *engine* with *exporter*, once."""
-    if exporter.add(engine):
+    if engine not in exporter.engines:
+        exporter.engines.add(engine)
         recorder = Recorder(engine, exporter)
         engine.add_listener(recorder.record_decision)
         engine.runtime.watchers += (recorder.record_exchange,)

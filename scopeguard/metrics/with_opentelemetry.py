@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 from threading import Lock
 from typing import Final
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation, get_meter
 
@@ -20,22 +20,23 @@ from scopeguard.metrics.instruments import (
     Instrument,
 )
 from scopeguard.metrics.readings import read_all
+from scopeguard.metrics.recorder import Exporter, Exporters
 
 Attributes = dict[str, str]
 
 
-class OpenTelemetryExporter:
+class OpenTelemetryExporter(Exporter):
     """The instruments of one meter."""
 
     def __init__(self, meter: Meter) -> None:
-        self._engines: WeakSet[Engine] = WeakSet()
+        super().__init__()
         self._decisions = meter.create_counter(DECISIONS.name, DECISIONS.unit, DECISIONS.text)
         self._decision_duration = _histogram(DECISION_DURATION, meter)
         self._exchange_duration = _histogram(EXCHANGE_DURATION, meter)
         self._counted: dict[tuple[str, ...], Attributes] = {}
         self._timed: dict[tuple[str, ...], Attributes] = {}
         for gauge in GAUGES:
-            meter.create_observable_gauge(gauge.name, [partial(_observe, gauge, self._engines)], gauge.unit, gauge.text)
+            meter.create_observable_gauge(gauge.name, [partial(_observe, gauge, self.engines)], gauge.unit, gauge.text)
 
     def count_decision(self, labels: tuple[str, ...], /) -> None:
         attributes = self._counted.get(labels)
@@ -51,11 +52,6 @@ class OpenTelemetryExporter:
 
     def observe_exchange(self, seconds: float, labels: tuple[str, ...], /) -> None:
         self._exchange_duration.record(seconds, attributes_of(EXCHANGE_DURATION, labels))
-
-    def add(self, engine: Engine, /) -> bool:
-        is_new = engine not in self._engines
-        self._engines.add(engine)
-        return is_new
 
 
 def attributes_of(instrument: Instrument, labels: tuple[str, ...]) -> Attributes:
@@ -92,14 +88,5 @@ def default_meter() -> Meter:
 
 
 _meter: Meter | None = None
-_exporters: Final[WeakKeyDictionary[Meter, OpenTelemetryExporter]] = WeakKeyDictionary()
 _lock: Final = Lock()
-
-
-def exporter_of(meter: Meter) -> OpenTelemetryExporter:
-    """Return the exporter of *meter*, which should have each instrument only once."""
-    with _lock:
-        exporter = _exporters.get(meter)
-        if exporter is None:
-            exporter = _exporters[meter] = OpenTelemetryExporter(meter)
-        return exporter
+EXPORTERS: Final[Exporters[Meter, OpenTelemetryExporter]] = Exporters(OpenTelemetryExporter)

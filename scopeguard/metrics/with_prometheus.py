@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from threading import Lock
 from typing import Final
-from weakref import WeakKeyDictionary, WeakSet
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from scopeguard.core.engine import Engine
 from scopeguard.metrics.instruments import DECISION_DURATION, DECISIONS, EXCHANGE_DURATION, GAUGES, Instrument
 from scopeguard.metrics.readings import Readings, read_all
+from scopeguard.metrics.recorder import Exporter, Exporters
 
 
-class PrometheusExporter(Collector):
+class PrometheusExporter(Exporter, Collector):
     """The instruments in one registry, and the collector of its gauges."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._engines: WeakSet[Engine] = WeakSet()
+        super().__init__()
         self._decisions = Counter(DECISIONS.prometheus_name, DECISIONS.text, DECISIONS.labels, registry=registry)
         self._decision_duration = _histogram(DECISION_DURATION, registry)
         self._exchange_duration = _histogram(EXCHANGE_DURATION, registry)
@@ -45,18 +43,13 @@ class PrometheusExporter(Collector):
     def observe_exchange(self, seconds: float, labels: tuple[str, ...], /) -> None:
         self._exchange_duration.labels(*labels).observe(seconds)
 
-    def add(self, engine: Engine, /) -> bool:
-        is_new = engine not in self._engines
-        self._engines.add(engine)
-        return is_new
-
     def describe(self) -> Iterable[Metric]:
         """Return the gauges without values, so that the registry finds a name that is used twice."""
         return [_family(gauge, {}) for gauge in GAUGES]
 
     def collect(self) -> Iterable[Metric]:
         """Return the gauges of all guards."""
-        readings = read_all(list(self._engines))
+        readings = read_all(list(self.engines))
         return [_family(gauge, readings) for gauge in GAUGES if gauge in readings]
 
 
@@ -77,14 +70,4 @@ def _family(gauge: Instrument, readings: Readings) -> GaugeMetricFamily:
     return family
 
 
-_exporters: Final[WeakKeyDictionary[CollectorRegistry, PrometheusExporter]] = WeakKeyDictionary()
-_lock: Final = Lock()
-
-
-def exporter_of(registry: CollectorRegistry) -> PrometheusExporter:
-    """Return the exporter of *registry*: it can have each metric only once."""
-    with _lock:
-        exporter = _exporters.get(registry)
-        if exporter is None:
-            exporter = _exporters[registry] = PrometheusExporter(registry)
-        return exporter
+EXPORTERS: Final[Exporters[CollectorRegistry, PrometheusExporter]] = Exporters(PrometheusExporter)
