@@ -125,7 +125,7 @@ class World:
 
     def junk(self, kind: str, count: int) -> list[str]:
         """Return *count* different tokens of *kind*."""
-        known = self.good.authority.keys.signing().kid
+        known = self.good.authority.keys.signing_key().kid
 
         def one() -> str:
             mark = secrets.token_urlsafe(9)

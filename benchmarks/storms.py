@@ -122,7 +122,7 @@ def serve() -> None:
         return {**names, "iat": now, "exp": now + 3600, "jti": mark}
 
     def tokens(count: int, kid: str | None) -> list[str]:
-        key = authority.keys.signing()
+        key = authority.keys.signing_key()
         kids = [key.kid if kid is None else f"{kid}-{secrets.token_hex(4)}" for _ in range(count)]
         return [compact({"typ": "at+jwt", "alg": key.algorithm, "kid": each}, claims(), key) for each in kids]
 

@@ -68,7 +68,7 @@ def run(
     if (token_url is None) == (issuer is None):
         raise ConfigurationError("--token-url, --issuer: give exactly one of them")
     _check_proof(output, proof_for, nonce, dpop_key, dpop_algorithm)
-    settings = _given(settings)
+    settings = _without_absent(settings)
     settings["auth_method"] = method or _auth_method(secret, key_file, cert)
     if key_file is not None:
         settings["private_key"] = read_private_key(key_file)
@@ -100,7 +100,7 @@ def _is_other_line(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("no access token: ")
 
 
-def _given(settings: ClientSettings) -> ClientSettings:
+def _without_absent(settings: ClientSettings) -> ClientSettings:
     """Return *settings* without those that the command line leaves out."""
     return cast(ClientSettings, {name: value for name, value in settings.items() if value is not None})
 

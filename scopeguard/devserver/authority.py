@@ -279,7 +279,7 @@ class Authority:
         if grant.token_format == TokenFormat.OPAQUE:
             token = OPAQUE_PREFIX + secrets.token_urlsafe(32)
         else:
-            key = self.keys.signing()
+            key = self.keys.signing_key()
             token = compact({"typ": "at+jwt", "alg": key.algorithm, "kid": key.kid}, claims, key)
         return self.tokens.add(token, claims, now)
 

@@ -157,7 +157,7 @@ class KeyRing:
         if path is not None and os.path.exists(path):
             self._active = {key.algorithm: key for key in _read_keys(path)}
 
-    def signing(self, algorithm: str | None = None) -> SigningKey:
+    def signing_key(self, algorithm: str | None = None) -> SigningKey:
         """Return the current key for *algorithm*. It is generated, and then published, on first use."""
         name = algorithm or self.algorithm
         with self._lock:
@@ -181,7 +181,7 @@ class KeyRing:
             else:
                 self._retired = []
             self._active = {}
-            return self.signing()
+            return self.signing_key()
 
     def publish(self, jwk: Mapping[str, Any]) -> None:
         """Publish *jwk* unchanged after the other keys, such as an encryption key, or a hostile key in a test."""
@@ -191,7 +191,7 @@ class KeyRing:
     def key_set(self, now: float) -> dict[str, Any]:
         """Return the JWK Set to publish at *now* (RFC 7517 section 5)."""
         with self._lock:
-            self.signing()
+            self.signing_key()
             keys = [*self._active.values(), *(key for key, until in self._retired if until > now)]
             return {"keys": [*(key.public_jwk() for key in keys), *map(dict, self._others)]}
 

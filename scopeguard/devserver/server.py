@@ -48,7 +48,7 @@ def serve(
     _check_port(port)
     function(ready, "ready", "a function without arguments")
     with listen(host, port) as listener:
-        serving = _serving(authority, listener, host, control=control)
+        serving = _build_server(authority, listener, host, control=control)
         ready()
         serving.run()
 
@@ -79,7 +79,7 @@ class DevServer:
         listener = listen(self._host, self._port)
         self._port = listener.getsockname()[1]  # entering the block again takes the same port
         try:
-            serving = _serving(self.authority, listener, self._host, control=self._control)
+            serving = _build_server(self.authority, listener, self._host, control=self._control)
         except BaseException:
             listener.close()
             raise
@@ -116,7 +116,7 @@ def _check_port(port: int) -> None:
         raise ConfigurationError("port: must be 65535 at most")
 
 
-def _serving(authority: Authority, listener: socket.socket, host: str, *, control: bool) -> Serving:
+def _build_server(authority: Authority, listener: socket.socket, host: str, *, control: bool) -> Serving:
     try:
         from scopeguard.devserver.uvicorn_server import Serving  # noqa: PLC0415 - uvicorn is an extra
     except ImportError:

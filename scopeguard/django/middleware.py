@@ -68,7 +68,7 @@ class GuardMiddleware:
             refusal = check(state)
             if refusal is not None:
                 return refusal
-            before = begin_serving(_serving(state))
+            before = begin_serving(_token_to_serve(state))
             try:
                 return finish(state, self._get_response(request))
             finally:
@@ -84,7 +84,7 @@ class GuardMiddleware:
             refusal = await check_async(state)
             if refusal is not None:
                 return refusal
-            before = begin_serving(_serving(state))
+            before = begin_serving(_token_to_serve(state))
             try:
                 return finish(state, await self._get_response(request))
             finally:
@@ -166,7 +166,7 @@ def _changed_state(request: Any, view: Any) -> RequestState | None:
     return None
 
 
-def _serving(state: RequestState) -> Serving:
+def _token_to_serve(state: RequestState) -> Serving:
     """Return the token that is current while the request of *state* is served, with its text if the guard holds it."""
     return to_serve(state.token) if state.layer.engine.keeps_inbound else state.token
 
@@ -174,7 +174,7 @@ def _serving(state: RequestState) -> Serving:
 def _serve_again(state: RequestState, refusal: Any) -> Any:
     """Make the token of another check current. The middleware restores the state before the request."""
     if refusal is None:
-        begin_serving(_serving(state))
+        begin_serving(_token_to_serve(state))
     return refusal
 
 

@@ -161,7 +161,7 @@ class Runtime:
         turn = _Signal()
 
         def refuse() -> None:
-            turn(_shutting_down(flight.authority))
+            turn(_shutdown_error(flight.authority))
 
         lane = self.lanes[flight.lane]
         ticket = Ticket(flight.account or flight.authority, priority=flight.priority, start=turn.begin, refuse=refuse)
@@ -242,7 +242,7 @@ class Runtime:
             flight.account or flight.authority,
             priority=flight.priority,
             start=start,
-            refuse=lambda: finish(_shutting_down(flight.authority)),
+            refuse=lambda: finish(_shutdown_error(flight.authority)),
         )
         self._tickets[flight.key] = ticket
         try:
@@ -282,7 +282,7 @@ class Runtime:
         abort = getattr(self.transport, "abort", None)
         if abort is not None and not all(idle):
             abort()
-        self.flights.dismiss(lambda: _shutting_down("an authorization server"))
+        self.flights.dismiss(lambda: _shutdown_error("an authorization server"))
 
     def close(self) -> None:
         """End the flights as :meth:`end` does, and close the transport and the store. Later calls open them again."""
@@ -332,7 +332,7 @@ def _too_many(flight: SingleFlight, seconds: float) -> AuthorityUnavailable:
     )
 
 
-def _shutting_down(authority: str) -> AuthorityUnavailable:
+def _shutdown_error(authority: str) -> AuthorityUnavailable:
     return AuthorityUnavailable(Reason.SHUTTING_DOWN, authority, retry_after=1.0)
 
 

@@ -164,7 +164,7 @@ class Explainer:
         if error is None or OWNER[error.reason] != "api_key":
             self.results.add("api_key", Outcome.PASSED, found=found, wanted=wanted)
             state = self.engine.context.api_keys
-            key = None if state is None else state.known(api_key.id_of(credential.token), self.engine.clock.monotonic())
+            key = None if state is None else state.find(api_key.id_of(credential.token), self.engine.clock.monotonic())
             if state is not None and key is not None:
                 self.access = state.grantor.grant(key)
         elif isinstance(error, AuthorityUnavailable):

@@ -121,7 +121,7 @@ class _Interceptor:
             abort(context, *status_of(decision))
         if view.proofs is not None and view.proofs.nonce is not None:
             context.set_trailing_metadata((("dpop-nonce", view.proofs.nonce),))
-        return self._serving(decision)
+        return self._token_to_serve(decision)
 
     def _recall(self, view: RequestView, rule: Rule | None) -> Granted | None:
         """Return the decision if the guard has verified the token before and no other check is due."""
@@ -147,7 +147,7 @@ class _Interceptor:
             "dpop": None if rule is None else rule.mode,
         }
 
-    def _serving(self, decision: Decision) -> Serving:
+    def _token_to_serve(self, decision: Decision) -> Serving:
         token = decision.access_token if isinstance(decision, Granted) else None
         return to_serve(token) if self._engine.keeps_inbound else token
 
@@ -244,4 +244,4 @@ class AsyncGuardInterceptor(_Interceptor, grpc.aio.ServerInterceptor):
             await context.abort(*status_of(decision), trailing_metadata(decision))
         if view.proofs is not None and view.proofs.nonce is not None:
             context.set_trailing_metadata((("dpop-nonce", view.proofs.nonce),))
-        return self._serving(decision)
+        return self._token_to_serve(decision)

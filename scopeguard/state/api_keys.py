@@ -144,7 +144,7 @@ class ApiKeyState:
         self.file: KeyFile = KeyFile(settings.ttl)
         self.answers: LookedUp = LookedUp(settings)
 
-    def known(self, identifier: str, now: float) -> ApiKey | None:
+    def find(self, identifier: str, now: float) -> ApiKey | None:
         """Return the key with *identifier* if it is cached and may still be used."""
         if self.settings.lookup is not None:
             return self.answers.find(identifier, now)

@@ -464,14 +464,14 @@ class Issuers:
         It is the longest one if several header fields have different leeways, and 0 for an issuer that is unknown at
         *now* (monotonic seconds).
         """
-        return max((record.issuer.leeway for record in self._named(issuer, now)), default=0.0)
+        return max((record.issuer.leeway for record in self._records_named(issuer, now)), default=0.0)
 
     def dpop_mode(self, issuer: str, now: float) -> DPoPMode | None:
         """Return whether tokens of *issuer* must be bound to a key; the strictest mode of several header fields."""
-        modes = [record.issuer.dpop for record in self._named(issuer, now)]
+        modes = [record.issuer.dpop for record in self._records_named(issuer, now)]
         return DPoPMode.REQUIRED if DPoPMode.REQUIRED in modes else next(iter(modes), None)
 
-    def _named(self, issuer: str, now: float) -> list[IssuerRecord]:
+    def _records_named(self, issuer: str, now: float) -> list[IssuerRecord]:
         records = [self._by_name.get((header, issuer)) for header in self.headers]
         found = None if self.resolved is None else self.resolved.lookup(issuer, now)
         if found is not None:

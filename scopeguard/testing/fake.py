@@ -230,7 +230,7 @@ class FakeAuthority:
 
     def key(self, algorithm: str | None = None) -> SigningKey:
         """Return the signing key, or that for *algorithm*. It is generated and published on first use."""
-        return self.authority.keys.signing(algorithm)
+        return self.authority.keys.signing_key(algorithm)
 
     # Events and faults
 

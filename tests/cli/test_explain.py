@@ -359,7 +359,7 @@ def test_keys_are_fetched_and_an_outage_exits_with_3(explain: Callable[..., Done
     config = files / "live.toml"
     config.write_text(SETTINGS.format(url=server.url), "utf-8")
     authority = server.authority
-    token = FakeAuthority(server.url).mint("read", key=authority.keys.signing())
+    token = FakeAuthority(server.url).mint("read", key=authority.keys.signing_key())
     live = explain(token, "--json", config=config, keys=False)
     assert (live.exit_code, live.json["issuer"]) == (0, server.url)
     assert f"{server.url}/jwks" in live.stdout

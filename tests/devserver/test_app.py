@@ -218,7 +218,7 @@ def test_texts_on_the_page_are_escaped(bench):
 
 
 def test_control_rotates_revokes_and_resets(bench, client, control):
-    kid = bench.authority.keys.signing().kid
+    kid = bench.authority.keys.signing_key().kid
     token = bench.token()
     assert control("rotate").json() == {"done": "rotate"}
     assert len(client.get("/jwks").json()["keys"]) == 2
@@ -294,19 +294,19 @@ def test_control_refuses_unknown_actions_and_formats(client):
 )
 def test_control_endpoint_accepts_only_this_machine(bench, settings, headers):
     where = {"base_url": "http://127.0.0.1:9000", "client": LOOPBACK, **settings}
-    kid = bench.authority.keys.signing().kid
+    kid = bench.authority.keys.signing_key().kid
     answer = TestClient(create_app(bench.authority), **where).post("/control/rotate", json={}, headers=headers)
     assert answer.status_code == 403
-    assert bench.authority.keys.signing().kid == kid
+    assert bench.authority.keys.signing_key().kid == kid
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
 def test_control_endpoint_refuses_types_that_need_no_preflight(bench, client, kind):
     """These types need no preflight, so any page could post them to 127.0.0.1."""
-    kid = bench.authority.keys.signing().kid
+    kid = bench.authority.keys.signing_key().kid
     answer = client.post("/control/rotate", content=json.dumps({}), headers={"Content-Type": kind})
     assert answer.status_code == 415
-    assert bench.authority.keys.signing().kid == kid
+    assert bench.authority.keys.signing_key().kid == kid
 
 
 def test_the_servers_own_page_may_control_it(client, control):

@@ -188,7 +188,7 @@ def test_without_a_scope_parameter_a_client_gets_all_it_may_have(bench):
 def test_a_jwt_has_the_type_and_all_claims_of_rfc_9068(bench):
     token = bench.token(scope="read")
     header, claims = parts(token)
-    assert header == {"typ": "at+jwt", "alg": "ES256", "kid": bench.authority.keys.signing().kid}
+    assert header == {"typ": "at+jwt", "alg": "ES256", "kid": bench.authority.keys.signing_key().kid}
     assert claims.pop("jti")
     assert claims == {
         "iss": bench.issuer,
@@ -349,7 +349,7 @@ def test_user_cannot_have_the_name_of_a_client(bench):
 
 @pytest.mark.rule("T-08")
 def test_service_account_cannot_have_the_name_of_a_user_or_a_client(bench):
-    key = KeyRing("ES256").signing().public_jwk()
+    key = KeyRing("ES256").signing_key().public_jwk()
     for taken in ("alice", "robot"):
         with pytest.raises(ConfigurationError, match=f"'{taken}'"):
             bench.authority.registry.add_service_account(ServiceAccount(email=taken, public_key=key))
@@ -423,12 +423,12 @@ def test_expired_tokens_are_forgotten_in_time():
 
 
 def test_a_reset_forgets_tokens_faults_and_requests_and_keeps_the_key(bench):
-    token, key = bench.token(), bench.authority.keys.signing()
+    token, key = bench.token(), bench.authority.keys.signing_key()
     bench.authority.rotate()
     bench.authority.faults.outage("unavailable")
     bench.authority.reset()
     assert bench.authority.tokens.find(token) is None
     assert not bench.authority.requests
     kids = {jwk["kid"] for jwk in bench.read(bench.authority.respond("GET", "/jwks"))["keys"]}
-    assert kids == {bench.authority.keys.signing().kid}
+    assert kids == {bench.authority.keys.signing_key().kid}
     assert key.kid not in kids

@@ -55,9 +55,9 @@ def test_no_private_key_is_in_a_repr():
 @pytest.mark.rule("T-12")
 def test_after_a_rotation_the_old_key_is_published_for_the_overlap():
     ring = KeyRing("ES256", overlap=60)
-    old = ring.signing()
+    old = ring.signing_key()
     new = ring.rotate(1000)
-    assert ring.signing() is new
+    assert ring.signing_key() is new
     assert kids(ring, 1059.9) == [new.kid, old.kid]
     assert kids(ring, 1060) == [new.kid]
 
@@ -65,7 +65,7 @@ def test_after_a_rotation_the_old_key_is_published_for_the_overlap():
 @pytest.mark.rule("T-12")
 def test_a_rotation_without_overlap_removes_every_old_key_at_once():
     ring = KeyRing("ES256")
-    ring.signing()
+    ring.signing_key()
     ring.rotate(0)
     ring.rotate(1)
     assert len(kids(ring, 2)) == 3
@@ -76,7 +76,7 @@ def test_a_rotation_without_overlap_removes_every_old_key_at_once():
 def test_key_for_another_algorithm_is_published_after_its_first_use():
     ring = KeyRing("ES256")
     assert [jwk["alg"] for jwk in ring.key_set(0)["keys"]] == ["ES256"]
-    assert ring.signing("EdDSA") is ring.signing("EdDSA")
+    assert ring.signing_key("EdDSA") is ring.signing_key("EdDSA")
     assert [jwk["alg"] for jwk in ring.key_set(0)["keys"]] == ["ES256", "EdDSA"]
 
 
@@ -86,30 +86,30 @@ def test_foreign_keys_are_published_as_they_are_until_a_reset():
     assert ring.key_set(0)["keys"][-1] == {"kty": "oct", "k": "AA"}
     ring.rotate(0)
     ring.reset()
-    assert kids(ring, 0) == [ring.signing().kid]
+    assert kids(ring, 0) == [ring.signing_key().kid]
 
 
 @pytest.mark.rule("T-11")
 def test_keys_are_ephemeral(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert KeyRing("ES256").signing().public_jwk() != KeyRing("ES256").signing().public_jwk()
+    assert KeyRing("ES256").signing_key().public_jwk() != KeyRing("ES256").signing_key().public_jwk()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_key_file_keeps_the_keys_for_the_next_start_and_is_private(tmp_path):
     path = tmp_path / "keys.json"
     first = KeyRing("ES256", path=path)
-    kid = first.signing().kid
+    kid = first.signing_key().kid
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert KeyRing("ES256", path=path).signing().kid == kid
+    assert KeyRing("ES256", path=path).signing_key().kid == kid
     rotated = first.rotate(0).kid
-    assert KeyRing("ES256", path=path).signing().kid == rotated
+    assert KeyRing("ES256", path=path).signing_key().kid == rotated
     assert [file.name for file in tmp_path.iterdir()] == ["keys.json"]
 
 
 def test_a_key_file_that_others_may_read_is_refused(tmp_path):
     path = tmp_path / "keys.json"
-    KeyRing("ES256", path=path).signing()
+    KeyRing("ES256", path=path).signing_key()
     path.chmod(0o640)
     with pytest.raises(ConfigurationError, match="600"):
         KeyRing("ES256", path=path)

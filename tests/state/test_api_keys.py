@@ -104,9 +104,9 @@ def test_unknown_ids_evict_no_key():
 def test_known_keys_are_those_of_the_place_in_use():
     grantor = Grantor(issuer="x", audience="x", vocabulary=ScopeVocabulary())
     by_file = ApiKeyState(ApiKeys(prefix="acme", keys_file="keys.toml"), grantor)
-    assert by_file.known(KEY.id, 0.0) is None
+    assert by_file.find(KEY.id, 0.0) is None
     by_file.file.absorb({KEY.id: KEY}, b"", 0.0)
-    assert by_file.known(KEY.id, 1e9) is KEY
+    assert by_file.find(KEY.id, 1e9) is KEY
     by_function = ApiKeyState(ApiKeys(prefix="acme", lookup=lambda _: None), grantor)
     by_function.answers.absorb(KEY.id, KEY, 0.0)
-    assert by_function.known(KEY.id, 0.0) is KEY
+    assert by_function.find(KEY.id, 0.0) is KEY
