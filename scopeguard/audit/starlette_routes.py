@@ -47,11 +47,15 @@ def find_routes(app: Any, around: Surroundings, walk: Walk) -> list[AppRoute]:
 
 
 class Stack:
-    """The part of a ``Starlette`` app inside one of its middleware."""
+    """The part of a ``Starlette`` app inside one of its middleware. It is only looked at."""
 
     def __init__(self, middleware: list[Any], router: Router) -> None:
         self.user_middleware = middleware
         self.router = router
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Raise :class:`NotImplementedError`: middleware takes only what can be called, and the audit calls nothing."""
+        raise NotImplementedError
 
 
 def _layer(number: int, item: Any, app: Starlette | Stack) -> list[Layer]:
