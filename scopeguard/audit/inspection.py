@@ -16,6 +16,7 @@ from types import FunctionType
 from typing import Any, Final
 
 from scopeguard.adapter.declarations import Layer
+from scopeguard.audit.loose_mounts import Gets, falcon_sinks, litestar_mounts
 from scopeguard.audit.reach import (
     assigns,
     codes_of,
@@ -88,6 +89,7 @@ def inspect_app(app: Any, declared: str | None = None) -> Inspection:
             root_path=declared or search.root_path,
             mounted=tuple(mounted),
             unknown=tuple(dict.fromkeys(place for _, place in search.unknown)) if declared is None else (),
+            loose=tuple(search.loose),
         ),
         hidden=tuple(dict.fromkeys(search.hidden)),
         unknown=tuple(dict.fromkeys(name for name, _ in search.unknown)) if declared is None else (),
@@ -102,6 +104,7 @@ class _Search:
         self.mounted: list[tuple[Place, str]] = []
         self.hidden: list[tuple[str, str, str]] = []
         self.unknown: list[tuple[str, Place]] = []
+        self.loose: list[Gets] = []
         self.overrides: dict[str, None] = {}
         self.watched: list[tuple[Any, str, Any]] = []
         self._seen: list[Any] = []  # keeps temporary objects alive, so that no id occurs twice
@@ -148,6 +151,9 @@ class _Search:
                 if isinstance(part, FunctionType):
                     self._inspect_helper(part, place)
         elif kind not in ("leaf", "django wsgi"):
+            if kind == "litestar":
+                self._watch(app, "routes")
+                self.loose += litestar_mounts(app, place.beginning)
             self._inspect_other(app, place, outermost=outermost)
 
     def _inspect_starlette(self, app: Any, place: Place, *, outermost: bool, is_visible: bool) -> None:
@@ -238,6 +244,8 @@ class _Search:
         """Inspect a Falcon app. Components may change the path before routing, and the router may be a custom one."""
         self._watch(app, "_middleware")
         self._watch(app, "_router")
+        self._watch(app, "_sink_and_static_routes")
+        self.loose += falcon_sinks(app)
         for component in app._unprepared_middleware:
             made = type(component)
             if not is_known_library(made.__module__):
@@ -330,6 +338,7 @@ _KINDS: Final = {
     ("django.core.handlers.asgi", "ASGIHandler"): "django",
     ("flask.app", "Flask"): "flask",
     ("falcon.app", "App"): "falcon",
+    ("litestar.app", "Litestar"): "litestar",
     ("aiohttp.web_app", "Application"): "leaf",  # it routes by the whole path, also in sub-apps
 }
 

@@ -26,13 +26,14 @@ from scopeguard.core.decision import Adapter, Denied, Granted, Unavailable
 from scopeguard.core.starting import aprepare
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
-from scopeguard.rules import Rule
+from scopeguard.rules import DENIED, Rule
 from scopeguard.scopes import Requirement, require
 from scopeguard.spec import challenge
 from scopeguard.tokens import access_token, access_token_or_none
 
 _TEMPLATE_KEY: Final = "scopeguard.litestar"
 """The key in the scope of the template of the route."""
+_BROKEN_OFF: Final = Rule("/{rest:path}", DENIED)
 _NEEDS: Final = "the app needs ScopeGuard(app, guard), or scopeguard.asgi's GuardMiddleware around it"
 
 
@@ -101,8 +102,11 @@ class _Extension(GuardMiddleware):
 
     # GuardMiddleware calls this for each request, because AppRules.is_plain is false until the app is inspected.
     def _rule(self, method: str, scope: Scope) -> Rule | None:
-        path, template, handler = _match(self._litestar, scope, method if scope["type"] == "http" else None)
+        path, template, handler, inner = _match(self._litestar, scope, method if scope["type"] == "http" else None)
         rule = self._view_rules.find(method, path, scope.get("raw_path"))
+        # Litestar routes "/filesx" to an app that is mounted at "/files", which may serve "x". No rule means that.
+        if getattr(handler, "is_mount", False) and not inner.startswith("/") and path != f"/{inner.rstrip('/')}":
+            rule = _BROKEN_OFF
         if method == scope.get("method", "GET"):  # false for the method that a preflight announces
             scope[_TEMPLATE_KEY] = template
 
@@ -116,18 +120,19 @@ class _Extension(GuardMiddleware):
         return cast("str | None", scope.get(_TEMPLATE_KEY))
 
 
-def _match(app: Any, scope: Scope, method: str | None) -> tuple[str, str | None, Any]:
-    """Return the path by which Litestar routes a request, the template of its route and its handler, or ``None``.
+def _match(app: Any, scope: Scope, method: str | None) -> tuple[str, str | None, Any, str]:
+    """Return the path by which Litestar routes a request, the template of its route, its handler, and the path for it.
 
+    The template and the handler are ``None`` if there is no route. A mounted app gets the rest of the path.
     The router itself looks it up, because only it finds the same handler for each spelling of a path.
     """
     path, root_path = scope["path"], scope.get("root_path") or ""
     routed = normalize_path(path.split(root_path, maxsplit=1)[-1] if root_path else path)
     try:
-        _, handler, _, _, template = app.asgi_router.handle_routing(path=routed, method=method)
+        _, handler, inner, _, template = app.asgi_router.handle_routing(path=routed, method=method)
     except Exception:  # noqa: BLE001 - no route has this path or method; Litestar fails alike, and no handler runs
-        return routed, None, None
-    return routed, template or None, handler
+        return routed, None, None, routed
+    return routed, template or None, handler, inner
 
 
 class AccessRefused(HTTPException):

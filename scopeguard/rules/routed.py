@@ -12,7 +12,7 @@ its rule names a segment that the rule of the expected reading leaves open. For 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,11 +51,14 @@ class Prefixes:
     * *root_path*: the prefix that the outermost router removes. It replaces that of the server.
     * *mounted*: the prefixes that routers mounted in it remove, each with its mount.
     * *unknown*: the mounts of apps that cannot be inspected.
+    * *loose*: functions of a path and its rule. They say whether a mount gets the path although its segments are
+      others, as that at ``/files`` gets ``/filesx``.
     """
 
     root_path: str = ""
     mounted: tuple[tuple[Place, str], ...] = ()
     unknown: tuple[Place, ...] = ()
+    loose: tuple[Callable[[str, Rule], bool], ...] = ()
 
 
 def without_prefix(path: str, prefix: str) -> str:
@@ -96,7 +99,7 @@ class RoutedRules:
         self._joined: dict[tuple[int, ...], Rule | None] = {}
         self.depends_on_app: bool = self._literal_rules.any
         counts = prefixes.mounted or (prefixes.unknown and _may_differ(rules.all, self._literal_rules, sources))
-        self.is_plain: bool = not (prefixes.root_path or (counts and self._literal_rules.any))
+        self.is_plain: bool = not (prefixes.root_path or prefixes.loose or (counts and self._literal_rules.any))
 
     def find(self, method: str, path: str, raw_path: bytes | None = None, root_path: str = "") -> Rule | None:
         """Return the rule for a request, or ``None`` if none decides.
@@ -108,6 +111,8 @@ class RoutedRules:
         rules, prefix = self._rules, self._prefixes.root_path or root_path
         routed = without_prefix(path, prefix)
         rule = rules.find(method, routed, raw_path)
+        if rule is not None and any(gets(routed, rule) for gets in self._prefixes.loose):
+            return None
         if prefix and routed == path and prefix in path:
             cut = path.split(prefix, 1)[1]
             other = rules.find(method, cut if cut.startswith("/") else f"/{cut}")

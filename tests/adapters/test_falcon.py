@@ -12,7 +12,18 @@ from falcon.testing import TestClient
 
 from doors import call_asgi, call_wsgi, guard_for, in_loop
 from scenarios import Answered, Exchange
-from scopeguard import ConfigurationError, DecisionEvent, DPoP, Guard, Rule, access_token, access_token_or_none, asgi
+from scopeguard import (
+    OPTIONAL,
+    PUBLIC,
+    ConfigurationError,
+    DecisionEvent,
+    DPoP,
+    Guard,
+    Rule,
+    access_token,
+    access_token_or_none,
+    asgi,
+)
 from scopeguard import wsgi as scopeguard_wsgi
 from scopeguard.falcon import protect, requires
 from scopeguard.testing import FakeAuthority, ProofKey
@@ -144,6 +155,41 @@ def test_each_challenge_of_a_refusal_has_a_field_of_its_own():
         answer = api.serve()(Exchange(target="/rows", headers=fields))
         assert answer.status == 401
         assert [value.partition(" ")[0] for value in answer.all("www-authenticate")] == ["Bearer", "DPoP"]
+
+
+def test_sink_does_not_serve_a_path_whose_segments_are_others(api: Api):
+    """Falcon compares the prefix of a sink as text: the sink at ``/files`` serves ``/filesx``, too."""
+
+    def sink(req: Any, resp: Any, **_: str) -> None:
+        resp.text = req.path
+
+    async def sink_async(req: Any, resp: Any, **_: str) -> None:
+        sink(req, resp)
+
+    for prefix in ("/files", "/filestore", "/v", "/slash/", r"/(?P<name>re)"):
+        api.app.add_sink(sink if api.kind == "wsgi" else sink_async, prefix)
+    api.app.add_route("/filesystem/{name}", resource(api.kind)())
+    rules = [Rule("/files/{rest:path}", "files"), Rule("/v1/{rest:path}", PUBLIC), Rule("/{rest:path}", OPTIONAL)]
+    send = api.serve(rules=rules)
+    for target in ("/filesx", "/filesx/y", "/files;x", "/filestorex", "/v2/x", "/vx/v1/x"):
+        assert [send(api.request(scope, target)).status for scope in (None, "files")] == [401, 403], target
+    assert send(api.request("files", "/files/x")).body == b"/files/x"
+    assert send(api.request("read", "/filesystem/x")).status == 200
+    for target in ("/filestore", "/filestore/x", "/v1/x", "/v", "/slash/x", "/rest"):
+        assert send(api.request(None, target)).body.decode() == target
+
+
+def test_sink_that_is_added_later_does_not_serve_such_a_path(api: Api):
+    def sink(req: Any, resp: Any, **_: str) -> None:
+        resp.text = req.path
+
+    async def sink_async(req: Any, resp: Any, **_: str) -> None:
+        sink(req, resp)
+
+    send = api.serve(rules=[Rule("/files/{rest:path}", "files"), Rule("/{rest:path}", OPTIONAL)])
+    assert send(api.request(None, "/filesx")).status == 404
+    api.app.add_sink(sink if api.kind == "wsgi" else sink_async, "/files")
+    assert send(api.request(None, "/filesx")).status == 401
 
 
 def test_sink_and_unknown_path_are_guarded(api: Api):

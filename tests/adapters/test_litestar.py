@@ -20,7 +20,7 @@ from litestar.testing import TestClient
 
 from doors import call_asgi
 from scenarios import Exchange
-from scopeguard import DENIED, AccessToken, ConfigurationError, DecisionEvent, DPoP, Guard, Rule, any_of
+from scopeguard import DENIED, PUBLIC, AccessToken, ConfigurationError, DecisionEvent, DPoP, Guard, Rule, any_of
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.litestar import (
     AccessRefused,
@@ -330,6 +330,41 @@ def test_rules_see_the_path_on_which_the_router_decides_also_below_a_mount(autho
     assert statuses("/closed") == [401, 403, 403]
     assert statuses("/declared") == [200, 200, 200]
     assert statuses("//declared") == [401, 403, 403]  # the rules may read the path in another way than the router
+
+
+@pytest.mark.parametrize("around", ["extension", "middleware"])
+def test_mount_does_not_serve_a_path_whose_segments_are_others(authority: FakeAuthority, guard: Guard, around: str):
+    """Litestar compares the paths of mounts as text: it routes ``/filesx`` to the app at ``/files``, which serves x."""
+    seen: list[str] = []
+
+    @asgi("/files", is_mount=True, copy_scope=True)
+    async def files(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["path"])
+        await Response("in").to_asgi_response(app=None, request=Request(scope))(scope, receive, send)
+
+    app = an_app(files, handler("/filesystem"))
+    rules = [Rule("/files/{rest:path}", "files"), Rule("/{rest:path}", PUBLIC)]
+    if around == "extension":
+        ScopeGuard(app, guard, rules=rules)
+        client = client_of(app)
+    else:
+        client = client_of(GuardMiddleware(app, guard=guard, rules=rules))
+    for path in ("/filesx", "/filesx/", "/filesx/y", "/files.txt", "/files;/x"):
+        statuses = [client.get(path, headers=headers).status_code for headers in ({}, authority.bearer("files"))]
+        assert statuses == [401, 403], path
+    assert client.get("/filesystem").text == "anonymous"
+    assert client.get("/files/x", headers=authority.bearer("files")).text == "in"
+    assert seen == ["/x/"]
+
+
+def test_mount_at_the_root_serves_every_path(guard: Guard):
+    @asgi("/", is_mount=True, copy_scope=True)
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        await Response(scope["path"]).to_asgi_response(app=None, request=Request(scope))(scope, receive, send)
+
+    app = an_app(mounted)
+    ScopeGuard(app, guard, rules=[Rule("/a/{rest:path}", PUBLIC), Rule("/admin")])
+    assert [client_of(app).get(path).status_code for path in ("/a/b", "/admin")] == [200, 401]
 
 
 def test_root_path_is_removed_as_the_router_removes_it(guard: Guard):
