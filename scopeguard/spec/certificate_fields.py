@@ -117,13 +117,20 @@ def _is_escaped(value: str) -> bool:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split *text* at *separator* outside of double quotes. A backslash in quotes escapes the next character."""
+    """Split *text* at *separator* outside of double quotes. A backslash in quotes escapes the next character.
+
+    The result is empty for an open quote, and for a backslash outside of quotes. Envoy writes one only inside the
+    quotes of ``Subject``, before a quote of the name. Outside, an open quote in the element of a client has changed
+    what is inside.
+    """
     parts: list[str] = []
     start, quoted, escaped = 0, False, False
     for position, character in enumerate(text):
         if escaped:
             escaped = False
-        elif character == "\\" and quoted:
+        elif character == "\\":
+            if not quoted:
+                return []
             escaped = True
         elif character == '"':
             quoted = not quoted

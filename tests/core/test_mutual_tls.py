@@ -314,6 +314,7 @@ def _xfcc(der: bytes) -> str:
         pytest.param(lambda own: own + ";", id="a semicolon before the comma"),
         pytest.param(lambda own: own + ",,", id="empty elements"),
         pytest.param(lambda own: '"' + own, id="a quote in front"),
+        pytest.param(lambda own: own + ';X="', id="an open quote"),
     ],
 )
 @pytest.mark.parametrize("lines", [1, 2])
@@ -321,8 +322,11 @@ def test_elements_of_the_client_do_not_hide_that_of_envoy(sent: Callable[[str], 
     """Kind: a proxy that appends, and a client whose element would swallow or replace the appended one."""
     api = Api("envoy")
     own, appended = sent(_xfcc(DER)), "By=spiffe://api;" + _xfcc(OTHER)
-    values = [own, appended] if lines == 2 else [f"{own},{appended}"]
-    assert is_refused(api.send(*(("x-forwarded-client-cert", value) for value in values)))
+    for name in ("CN=b", r"CN=\"b", r"CN=\"b\"", r"CN=b\\", r"CN=\"\\", r"CN=a\,\"b\;"):  # RFC 2253 escapes a quote
+        theirs = f'{appended};Subject="{name}";URI=spiffe://b'
+        values = [own, theirs] if lines == 2 else [f"{own},{theirs}"]
+        assert is_refused(api.send(*(("x-forwarded-client-cert", value) for value in values)))
+        assert from_field([theirs.encode()], CertificateSource.ENVOY) == thumbprint(OTHER)
 
 
 @pytest.mark.parametrize("holds_certificate", [True, False])
