@@ -135,7 +135,7 @@ def answer_for(event: Event, status: int, headers: Headers, cookies: Iterable[st
     if "http" not in context and (event.get("multiValueHeaders") is not None or "elb" not in context):
         return {**answer, "multiValueHeaders": fields}
     if "http" in context and cookies:
-        del fields["set-cookie"]
+        fields.pop("set-cookie", None)
         answer["cookies"] = cookies
     return {**answer, "headers": {name: ", ".join(values) for name, values in fields.items()}}
 
