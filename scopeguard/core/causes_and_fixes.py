@@ -98,9 +98,9 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 Reason.UNSUPPORTED_SCHEME,
                 MissingCredentials,
                 "RFC 6750 section 3.1",
-                "The `Authorization` header has another scheme than `Bearer`.",
-                "Send `Authorization: Bearer TOKEN`. The scheme `DPoP` needs `Guard(dpop=...)`. An API key belongs in "
-                "the header that `ApiKeys(header=...)` names.",
+                "The credentials have a scheme that the route does not take.",
+                'Send `Authorization: Bearer TOKEN`, or `DPoP TOKEN` and a proof if `dpop` is `"required"`. The scheme '
+                "`DPoP` needs `Guard(dpop=...)`. An API key belongs in the header that `ApiKeys(header=...)` names.",
             ),
             _entry(
                 Reason.MALFORMED_CREDENTIALS,
@@ -588,7 +588,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 MissingCredentials,
                 "",
                 "The request has an API key, and its route accepts tokens only.",
-                'Send a token, or add `"api_key"` to the `token_sources` of the rule or the guard.',
+                'Send a token, or add `"api_key"` to the `token_sources` of the rule or the guard. A route with '
+                '`dpop="required"` accepts no key.',
             ),
             _entry(
                 Reason.API_KEY_AS_TOKEN,

@@ -101,7 +101,7 @@ def find_credential(
     if len(found) > 1:
         raise InvalidRequest(Reason.SEVERAL_METHODS, methods=" ".join(credential.source for credential in found))
     if not found or (dpop is DPoPMode.REQUIRED and not found[0].is_dpop):
-        raise absent or _nothing_found(request, sources)
+        raise absent or (_without_proof(found[0]) if found else _nothing_found(request, sources))
     return found[0]
 
 
@@ -123,6 +123,16 @@ def _find_key(request: RequestView, sources: TokenSources, keys: ApiKeys, tokens
 
     text = key_from_field(values, keys.prefix)
     return [Credential(token=text, source=TokenSource.API_KEY, header=keys.header_field)]
+
+
+def _without_proof(found: Credential) -> MissingCredentials:
+    """Return the error for a credential without a proof of possession, where one is required.
+
+    It differs from that for no credential, with which an optional route admits a request.
+    """
+    if found.source is TokenSource.API_KEY:
+        return MissingCredentials(Reason.API_KEY_REFUSED, header=found.header, setting='dpop="required"')
+    return MissingCredentials(Reason.UNSUPPORTED_SCHEME, found="a bearer token", setting='dpop="required"')
 
 
 def _nothing_found(request: RequestView, sources: TokenSources) -> MissingCredentials:

@@ -234,6 +234,12 @@ def test_optional_route_refuses_a_bad_key_and_one_that_it_does_not_accept(check:
         assert reason_of(decision) is reason
 
 
+def test_route_that_requires_a_proof_refuses_a_key_also_if_it_is_optional(check: Check, authority: FakeAuthority):
+    guard = build(authority, dpop=DPoP(mode="required"))
+    for optional in (False, True):
+        assert reason_of(check(guard, request(FIELD), optional=optional)) is Reason.API_KEY_REFUSED
+
+
 def test_field_of_the_settings_is_read(authority: FakeAuthority):
     guard = build(authority, keys=ApiKeys(prefix="acme", lookup=look_up, header="Acme-Key"))
     assert isinstance(guard.check(request(("acme-key", KEY))), Granted)

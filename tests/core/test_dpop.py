@@ -26,6 +26,7 @@ from scopeguard import (
     asgi,
     wsgi,
 )
+from scopeguard.config.dpop import DPoPMode
 from scopeguard.core.starting import take_over
 from scopeguard.errors import AuthorityUnavailable, InvalidProof, NonceRequired
 from scopeguard.flow.effects import Store
@@ -34,6 +35,7 @@ from scopeguard.request import ProofNotes
 from scopeguard.spec.dpop import single_proof, token_hash
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority, FakeClock, ProofKey
+from scopeguard.tokens import Anonymous
 
 RES = "https://api.test/v1"
 URI = "https://api.test/v1/rows"
@@ -104,6 +106,18 @@ def refusal(decision: Decision) -> tuple[int, Reason, str]:
     assert isinstance(decision, Denied), decision
     value = challenges(decision).get("DPoP", "")
     return decision.response.status, decision.error.reason, value.partition('error="')[2].partition('"')[0]
+
+
+@pytest.mark.rule("B-55", "X-53")
+@pytest.mark.parametrize("token", ["bound", "unbound", "malformed"])
+def test_optional_route_that_requires_a_proof_refuses_a_token_without_one(token: str):
+    for required, asked in ((Api(mode="required"), None), (Api(), DPoPMode.REQUIRED)):
+        sent = {"bound": required.token, "unbound": required.authority.mint("read"), "malformed": "x"}[token]
+        view = required.request(token=sent, scheme="Bearer")
+        decision = engine_of(required.guard).check(view, optional=True, dpop=asked)
+        assert refusal(decision) == (401, Reason.UNSUPPORTED_SCHEME, "")
+        nothing = RequestView(method="GET", path="/v1/rows", headers=HeaderList([]))
+        assert isinstance(engine_of(required.guard).check(nothing, optional=True, dpop=asked), Anonymous)
 
 
 @pytest.mark.rule("D-01")
