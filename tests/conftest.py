@@ -17,7 +17,7 @@ import pytest
 from algorithms import ML_DSA_HERE
 from environment import ROOT, in_ci, missing
 
-pytest_plugins = ["few_reports", "leak_search", "nothing_skipped"]
+pytest_plugins = ["few_reports", "kept", "leak_search", "nothing_skipped"]
 
 # With a cryptography that lacks ML-DSA, tests/config/test_ml_dsa.py alone tests it: that every setting is refused.
 collect_ignore = [] if ML_DSA_HERE else [f"{folder}/test_ml_dsa.py" for folder in ("attacks", "core", "spec")]

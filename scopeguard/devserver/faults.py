@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import cache
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -158,8 +159,14 @@ def _member(kind: Any, value: object, setting: str) -> Any:
         raise ConfigurationError(f"{setting}: {value!r} is not one of {choices}") from None
 
 
+@cache
 def _large() -> bytes:
     return b'{"padding": "' + b"x" * OVERSIZE + b'"}'
+
+
+@cache
+def _large_in_gzip() -> bytes:
+    return gzip.compress(_large())
 
 
 def _with_headers(answer: Answer, **headers: str) -> Mapping[str, str]:
@@ -182,7 +189,7 @@ _CHANGES: Final[Mapping[Mode, Callable[[Answer, str], Answer]]] = {
     Mode.NORMAL: lambda answer, issuer: answer,
     Mode.REDIRECT: lambda answer, issuer: Answer(302, b"", {"location": issuer.rstrip("/") + "/canary"}),
     Mode.OVERSIZE: lambda answer, issuer: Answer(200, _large(), _JSON),
-    Mode.GZIP_BOMB: lambda answer, issuer: Answer(200, gzip.compress(_large()), {**_JSON, "content-encoding": "gzip"}),
+    Mode.GZIP_BOMB: lambda answer, issuer: Answer(200, _large_in_gzip(), {**_JSON, "content-encoding": "gzip"}),
     Mode.GARBAGE: lambda answer, issuer: Answer(
         200, b"<!doctype html><title>Sign in to continue</title>", {"content-type": "text/html"}
     ),

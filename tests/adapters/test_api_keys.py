@@ -21,9 +21,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aiohttp_calls import call_aiohttp
+from aiohttp_calls import RunningApp
 from django_project import GUARD_MIDDLEWARE, USUAL_MIDDLEWARE, serving, url_conf
 from doors import call_asgi, call_wsgi, in_loop
+from kept import keep
 from scenarios import Answered, Exchange
 from scopeguard import AUTHENTICATED, OPTIONAL, AccessToken, ApiKey, ApiKeys, Guard, Rule, Rules, asgi, wsgi
 from scopeguard import access_token_or_none as current
@@ -166,7 +167,7 @@ def _aiohttp(guard: Guard) -> Send:
         setup(app, guard)
         return app
 
-    return lambda exchange: call_aiohttp(make_app, exchange)
+    return keep(RunningApp(make_app)).send
 
 
 DOORS: dict[str, Callable[[Guard], Send]] = {

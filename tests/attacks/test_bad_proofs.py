@@ -20,9 +20,9 @@ URI = f"{ORIGIN}/none"
 class Attacked:
     """An API behind one door, and the corpus against it."""
 
-    def __init__(self, door: Door) -> None:
-        self.api = ProofApi(door)
-        self.corpus: Mapping[str, BadProof] = bad_proofs(self.api.authority, uri=URI)
+    def __init__(self, door: Door, authority: FakeAuthority, corpus: Mapping[str, BadProof]) -> None:
+        self.api = ProofApi(door, authority=authority)
+        self.corpus = corpus
 
 
 def exchange(bad: BadProof) -> Exchange:
@@ -30,9 +30,19 @@ def exchange(bad: BadProof) -> Exchange:
     return Exchange(target="/none", headers=headers)
 
 
+@pytest.fixture(scope="module")
+def authority() -> FakeAuthority:
+    return FakeAuthority()
+
+
+@pytest.fixture(scope="module")
+def corpus(authority: FakeAuthority) -> Mapping[str, BadProof]:
+    return bad_proofs(authority, uri=URI)
+
+
 @pytest.fixture(scope="module", params=[*DOORS, *FRAMEWORK_DOORS], ids=lambda door: door.name)
-def attacked(request: pytest.FixtureRequest) -> Attacked:
-    return Attacked(request.param)
+def attacked(request: pytest.FixtureRequest, authority: FakeAuthority, corpus: Mapping[str, BadProof]) -> Attacked:
+    return Attacked(request.param, authority, corpus)
 
 
 def test_corpus_is_large_and_each_entry_has_a_description():

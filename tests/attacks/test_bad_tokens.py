@@ -21,10 +21,9 @@ from scopeguard.testing import BadToken, FakeAuthority, bad_tokens
 class Attacked:
     """An API behind one door, and the corpus against it."""
 
-    def __init__(self, door: Door) -> None:
-        self.door = door
-        self.authority = FakeAuthority()
-        self.corpus: Mapping[str, BadToken] = bad_tokens(self.authority)
+    def __init__(self, door: Door, authority: FakeAuthority, corpus: Mapping[str, BadToken]) -> None:
+        self.authority = authority
+        self.corpus = corpus
         self.send = door.opened(guard_for(self.authority))
         good = Exchange(target="/none", headers=_bearer(self.authority.mint("read write")))
         assert self.send(good).status == 200  # A valid token is accepted, and the keys are cached.
@@ -41,9 +40,19 @@ def advance_monotonic_clock(authority: FakeAuthority, seconds: float) -> None:
     authority.clock.set_wall(wall)
 
 
+@pytest.fixture(scope="module")
+def authority() -> FakeAuthority:
+    return FakeAuthority()
+
+
+@pytest.fixture(scope="module")
+def corpus(authority: FakeAuthority) -> Mapping[str, BadToken]:
+    return bad_tokens(authority)
+
+
 @pytest.fixture(scope="module", params=[*DOORS, *FRAMEWORK_DOORS], ids=lambda door: door.name)
-def attacked(request: pytest.FixtureRequest) -> Attacked:
-    return Attacked(request.param)
+def attacked(request: pytest.FixtureRequest, authority: FakeAuthority, corpus: Mapping[str, BadToken]) -> Attacked:
+    return Attacked(request.param, authority, corpus)
 
 
 def test_corpus_is_large_and_each_entry_has_a_description(attacked: Attacked):
@@ -77,9 +86,9 @@ def test_each_door_refuses_each_hostile_token(attacked: Attacked):
 
 
 @pytest.mark.rule("X-26", "P-18")
-def test_hostile_tokens_cause_no_more_fetches_than_the_budget_allows():
-    authority = FakeAuthority()
-    corpus = bad_tokens(authority)
+def test_hostile_tokens_cause_no_more_fetches_than_the_budget_allows(
+    authority: FakeAuthority, corpus: Mapping[str, BadToken]
+):
     guard = guard_for(authority)
     guard.warm()
     before = len(authority.requests)
@@ -90,9 +99,9 @@ def test_hostile_tokens_cause_no_more_fetches_than_the_budget_allows():
 
 
 @pytest.mark.rule("X-77", "B-50", "X-78")
-def test_log_shows_no_hostile_token(caplog: pytest.LogCaptureFixture):
-    authority = FakeAuthority()
-    corpus = bad_tokens(authority)
+def test_log_shows_no_hostile_token(
+    authority: FakeAuthority, corpus: Mapping[str, BadToken], caplog: pytest.LogCaptureFixture
+):
     guard = guard_for(authority, refusal_log=RefusalLog(interval=0))
     with caplog.at_level(logging.DEBUG):
         for bad in corpus.values():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -50,34 +50,78 @@ async def exchange_bytes(app: web.Application, request: bytes, *, patience: floa
 
     An app waits for the rest of an incomplete request.
     """
+    async with _running(app) as runner:
+        return await _send(runner, request, patience=patience, **extra)
+
+
+@contextlib.asynccontextmanager
+async def _running(app: web.Application) -> AsyncIterator[web.AppRunner]:
     runner = web.AppRunner(app, max_line_size=32_000, max_field_size=32_000, access_log=None)
     await runner.setup()
     try:
-        assert runner.server is not None
-        protocol: Any = runner.server()
-        transport = MemoryTransport(protocol, extra)
-        protocol.connection_made(transport)
-        half = len(request) // 2
-        for part in (request[:half], request[half:]):
-            protocol.data_received(part)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(transport.closed.wait(), patience)
+        yield runner
     finally:
         await runner.cleanup()
+
+
+async def _send(runner: web.AppRunner, request: bytes, *, patience: float = 30, **extra: Any) -> bytes:
+    assert runner.server is not None
+    protocol: Any = runner.server()
+    transport = MemoryTransport(protocol, extra)
+    protocol.connection_made(transport)
+    half = len(request) // 2
+    for part in (request[:half], request[half:]):
+        protocol.data_received(part)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(transport.closed.wait(), patience)
     return bytes(transport.sent)
 
 
 def call_aiohttp(make_app: Callable[[], web.Application], exchange: Exchange, **extra: Any) -> Answered:
     """Send *exchange* to a new app. An app of aiohttp belongs to one event loop."""
+    request, extra = _request(exchange, extra)
+    return _answered(asyncio.run(exchange_bytes(make_app(), request, **extra)))
+
+
+class RunningApp:
+    """An app that runs from its first request to the end of the ``with`` block."""
+
+    def __init__(self, make_app: Callable[[], web.Application]) -> None:
+        self._make_app = make_app
+        self._loop = asyncio.Runner()
+        self._stack = contextlib.AsyncExitStack()
+        self._runner: web.AppRunner | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.run(self._stack.aclose())
+        self._loop.close()
+
+    def send(self, exchange: Exchange) -> Answered:
+        """Send *exchange*, and return the answer."""
+        request, extra = _request(exchange, {})
+        return _answered(self._loop.run(self._send(request, extra)))
+
+    async def _send(self, request: bytes, extra: dict[str, Any]) -> bytes:
+        if self._runner is None:
+            self._runner = await self._stack.enter_async_context(_running(self._make_app()))
+        return await _send(self._runner, request, **extra)
+
+
+def _request(exchange: Exchange, extra: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """Return the bytes of *exchange*, and *extra* with what its scheme adds."""
     length = [(b"content-length", str(len(exchange.body)).encode())] if exchange.body else []
     host = [] if any(name == b"host" for name, _ in exchange.headers) else [(b"host", b"api.test")]
     fields = [*host, (b"connection", b"close"), *exchange.headers, *length]
     lines = [f"{exchange.method} {exchange.target} HTTP/1.1".encode("latin-1")]
     lines += [name + b": " + value for name, value in fields]
     request = b"\r\n".join([*lines, b"", exchange.body])
-    if exchange.scheme == "https":
-        extra = {"sslcontext": object(), **extra}
-    sent = asyncio.run(exchange_bytes(make_app(), request, **extra))
+    return request, {"sslcontext": object(), **extra} if exchange.scheme == "https" else extra
+
+
+def _answered(sent: bytes) -> Answered:
     head, _, body = sent.partition(b"\r\n\r\n")
     status, *lines = head.split(b"\r\n")
     headers = [line.decode("latin-1").partition(": ") for line in lines]

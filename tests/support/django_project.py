@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +13,8 @@ from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.test import override_settings
 from django.urls import clear_url_caches, path
+
+from kept import keep
 
 GUARD_MIDDLEWARE = "scopeguard.django.GuardMiddleware"
 USUAL_MIDDLEWARE = [
@@ -74,10 +76,43 @@ def url_conf(views: dict[str, Any], *more: Any) -> ModuleType:
 @contextmanager
 def project(urls: ModuleType | str, scopeguard: Any, **others: Any) -> Iterator[None]:
     """Use *urls* and the setting *scopeguard* for the length of a ``with`` block."""
+    _SERVED.close()
     with override_settings(ROOT_URLCONF=urls, SCOPEGUARD=scopeguard, **others):
         clear_url_caches()
-        yield
+        try:
+            yield
+        finally:
+            _SERVED.close()
     clear_url_caches()
+
+
+class _Served:
+    """The settings of the app that was called last. They stay, because scopeguard reads them anew after each change,
+    and audits all routes."""
+
+    def __init__(self) -> None:
+        self._settings = ExitStack()
+        self._app: Any = None
+
+    def enter(self, app: Any, settings: dict[str, Any]) -> None:
+        """Use *settings* until an app with others is called, a block of :func:`project` begins or ends, or the tests of
+        the file end."""
+        if self._app is app:
+            return
+        self.close()
+        keep(closing(self))
+        self._settings.enter_context(override_settings(**settings))
+        clear_url_caches()
+        self._app = app
+
+    def close(self) -> None:
+        if self._app is not None:
+            self._app = None
+            self._settings.close()
+            clear_url_caches()
+
+
+_SERVED = _Served()
 
 
 def handler(*, asynchronous: bool = False) -> Any:
@@ -89,19 +124,20 @@ def serving(
     urls: ModuleType, scopeguard: dict[str, Any], *, asynchronous: bool = False, **others: Any
 ) -> Callable[..., Any]:
     """Return the application object of the project. The settings hold during each call."""
+    project_settings = {"ROOT_URLCONF": urls, "SCOPEGUARD": scopeguard, **others}
     with project(urls, scopeguard, **others):
         app = handler(asynchronous=asynchronous)
 
     if asynchronous:
 
         async def call_async(scope: Any, receive: Any, send: Any) -> None:
-            with project(urls, scopeguard, **others):
-                await app(scope, receive, send)
+            _SERVED.enter(app, project_settings)
+            await app(scope, receive, send)
 
         return call_async
 
     def call(environ: Any, start_response: Any) -> Any:
-        with project(urls, scopeguard, **others):
-            return app(environ, start_response)
+        _SERVED.enter(app, project_settings)
+        return app(environ, start_response)
 
     return call

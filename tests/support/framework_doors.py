@@ -24,9 +24,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aiohttp_calls import call_aiohttp
+from aiohttp_calls import RunningApp
 from django_project import GUARD_MIDDLEWARE, serving, url_conf
 from doors import ANY, BOTH, EVERYWHERE, GOLD, Door, call_asgi, call_wsgi, in_loop, rules, seen
+from kept import keep
 from lambda_events import http_api, load_balancer, rest_api
 from lambda_events import send as send_event
 from scenarios import Answered, Exchange
@@ -237,7 +238,7 @@ def _aiohttp(guard: Guard) -> Send:
         setup(app, guard, rules=given)
         return app
 
-    return lambda exchange: call_aiohttp(make_app, exchange)
+    return keep(RunningApp(make_app)).send
 
 
 def _lambda(shape: Callable[..., Any]) -> Callable[[Guard], Send]:

@@ -28,9 +28,16 @@ WITHOUT_MODES = frozenset(door.name for door in FRAMEWORK_DOORS if door.name == 
 class ProofApi:
     """The API behind one door, and requests to it with a token that is bound to :data:`KEY`."""
 
-    def __init__(self, door: Door, *, settings: dict[str, Any] | None = None, **policy: Any) -> None:
+    def __init__(
+        self,
+        door: Door,
+        *,
+        authority: FakeAuthority | None = None,
+        settings: dict[str, Any] | None = None,
+        **policy: Any,
+    ) -> None:
         self.door = door
-        self.authority = FakeAuthority()
+        self.authority = authority or FakeAuthority()
         given = {"dpop": DPoP(base_url=ORIGIN, **policy), **(settings or {})}
         self.guard: Guard = guard_for(self.authority, **given)
         self.send = door.opened(self.guard)
