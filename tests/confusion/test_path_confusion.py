@@ -19,7 +19,8 @@ import pytest
 from confusion_apps import AUDIENCE, AUTHORITY, LEVELS, MOUNT
 from confusion_table import PLAIN, SUSPICIOUS, WEBSOCKETS, Spelling
 from scopeguard.testing import FakeAuthority, FakeClock
-from server_process import ASGI_SERVERS, WSGI_SERVERS, ServerProcess, server_process
+from server_process import ASGI_SERVERS, WSGI_SERVERS, ServerProcess, server_environment, server_process
+from warm_start import WarmInterpreter
 
 _ASGI_APPS = (
     *("starlette", "fastapi", "quart", "litestar", "falcon", "django", "django-extension"),
@@ -63,12 +64,21 @@ class Server:
         return (int(status[1]) if status else 0), handlers
 
 
+# Every server has all apps, so each would spend two seconds on these imports.
+_IMPORTED = (
+    *("scopeguard.asgi", "scopeguard.wsgi", "scopeguard.litestar", "scopeguard.quart", "scopeguard.flask"),
+    *("starlette.applications", "fastapi", "falcon", "falcon.asgi", "django.core.handlers.asgi", "flask"),
+    *("uvicorn", "hypercorn", "gunicorn", "waitress"),
+)
+
+
 class Servers:
     """The servers in use, each started once."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder = folder
         self._stack = stack
+        self._interpreter = stack.enter_context(WarmInterpreter(*_IMPORTED, environment=server_environment()))
         self._running: dict[str, Server] = {}
 
     def get(self, name: str) -> Server:
@@ -83,7 +93,13 @@ class Servers:
         jwks.write_text(json.dumps(authority.authority.keys.key_set(authority.clock.wall())))
         kind, command = ("asgi", ASGI_SERVERS[name]) if name in ASGI_SERVERS else ("wsgi", WSGI_SERVERS[name])
         environment = {"SERVED_JWKS": str(jwks)}
-        process = server_process(command, folder, app=f"confusion_apps:{kind}", environment=environment)
+        process = server_process(
+            command,
+            folder,
+            app=f"confusion_apps:{kind}",
+            environment=environment,
+            interpreter=self._interpreter,
+        )
         return Server(self._stack.enter_context(process), authority)
 
 

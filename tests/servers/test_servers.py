@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
 import select
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,12 +18,14 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from algorithms import ML_DSA_HERE
-from environment import ROOT, plain_environment
+from environment import ROOT
 from lookalikes import refused_fields
 from scenarios import SCENARIOS, Answered, Exchange, tokens, verify
 from scopeguard import Reason
 from scopeguard.core.causes_and_fixes import entry_of
 from scopeguard.testing import FakeAuthority, FakeClock, ProofKey
+from server_process import server_environment
+from warm_start import Process, WarmInterpreter
 
 _TOO_LONG = "the server itself refuses header lines or request lines of this length"
 _OWN_LIMITS = {"a token of 17 KB": _TOO_LONG, "query, 1200 parameters": _TOO_LONG}
@@ -119,8 +118,28 @@ def _received(connection: socket.socket, method: str) -> Answered:
     return Answered(status=response.status, headers=headers, body=response.read())
 
 
+# Every server has the API of tests/support/served.py, so each would spend a second on these imports.
+_IMPORTED = (
+    "doors",
+    "endings",
+    "algorithms",
+    "scenarios",
+    "uvicorn",
+    "hypercorn",
+    "gunicorn",
+    "waitress",
+    "websockets",
+)
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> Iterator[WarmInterpreter]:
+    with WarmInterpreter(*_IMPORTED, environment=server_environment()) as interpreter:
+        yield interpreter
+
+
 @contextmanager
-def _running(kind: Kind, folder: Path) -> Iterator[Server]:
+def _running(kind: Kind, folder: Path, interpreter: WarmInterpreter) -> Iterator[Server]:
     authority = FakeAuthority(clock=FakeClock(wall=time.time()))
     for algorithm in ML_DSA_HERE[-1:]:
         authority.key(algorithm)  # so that it is in the key set
@@ -129,12 +148,11 @@ def _running(kind: Kind, folder: Path) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", *(part.format(port=port) for part in kind.command)]
-    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support")))
-    environment = {**plain_environment(), "PYTHONPATH": paths, "SERVED_JWKS": str(jwks), "PYTHONUNBUFFERED": "1"}
+    command = [part.format(port=port) for part in kind.command]
     log = folder / "output.txt"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
+        environment = {"SERVED_JWKS": str(jwks)}
+        process = interpreter.start(*command, cwd=folder, environment=environment, output=output.fileno())
         try:
             _wait_until_it_answers(process, port, log)
             yield Server(kind, port, log, authority)
@@ -143,7 +161,7 @@ def _running(kind: Kind, folder: Path) -> Iterator[Server]:
             process.wait(timeout=20)
 
 
-def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait_until_it_answers(process: Process, port: int, log: Path) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -169,8 +187,10 @@ def _let_others_run() -> None:
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.name)
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with _running(request.param, tmp_path_factory.mktemp(request.param.name)) as running:
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, interpreter: WarmInterpreter
+) -> Iterator[Server]:
+    with _running(request.param, tmp_path_factory.mktemp(request.param.name), interpreter) as running:
         yield running
 
 
@@ -350,12 +370,12 @@ def test_largest_token_and_proof_arrive_or_are_refused_as_documented(server: Ser
 
 @pytest.mark.rule("PQ-05")
 @pytest.mark.parametrize("name", ["gunicorn-gthread", "hypercorn"])
-def test_documented_setting_raises_the_limit_of_header_fields(name: str, tmp_path: Path):
+def test_documented_setting_raises_the_limit_of_header_fields(name: str, tmp_path: Path, interpreter: WarmInterpreter):
     if not ML_DSA_HERE:
         return
     (tmp_path / "hypercorn.toml").write_text(f"{LIMITS['hypercorn'].setting}\n", "ascii")
     (kind,) = (kind for kind in KINDS if kind.name == name)
-    with _running(replace(kind, command=(*kind.command, *LIMITS[name].arguments)), tmp_path) as server:
+    with _running(replace(kind, command=(*kind.command, *LIMITS[name].arguments)), tmp_path, interpreter) as server:
         assert Largest(server).send() == 200
         if name == "hypercorn":
             assert Largest(server).send_in_two_parts() == 200
