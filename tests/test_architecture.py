@@ -7,6 +7,7 @@ refused, so that each addition is a deliberate decision.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -564,36 +565,70 @@ def test_imports_and_constructors_start_no_thread_and_open_no_file_or_socket():
     assert seen == ""
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS)
-def test_adapter_imports_no_other_framework(adapter: str):
-    own = {
-        "starlette": {"starlette"},
-        "fastapi": {"starlette", "fastapi"},
-        "flask": {"flask", "werkzeug", "click"},
-        "django": {"django"},
-        "falcon": {"falcon"},
-        "grpc": {"grpc"},
-        "aiohttp": {"aiohttp"},
-        "litestar": {"litestar"},
-        "quart": {"quart", "flask", "werkzeug", "click"},  # Quart is built on Flask
-    }
-    frameworks = {"starlette", "fastapi", "flask", "werkzeug", "django", "click", "rich", "uvicorn", "pytest"}
-    frameworks |= {"aiohttp", "falcon", "grpc", "litestar", "quart"}
-    _run_in_a_new_process(
+FRAMEWORKS = frozenset(
+    (
+        *("starlette", "fastapi", "flask", "werkzeug", "django", "click", "rich", "uvicorn", "pytest"),
+        *("aiohttp", "falcon", "grpc", "litestar", "quart"),
+    )
+)
+FRAMEWORKS_OF = {
+    "starlette": {"starlette"},
+    "fastapi": {"starlette", "fastapi"},
+    "flask": {"flask", "werkzeug", "click"},
+    "django": {"django"},
+    "falcon": {"falcon"},
+    "grpc": {"grpc"},
+    "aiohttp": {"aiohttp"},
+    "litestar": {"litestar"},
+    "quart": {"quart", "flask", "werkzeug", "click"},  # Quart is built on Flask
+}
+
+
+@pytest.fixture(scope="module")
+def failed_imports() -> dict[str, str]:
+    """The adapters that cannot be imported without the frameworks of others, each with the error.
+
+    Each is imported in a fork of a process that has imported scopeguard, without any framework.
+    """
+    output = _run_in_a_new_process(
         """
-        import importlib, sys
+        import importlib, json, os, sys
 
         class Absent:
+            def __init__(self, names):
+                self.names = names
+
             def find_spec(self, name, path=None, target=None):
-                if name.partition(".")[0] in sys.argv[2].split():
+                if name.partition(".")[0] in self.names:
                     raise ModuleNotFoundError(f"{name} is not installed here")
 
-        sys.meta_path.insert(0, Absent())
-        importlib.import_module(f"scopeguard.{sys.argv[1]}")
+        frameworks, of_adapters = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+        sys.meta_path.insert(0, Absent(frameworks))
+        import scopeguard
+
+        for adapter in sys.argv[3:]:
+            child = os.fork()
+            if child == 0:
+                sys.meta_path[0] = Absent(set(frameworks) - set(of_adapters.get(adapter, ())))
+                error = ""
+                try:
+                    importlib.import_module(f"scopeguard.{adapter}")
+                except BaseException as failure:
+                    error = repr(failure)
+                print(json.dumps([adapter, error]), flush=True)
+                os._exit(0)
+            os.waitpid(child, 0)
         """,
-        adapter,
-        " ".join(sorted(frameworks - own.get(adapter, set()))),
+        json.dumps(sorted(FRAMEWORKS)),
+        json.dumps({adapter: sorted(names) for adapter, names in FRAMEWORKS_OF.items()}),
+        *ADAPTERS,
     )
+    return dict(map(json.loads, output.splitlines()))
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_adapter_imports_no_other_framework(failed_imports: dict[str, str], adapter: str):
+    assert failed_imports[adapter] == ""
 
 
 def test_spec_lists_its_modules():
