@@ -10,6 +10,7 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
+import certifi
 import coverage
 import hypothesis
 import pytest
@@ -31,6 +32,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if coverage.Coverage.current() is not None:
         config.pluginmanager.register(_Measured())
     hypothesis.settings.load_profile("ci" if in_ci() else "default")
+    # Each client of httpx reads this file, and tests connect to loopback only. The usual one, with all public
+    # authorities, takes 40 milliseconds.
+    patch = pytest.MonkeyPatch()
+    patch.setattr(certifi, "where", lambda: str(ROOT / "tests" / "data" / "no-authority.pem"))
+    config.add_cleanup(patch.undo)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell makes its background processes ignore Ctrl-C, and the commands whose end by Ctrl-C is under test
         # inherit that.
