@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 
 from forked import Child
+from rsa_keys import rsa_key
 from scopeguard import Guard, Issuer
 from scopeguard.config.token_sources import TokenSource, TokenSources
 from scopeguard.devserver.keys import SigningKey
@@ -285,9 +286,10 @@ def test_response_does_not_tell_why_a_token_is_invalid(decide: Decide, guard: Gu
 @pytest.mark.rule("J-21", "X-58")
 def test_keys_with_equal_ids_are_chosen_by_type(decide: Decide, guard: Guard, authority: FakeAuthority):
     kid = authority.key().kid
-    for algorithm in ("RS256", "ES384", "ES256"):
-        authority.authority.keys.publish(SigningKey.generate(algorithm, kid=kid).public_jwk())
-    twin = SigningKey.generate("RS256", kid=kid)
+    others = (SigningKey.generate(algorithm, kid=kid) for algorithm in ("ES384", "ES256"))
+    for key in (SigningKey(kid=kid, algorithm="RS256", private_key=rsa_key(number=1)), *others):
+        authority.authority.keys.publish(key.public_jwk())
+    twin = SigningKey(kid=kid, algorithm="RS256", private_key=rsa_key())
     authority.authority.keys.publish(
         {**twin.public_jwk(), "n": "AQAB"}
     )  # An unusable key of the same id precedes the usable one.

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from loopback import Certificates
 from providers import Internet, World, jwk, minted, padded_segment, pem, private_key, sample
+from rsa_keys import rsa_key
 from scopeguard import ConfigurationError, Denied, Granted, Guard, Issuer, KeySetPolicy, Reason, Unavailable, presets
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision
@@ -254,7 +255,7 @@ def private(key: Any) -> bytes:
 
 DOCUMENTS: dict[str, Callable[[Any], bytes]] = {
     "an RSA key": lambda _: pem(private_key("RS256").public_key()),
-    "a weak RSA key": lambda _: pem(rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key()),
+    "a weak RSA key": lambda _: pem(rsa_key(1024).public_key()),
     "another curve": lambda _: pem(ec.generate_private_key(ec.SECP384R1()).public_key()),
     "a private key": lambda _: private(private_key("ES256")),
     "a certificate": certificate,

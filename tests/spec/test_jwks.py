@@ -25,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algorithms import ML_DSA_HERE, USABLE
+from rsa_keys import rsa_key
 from scopeguard.config.algorithms import DEFAULT_ALGORITHMS
 from scopeguard.config.ml_dsa import load_class
 from scopeguard.errors import ConfigurationError
@@ -75,11 +76,6 @@ def number(value: int, length: int | None = None) -> str:
 
 
 # --- keys that sign --------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def rsa_key(name: str = "a", bits: int = 2048) -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65537, bits)
 
 
 @functools.cache
@@ -297,7 +293,7 @@ def test_rsa_signature_without_its_leading_zero_octet_is_refused(algorithm):
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256"])
 @pytest.mark.parametrize("bits", [2050, 2060])
 def test_rsa_signature_must_have_the_length_of_the_modulus(algorithm, bits):
-    key = rsa_key("odd", bits)
+    key = rsa_key(bits)
     assert key.key_size == bits
     assert key_from(rsa_jwk(key)).verify(algorithm, SIGNED, sign(algorithm, SIGNED, key))
 
@@ -440,7 +436,7 @@ def test_a_symmetric_key_in_the_set_is_never_used(judge):
     "kid", ["k1", "https://attacker.example/jwks", "../../dev/null", "' OR 1=1--", "k\x00", "*)(uid=*"]
 )
 def test_a_key_in_the_token_is_not_a_key(judge, kid):
-    attacker = rsa_key("attacker")
+    attacker = rsa_key(number=1)
     own = {
         "jwk": rsa_jwk(attacker, kid=kid),
         "jku": "https://attacker.example/jwks",
@@ -468,7 +464,8 @@ def test_key_ids_are_compared_exactly(judge, kid):
 
 @pytest.mark.rule("J-19")
 def test_token_without_a_kid_is_tried_with_all_matching_keys(judge):
-    jwks = {"keys": [rsa_jwk(rsa_key("b"), kid="b"), ec_jwk(kid="c"), rsa_jwk(kid="a"), rsa_jwk(rsa_key("c"))]}
+    other, nameless = rsa_key(number=2), rsa_key(number=3)
+    jwks = {"keys": [rsa_jwk(other, kid="b"), ec_jwk(kid="c"), rsa_jwk(kid="a"), rsa_jwk(nameless)]}
     assert judge(token(), jwks) == "accepted"
     assert [key.kid for key in parse_key_set(jwks).candidates(None, "RS256")] == ["b", "a", None]
 
@@ -495,8 +492,8 @@ def test_matching_one_of_two_keys_with_the_same_kid_is_used(judge):
 @pytest.mark.parametrize("twin", ["other", "weak", "broken"])
 def test_unusable_key_with_the_same_kid_is_harmless(judge, twin):
     twins = {
-        "other": rsa_jwk(rsa_key("twin"), kid="1"),
-        "weak": rsa_jwk(rsa_key("weak", 1024), kid="1"),
+        "other": rsa_jwk(rsa_key(number=4), kid="1"),
+        "weak": rsa_jwk(rsa_key(1024), kid="1"),
         "broken": {"kty": "RSA", "kid": "1", "n": "!", "e": "AQAB"},
     }
     for keys in ([twins[twin], rsa_jwk(kid="1")], [rsa_jwk(kid="1"), twins[twin]]):
@@ -513,7 +510,7 @@ def test_key_without_a_kid_matches_no_kid_if_the_set_has_other_keys(judge):
 def test_the_only_key_is_tried_for_any_kid_when_it_has_none(judge):
     jwks = {"keys": [rsa_jwk(), rsa_jwk(use="enc")]}
     assert judge(token(kid="k1"), jwks) == "accepted"
-    assert judge(token(kid="k1", key=rsa_key("attacker")), jwks) == "bad signature"
+    assert judge(token(kid="k1", key=rsa_key(number=1)), jwks) == "bad signature"
     assert not parse_key_set(jwks).has_key_id("whatever")
 
 
@@ -699,7 +696,7 @@ def test_a_short_rsa_key_is_ignored(bits):
 
 @pytest.mark.rule("J-31", "X-07")
 def test_a_signature_by_a_short_rsa_key_is_not_accepted(judge):
-    weak = rsa_key("weak", 1024)
+    weak = rsa_key(1024)
     assert judge(token("RS256", weak), {"keys": [rsa_jwk(weak)]}) == "no usable key"
 
 
@@ -966,7 +963,7 @@ def test_configured_keys_are_parsed_like_fetched_ones():
 @pytest.mark.parametrize(
     ("jwk", "name"),
     [
-        pytest.param(lambda: rsa_jwk(rsa_key("weak", 1024), kid="w"), "kid 'w': an RSA key of 1024 bits", id="weak"),
+        pytest.param(lambda: rsa_jwk(rsa_key(1024), kid="w"), "kid 'w': an RSA key of 1024 bits", id="weak"),
         pytest.param(lambda: rsa_jwk(kid="p", d="c2VjcmV0"), r"kid 'p': it has private members \(d\)", id="private"),
         pytest.param(lambda: {"kty": "oct", "k": "c2VjcmV0"}, "key 2: it is symmetric", id="symmetric"),
         pytest.param(lambda: {**rsa_jwk(), "e": "AQ"}, "key 2: its exponent", id="e=1"),

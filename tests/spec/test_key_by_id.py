@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rsa_keys import rsa_key
 from scopeguard.spec.jwks import MalformedKeySet
 from scopeguard.spec.key_by_id import key_url, parse_public_key
 
@@ -41,7 +42,7 @@ def test_an_elliptic_curve_key_and_an_rsa_key_are_read():
     assert key.kid == KID
     assert key.algorithms == {"ES256"}
     assert key.public_key == P256.public_key()
-    big = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    big = rsa_key()
     assert "RS256" in parse_public_key(pem(big), KID, ("RS256",)).algorithms
 
 
@@ -51,9 +52,9 @@ def test_an_elliptic_curve_key_and_an_rsa_key_are_read():
         (pem(ec.generate_private_key(ec.SECP384R1())), "cannot verify any algorithm"),
         (pem(ec.generate_private_key(ec.BrainpoolP256R1())), "not one PEM public key"),
         (pem(ed25519.Ed25519PrivateKey.generate()), "not one PEM public key"),
-        (pem(rsa.generate_private_key(public_exponent=65537, key_size=1024)), "an RSA key of 1024 bits"),
+        (pem(rsa_key(1024)), "an RSA key of 1024 bits"),
         (
-            pem(rsa.generate_private_key(public_exponent=65537, key_size=2048), serialization.PublicFormat.PKCS1),
+            pem(rsa_key(), serialization.PublicFormat.PKCS1),
             "not one PEM public key",
         ),
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "not one PEM public key"),

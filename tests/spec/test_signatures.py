@@ -14,13 +14,14 @@ from typing import Any, Final
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import get_default_algorithms
 
 from algorithms import CLASSIC
+from rsa_keys import rsa_key
 from scopeguard.core.signature_backends import Awscrt, PyNaCl
 from scopeguard.spec.jwks import VerificationKey
 from scopeguard.spec.signatures import (
@@ -55,11 +56,6 @@ TAKES: Final = {
     "awscrt": {"RS256", "PS256", "ES256", "ES384"},
     "pynacl": {"EdDSA", "Ed25519"},
 }
-
-
-@functools.cache
-def rsa_key(bits: int = 2048, exponent: int = 65537) -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(exponent, bits)
 
 
 @functools.cache

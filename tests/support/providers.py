@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm, get_default_algorithms
 
+from rsa_keys import rsa_key
 from scopeguard import Guard, HeaderList, Issuer, RequestView
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision
@@ -33,7 +34,7 @@ def sample(name: str) -> dict[str, Any]:
 def private_key(algorithm: str) -> Any:
     if algorithm == "ES256":
         return ec.generate_private_key(ec.SECP256R1())
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return rsa_key()
 
 
 def jwk(algorithm: str, kid: str, **members: Any) -> dict[str, Any]:
