@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -18,6 +18,7 @@ from jwt.algorithms import ECAlgorithm
 
 from environment import ROOT
 from loopback import Certificates
+from rsa_keys import rsa_key
 from scopeguard import (
     ANY_AUDIENCE_DANGEROUSLY,
     AuthZen,
@@ -321,10 +322,23 @@ def test_tables_have_each_setting_of_the_classes(table: dict[str, object], home:
     assert set(table) - {"any_audience_dangerously"} == {setting.name for setting in fields(home) if setting.init}
 
 
+@pytest.fixture(scope="module")
+def named_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the files that the examples name."""
+    folder = tmp_path_factory.mktemp("named")
+    for name, content in FILES.items():
+        (folder / name).write_text(content, "utf-8")
+    certificates = Certificates(folder)
+    certificates.bundle.rename(folder / "ca.pem")
+    certificates.issue("client").rename(folder / "client.pem")
+    (folder / "key.pem").write_bytes(rsa_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return folder
+
+
 @pytest.mark.parametrize(
     ("table", "key"), [pytest.param(t, k, id=f"{t} {k}") for t, keys in TABLES.items() for k in keys]
 )
-def test_examples_in_error_messages_are_valid(table: str, key: str, tmp_path: Path):
+def test_examples_in_error_messages_are_valid(table: str, key: str, named_files: Path):
     line = f"{key} = {TABLES[table][key].example}"
     given = {
         "API_SECRET": "sg-secret-1",
@@ -351,7 +365,7 @@ def test_examples_in_error_messages_are_valid(table: str, key: str, tmp_path: Pa
     elif table in ("[issuers.key_set]", "[issuers.experimental_status_list]"):
         text = ISSUERS + text
     elif table == "[issuers.introspection]":
-        text = f'{ISSUERS}validate = "auto"\n{_asking(key, line, tmp_path)}'
+        text = f'{ISSUERS}validate = "auto"\n{_asking(key, line)}'
     elif table == "[mutual_tls]":
         rest = '\ntrusted_proxies = ["10.0.0.0/8"]' if key != "trusted_proxies" else ""
         rest += '\nsource = "nginx"' if key != "source" else ""
@@ -397,23 +411,14 @@ def test_examples_in_error_messages_are_valid(table: str, key: str, tmp_path: Pa
         ):
             text = (text if key != "path" else f"[[rules]]\n{line}") + "\nauthenticated = true"
         text = f"{text}\n{ISSUERS}"
-    for name, content in FILES.items():
-        (tmp_path / name).write_text(content, "utf-8")
-    certificates = Certificates(tmp_path)
-    certificates.bundle.rename(tmp_path / "ca.pem")
-    certificates.issue("client").rename(tmp_path / "client.pem")
-    settings_from(tomllib.loads(text), tmp_path, file="api.toml", environment=given)
+    settings_from(tomllib.loads(text), named_files, file="api.toml", environment=given)
 
 
-def _asking(key: str, line: str, folder: Path) -> str:
+def _asking(key: str, line: str) -> str:
     """Return the table of introspection with *line*, which sets *key*, and the settings that it needs."""
     if key == "ca_file":
         line = f'{line}\nendpoint = "https://as.test/introspect"'
     beside = {"private_key": 'client_id = "api"\nauth = "private_key_jwt"', "bearer_token": 'auth = "bearer"'}
-    if key == "private_key":
-        private = rsa.generate_private_key(65537, 2048)
-        pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        (folder / "key.pem").write_bytes(pem)
     lines = [given for given in ASKING.splitlines()[1:] if not given.startswith(f"{key} ")]
     return "\n".join(["[issuers.introspection]", *([beside[key]] if key in beside else lines), line])
 
