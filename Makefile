@@ -202,8 +202,8 @@ test: $(DEV) system peers apps documents ## run all tests, in four processes
 
 # Tests without servers, in two processes of about the same length. Each measures itself, so that measuring coverage is
 # quick and complete.
-CORE := $(addprefix tests/,state flow rules core)
-CORE_BESIDE := $(addprefix tests/,spec config presets/test_aws_alb.py presets/test_in_cluster.py presets/test_presets.py)
+CORE := $(addprefix tests/,state flow core)
+CORE_BESIDE := $(addprefix tests/,spec config rules presets/test_aws_alb.py presets/test_in_cluster.py presets/test_presets.py)
 MEASURED := $(BIN)/coverage run --parallel-mode -m pytest -p no:xdist
 
 .PHONY: test-core
