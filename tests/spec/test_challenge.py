@@ -306,6 +306,12 @@ def test_extra_parameter_must_not_reuse_a_reserved_name(names):
         ChallengeStyle(realm="r", parameters=tuple((name, "x") for name in names))
 
 
+@pytest.mark.parametrize("item", ["ab", ("a",), ("a", "b", "c"), ("a", 1), 7])
+def test_extra_parameter_must_be_a_name_and_a_value(item):
+    with pytest.raises(ConfigurationError, match=f"parameters: must be a list .* one item is a {type(item).__name__}$"):
+        ChallengeStyle(realm="r", parameters=(item,))
+
+
 @pytest.mark.rule("B-35")
 def test_extra_parameters_are_in_every_challenge():
     style = ChallengeStyle(realm="r", parameters=(("resource_metadata", "https://api.example/m"), ("X-y", 'a"b')))
