@@ -47,10 +47,12 @@ from scopeguard.request import HeaderList, ProofNotes, RequestView
 from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path, without_prefix
 from scopeguard.scopes import Requirement
-from scopeguard.spec.challenge import Response, add_proof_headers, private_headers, uncached_headers
+from scopeguard.spec.challenge import Response
 from scopeguard.spec.credentials import has_access_token, without_access_token
 from scopeguard.spec.request_uri import PATH_CHARACTERS
 from scopeguard.spec.resource_metadata import WELL_KNOWN
+from scopeguard.spec.response_headers import add_proof_headers, private_headers, uncached_headers
+from scopeguard.spec.websocket_close import POLICY_VIOLATION
 from scopeguard.tokens import ANONYMOUS, AccessToken, Serving, begin_serving, end_serving
 
 if TYPE_CHECKING:
@@ -604,7 +606,7 @@ async def send_response(response: Response, headers: list[tuple[bytes, bytes]], 
     if scope["type"] == "websocket":
         prefix = "websocket.http.response"
         if prefix not in (scope.get("extensions") or {}):
-            await send({"type": "websocket.close", "code": 1008, "reason": response.reason_phrase})
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": response.reason_phrase})
             return
     await send({"type": f"{prefix}.start", "status": response.status, "headers": headers})
     await send({"type": f"{prefix}.body", "body": response.body})

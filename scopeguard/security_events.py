@@ -17,6 +17,7 @@ from typing import Final
 
 from scopeguard.adapter.asgi_messages import FormBody
 from scopeguard.asgi import Receive, Scope, Send, request_view, send_response
+from scopeguard.config.body_limits import LARGEST_SECURITY_EVENT
 from scopeguard.config.checks import function, instance, mapping, strings
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
@@ -30,8 +31,9 @@ from scopeguard.guard import Guard, engine_of
 from scopeguard.reasons import Reason
 from scopeguard.redaction import printable
 from scopeguard.request import RequestView
-from scopeguard.spec.challenge import Response, retry_after
+from scopeguard.spec.challenge import Response
 from scopeguard.spec.jwt import peek
+from scopeguard.spec.retry_after import write_retry_after
 from scopeguard.spec.security_event import (
     CHANGES,
     DESCRIPTIONS,
@@ -55,7 +57,6 @@ __all__ = ["SecurityEvent", "SecurityEventReceiver"]
 
 log: Final = logging.getLogger("scopeguard")
 
-MAX_BYTES: Final = 64 * 1024  # of a request body
 MAX_REMEMBERED: Final = 100_000  # tokens, to recognise repetitions
 
 _CREDENTIALS: Final = re.compile(r"[A-Za-z][A-Za-z0-9\-]* [\x21-\x7E]+")
@@ -153,7 +154,7 @@ class SecurityEventReceiver:
         response = self._reject(wsgi_view(environ))
         if response is None:
             try:
-                token = self._parse(read_form(environ, MAX_BYTES))
+                token = self._parse(read_form(environ, LARGEST_SECURITY_EVENT))
                 self._engine.perform(verify_signature(token, self._transmitter, self._engine.clock))
                 response = self._process(token)
             except (AccessDenied, AuthorityUnavailable) as error:
@@ -167,7 +168,7 @@ class SecurityEventReceiver:
         response = self._reject(request_view(scope, scope["method"]))
         if response is None:
             try:
-                token = self._parse(await FormBody(scope, receive, TokenSources()).read(MAX_BYTES))
+                token = self._parse(await FormBody(scope, receive, TokenSources()).read(LARGEST_SECURITY_EVENT))
                 await self._engine.aperform(verify_signature(token, self._transmitter, self._engine.clock))
                 response = await in_thread(lambda: self._process(token))
             except (AccessDenied, AuthorityUnavailable) as error:
@@ -265,7 +266,7 @@ def _error(status: int, code: str, *headers: tuple[str, str]) -> Response:
 def _write_refusal(error: AccessDenied | AuthorityUnavailable) -> Response:
     if isinstance(error, AuthorityUnavailable):
         log.warning("security events: not checked: %s", error)
-        return Response(503, (("retry-after", retry_after(error)), ("content-length", "0")), b"")
+        return Response(503, (("retry-after", write_retry_after(error)), ("content-length", "0")), b"")
     log.warning("security events: refused: %s", error)
     if isinstance(error, InvalidToken):
         return _error(400, error_code(error.reason))

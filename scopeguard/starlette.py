@@ -44,6 +44,7 @@ from scopeguard.core.decision import Adapter, Denied, Granted, Unavailable
 from scopeguard.errors import ConfigurationError
 from scopeguard.scopes import Requirement, require
 from scopeguard.spec import challenge
+from scopeguard.spec.websocket_close import POLICY_VIOLATION
 from scopeguard.tokens import access_token, access_token_or_none
 
 __all__ = [
@@ -188,4 +189,4 @@ async def _refuse_websocket(refusal: Refusal, websocket: WebSocket) -> None:
     if websocket.application_state is WebSocketState.CONNECTING:
         await refusal(websocket.scope, websocket.receive, websocket.send)
     else:  # the decorated method runs after the handshake, as on_receive does
-        await websocket.close(1008, refusal.refused.reason_phrase)
+        await websocket.close(POLICY_VIOLATION, refusal.refused.reason_phrase)

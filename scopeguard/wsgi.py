@@ -40,10 +40,11 @@ from scopeguard.request import ProofNotes, RequestView
 from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path
 from scopeguard.scopes import Requirement
-from scopeguard.spec.challenge import Response, add_proof_headers, private_headers, uncached_headers
+from scopeguard.spec.challenge import Response
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
 from scopeguard.spec.request_uri import PATH_CHARACTERS
 from scopeguard.spec.resource_metadata import WELL_KNOWN
+from scopeguard.spec.response_headers import add_proof_headers, private_headers, uncached_headers
 from scopeguard.tokens import AccessToken, Anonymous, begin_serving, end_serving
 
 if TYPE_CHECKING:

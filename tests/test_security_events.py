@@ -21,12 +21,13 @@ from doors import call_asgi, call_wsgi
 from environment import ROOT, plain_environment
 from scenarios import Answered, Exchange
 from scopeguard import Guard, Introspection, Issuer, IssuerResolver, Validation
+from scopeguard.config.body_limits import LARGEST_SECURITY_EVENT
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY
 from scopeguard.devserver.keys import SigningKey, compact
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.guard import Denied, Granted
 from scopeguard.reasons import Reason
-from scopeguard.security_events import MAX_BYTES, SecurityEvent, SecurityEventReceiver
+from scopeguard.security_events import SecurityEvent, SecurityEventReceiver
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority
 from storms import request_with
@@ -181,7 +182,7 @@ def test_body_that_is_not_a_security_event_token_is_an_invalid_request(
         headers = (GOOD[0], ("content-type", kind))
         assert is_error(send(receiver, good, headers), "invalid_request")
     assert is_error(send(receiver, good, GOOD[:1]), "invalid_request")
-    assert is_error(send(receiver, "a" * (MAX_BYTES + 1)), "invalid_request", 413)
+    assert is_error(send(receiver, "a" * (LARGEST_SECURITY_EVENT + 1)), "invalid_request", 413)
     assert is_error(send(receiver, good, method="GET"), "invalid_request", 405)
     assert send(receiver, good, (GOOD[0], ("content-type", "Application/SECEVENT+jwt; x=y"))).status == 202
 

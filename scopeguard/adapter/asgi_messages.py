@@ -20,6 +20,7 @@ from scopeguard.errors import InvalidRequest, RequestTimedOut, RequestTooLarge, 
 from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList
 from scopeguard.spec.credentials import declared_length
+from scopeguard.spec.websocket_close import POLICY_VIOLATION
 
 
 class DisconnectDetector:
@@ -305,7 +306,7 @@ async def run_until_ended(connection: InProgress, app: ASGIApp, scope: Scope, re
     if connection.ending is None or not response.is_open:
         return
     if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008, "reason": str(connection.ending)})
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": str(connection.ending)})
     elif response.ends_cleanly:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     else:

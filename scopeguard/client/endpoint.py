@@ -2,45 +2,34 @@
 
 from __future__ import annotations
 
-import random
 import secrets
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final, NoReturn
 
 from scopeguard.client.errors import ScopeNotGranted, TokenEndpointError, TokenEndpointUnavailable
 from scopeguard.client.proofs import Proofs
+from scopeguard.client.retries import BETWEEN_ATTEMPTS, LONGEST_RETRY_AFTER
 from scopeguard.client.settings import Policy
+from scopeguard.config.answer_limits import LARGEST_ANSWER, LARGEST_TOKEN_RESPONSE
 from scopeguard.config.client_authentication import ClientAuthentication
-from scopeguard.edge.http import HttpxTransport
-from scopeguard.edge.runtime import Transport
 from scopeguard.errors import AuthorityUnavailable
-from scopeguard.flow.effects import Answer, Clock, Flow, Send, ask
+from scopeguard.flow.effects import Answer, Flow, Send, ask
 from scopeguard.flow.issuers import search_metadata
 from scopeguard.reasons import Reason
 from scopeguard.spec.client_authentication import Proof, assertion, basic, client_id_only, post
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, check_endpoint, metadata_urls
 from scopeguard.spec.dpop_client import USE_DPOP_NONCE
-from scopeguard.spec.http_caching import retry_after
+from scopeguard.spec.outage_statuses import is_outage
+from scopeguard.spec.retry_after import read_retry_after
 from scopeguard.spec.token_endpoint import (
     TokenRefusal,
     TokenResponse,
     Tolerance,
-    is_outage,
     parse_token_response,
 )
-from scopeguard.state.backoff import Backoff
 
-# Seconds between two attempts, during which callers wait.
-_BACKOFF: Final = Backoff(first=0.25, longest=5.0)
-_LONGEST_CLOSURE: Final = 300.0  # seconds; a longer Retry-After is shortened
-# Seconds without token requests after the server refused the client. Only a new configuration helps, and some
-# authorization servers lock clients that keep trying.
-CLOSURE_OF_A_REFUSED_CLIENT: Final = 60.0
 _METADATA_LIFETIME: Final = 3600.0
-_LARGEST_ANSWER: Final = 64 * 1024
-_LARGEST_METADATA: Final = 512 * 1024
 # RFC 6749 section 5.2, RFC 8707 section 2, and two that servers send about exchanges. These codes are never withheld,
 # even if one contains a secret by chance.
 _ERRORS: Final = frozenset(
@@ -63,7 +52,7 @@ class TokenEndpoint:
         self._proofs = None if policy.dpop is None else Proofs(policy.dpop, policy.clock)
         exchanges = 1 if policy.dpop is None else 2  # a second one with the nonce of the server
         exchanges += 0 if policy.issuer is None else len(metadata_urls(policy.issuer))
-        self.longest_request: float = exchanges * (policy.retries + 1) * (policy.timeout + _BACKOFF.longest)
+        self.longest_request: float = exchanges * (policy.retries + 1) * (policy.timeout + BETWEEN_ATTEMPTS.longest)
         """The seconds that a request takes at most, with the search for the endpoint and all retries."""
 
     def request(
@@ -163,7 +152,7 @@ class TokenEndpoint:
             authority=policy.authority,
             form=form,
             insecure=policy.insecure_http_dangerously,
-            limit=_LARGEST_ANSWER,
+            limit=LARGEST_TOKEN_RESPONSE,
             timeout=policy.timeout,
         )
 
@@ -172,8 +161,8 @@ class TokenEndpoint:
             self._raise_outage(answer, f"it answers with status {answer.status}")
 
     def _raise_outage(self, answer: Answer, problem: str) -> NoReturn:
-        pause = retry_after(answer.headers, self._policy.clock.wall())
-        closed = None if pause is None else min(pause, _LONGEST_CLOSURE)
+        pause = read_retry_after(answer.headers, self._policy.clock.wall())
+        closed = None if pause is None else min(pause, LONGEST_RETRY_AFTER)
         raise TokenEndpointUnavailable(self._policy.authority, problem, closed, answer.status)
 
     def _without_secrets(self, refusal: TokenRefusal, tokens: Iterable[str]) -> TokenRefusal:
@@ -210,7 +199,7 @@ class TokenEndpoint:
                 metadata_urls(issuer),
                 lambda found: found.token_endpoint is not None,
                 self._policy.clock,
-                limit=_LARGEST_METADATA,
+                limit=LARGEST_ANSWER,
                 timeout=self._policy.timeout,
                 setting="token_url",
                 insecure=self._policy.insecure_http_dangerously,
@@ -220,7 +209,7 @@ class TokenEndpoint:
                 status = 200 if "url" in error.detail else 404
                 failure = TokenEndpointError(issuer, TokenRefusal(status=status, problem=error.detail["problem"]))
             else:
-                closed = None if error.retry_after is None else min(error.retry_after, _LONGEST_CLOSURE)
+                closed = None if error.retry_after is None else min(error.retry_after, LONGEST_RETRY_AFTER)
                 failure = TokenEndpointUnavailable(self._policy.authority, describe(error), closed)
         else:
             endpoint = self._token_endpoint(metadata)
@@ -243,76 +232,9 @@ class TokenEndpoint:
         return alias or metadata.token_endpoint
 
 
-class PatientTransport:
-    """A transport that retries while the server is unavailable. It sleeps, and runs in a thread of its own.
-
-    *authenticate* adds the credentials to each attempt. *closes*: close the connection after each exchange, for a
-    client whose next one is usually an hour away.
-    """
-
-    def __init__(
-        self,
-        inner: Transport,
-        authenticate: Callable[[Send], Send],
-        *,
-        retries: int,
-        clock: Clock,
-        closes: bool,
-    ) -> None:
-        self._inner = inner
-        self._authenticate = authenticate
-        self._retries = retries
-        self._clock = clock
-        self._closes = closes
-        self._sleep: Callable[[float], None] = time.sleep
-
-    def send(self, request: Send, /) -> Answer:
-        """Return the answer of the last attempt, or raise its exception.
-
-        A ``Retry-After`` of more than 5 seconds ends the attempts.
-        """
-        try:
-            attempt = 0
-            while True:
-                final = attempt >= self._retries
-                pause = 0.0
-                try:
-                    answer = self._inner.send(self._authenticate(request))
-                except AuthorityUnavailable as error:
-                    if final or error.reason is Reason.AUTHORITY_ANSWER_INVALID:
-                        raise
-                else:
-                    pause = retry_after(answer.headers, self._clock.wall()) or 0.0
-                    if final or pause > _BACKOFF.longest or not is_outage(answer.status):
-                        return answer
-                # The jitter spreads the requests of many clients after an outage. It needs no secure randomness.
-                backoff = _BACKOFF.pause(attempt + 1) * random.uniform(0.5, 1)  # noqa: S311
-                self._sleep(max(pause, backoff))
-                attempt += 1
-        finally:
-            if self._closes:
-                self._inner.close()
-
-    def close(self) -> None:
-        """Close the inner transport."""
-        self._inner.close()
-
-
 def describe(error: AuthorityUnavailable) -> str:
     """Return the reason and the facts of *error*, as one line."""
     return ", ".join((error.reason.value, *(f"{name}={value}" for name, value in error.detail.items())))
-
-
-def make_transport(policy: Policy, endpoint: TokenEndpoint, *, closes: bool) -> PatientTransport:
-    """Return the transport for *endpoint*, which has the settings *policy*. *closes*: see :class:`PatientTransport`."""
-    inner = policy.transport or HttpxTransport()
-    return PatientTransport(
-        inner,
-        endpoint.authenticate,
-        retries=policy.retries,
-        clock=policy.clock,
-        closes=closes and policy.transport is None,
-    )
 
 
 def refuses_client(error: TokenEndpointError) -> bool:

@@ -12,13 +12,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Final
 
-from scopeguard.client.endpoint import (
-    CLOSURE_OF_A_REFUSED_CLIENT,
-    TokenEndpoint,
-    describe,
-    make_transport,
-    refuses_client,
-)
+from scopeguard.client.endpoint import TokenEndpoint, describe, refuses_client
 from scopeguard.client.errors import (
     Failure,
     ScopeNotGranted,
@@ -27,24 +21,23 @@ from scopeguard.client.errors import (
     TokenExchangeRefused,
 )
 from scopeguard.client.fetching import Fetcher
+from scopeguard.client.retries import PAUSE_OF_A_REFUSED_CLIENT, PAUSE_OF_AN_EXCHANGE, make_transport
 from scopeguard.client.settings import ExchangePolicy, Grant, NarrowerScope
 from scopeguard.edge import aio
 from scopeguard.edge import sync as blocking
 from scopeguard.edge.runtime import Runtime
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
-from scopeguard.flow.effects import HOOK_TIMEOUT, QUEUE_TIMEOUT, CallHook, Flow, Lane, SingleFlight, ask
+from scopeguard.flow.effects import CallHook, Flow, Lane, SingleFlight, ask
+from scopeguard.flow.waiting_times import HOOK_TIMEOUT, QUEUE_TIMEOUT
 from scopeguard.reasons import Reason
 from scopeguard.redaction import fingerprint
+from scopeguard.spec.outage_statuses import DOWN_OR_BUSY
 from scopeguard.spec.token_endpoint import TokenRefusal, TokenResponse, Tolerance
 from scopeguard.spec.token_exchange import assertion_form, check_issued_type, exchange_form
 from scopeguard.state.exchanged_tokens import ExchangedTokens
 
-# Statuses of a server, or of a gateway before it, that is busy or down, whatever the token.
-_BY_SERVER: Final = frozenset((429, 502, 503, 504))
 # RFC 8693 section 2.2.1: token_type is "N_A" if the issued token is not an access token.
 _NOT_AN_ACCESS_TOKEN: Final = Tolerance(token_types=frozenset(("n_a",)))
-# The seconds after which an exchange may be tried again, if the server does not say.
-_RETRY_AFTER: Final = 1.0
 # The greatest part of the lifetime that the leeway may take.
 _MOST_LEEWAY: Final = 0.1
 
@@ -65,7 +58,7 @@ class Exchanger:
         self._redeem_with = redeem_with
         self._endpoint = TokenEndpoint(policy)
         self._held: ExchangedTokens[Failure] = ExchangedTokens(policy.max_entries)
-        self._transport = make_transport(policy, self._endpoint, closes=False)
+        self._transport = make_transport(policy, self._endpoint.authenticate, closes=False)
         self._outside = Runtime(transport=self._transport, clock=policy.clock)
         self._longest_wait = QUEUE_TIMEOUT + self._endpoint.longest_request
         if policy.actor is not None:
@@ -154,8 +147,8 @@ class Exchanger:
         except (TokenEndpointError, TokenEndpointUnavailable, ScopeNotGranted) as error:
             failure: Failure = error
             if isinstance(error, TokenEndpointUnavailable):
-                by_server = error.status in _BY_SERVER
-                error.retry_after = error.retry_after or _RETRY_AFTER
+                by_server = error.status in DOWN_OR_BUSY
+                error.retry_after = error.retry_after or PAUSE_OF_AN_EXCHANGE
         except AuthorityUnavailable as error:
             failure = self._unavailable(describe(error), error.retry_after)
             by_server, timed_out = error.sent is False, error.reason is Reason.AUTHORITY_TIMED_OUT
@@ -188,7 +181,7 @@ class Exchanger:
             case TokenEndpointUnavailable(retry_after=seconds):
                 held.fail(key, failure, now, by_server=by_server, timed_out=timed_out, retry_after=seconds)
             case TokenEndpointError() if refuses_client(failure) and not held.answered_recently(now):
-                held.fail(key, failure, now, by_server=True, retry_after=CLOSURE_OF_A_REFUSED_CLIENT)
+                held.fail(key, failure, now, by_server=True, retry_after=PAUSE_OF_A_REFUSED_CLIENT)
             case _:
                 held.refuse(key, failure, now)
                 return ()
@@ -281,7 +274,7 @@ class Exchanger:
         return copy.copy(last)
 
     def _unavailable(self, problem: str, seconds: float | None) -> TokenEndpointUnavailable:
-        return TokenEndpointUnavailable(self._policy.authority, problem, seconds or _RETRY_AFTER)
+        return TokenEndpointUnavailable(self._policy.authority, problem, seconds or PAUSE_OF_AN_EXCHANGE)
 
 
 def _result(result: TokenResponse | Failure | None) -> TokenResponse:

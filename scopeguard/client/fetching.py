@@ -11,20 +11,16 @@ import copy
 from collections.abc import Iterable
 from functools import partial
 
-from scopeguard.client.endpoint import (
-    CLOSURE_OF_A_REFUSED_CLIENT,
-    TokenEndpoint,
-    describe,
-    make_transport,
-    refuses_client,
-)
+from scopeguard.client.endpoint import TokenEndpoint, describe, refuses_client
 from scopeguard.client.errors import Failure, TokenEndpointError, TokenEndpointUnavailable
+from scopeguard.client.retries import PAUSE_OF_A_REFUSED_CLIENT, make_transport
 from scopeguard.client.settings import NarrowerScope, Policy
 from scopeguard.edge import aio
 from scopeguard.edge import sync as blocking
 from scopeguard.edge.runtime import Runtime
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Flow, SingleFlight, ask
+from scopeguard.spec.outage_statuses import OVERLOADED
 from scopeguard.spec.token_endpoint import TokenResponse, client_credentials_form
 from scopeguard.state.client_token import ClientToken
 
@@ -37,7 +33,7 @@ class Fetcher:
         self._endpoint = TokenEndpoint(policy)
         self._patience = self._endpoint.longest_request
         self._held: ClientToken[Failure] = ClientToken(claim=self._patience)
-        self._transport = make_transport(policy, self._endpoint, closes=True)
+        self._transport = make_transport(policy, self._endpoint.authenticate, closes=True)
         self._outside = Runtime(transport=self._transport, clock=policy.clock)
 
     @property
@@ -128,7 +124,7 @@ class Fetcher:
                 return () if narrower is None else (f"{self._policy.authority}: {narrower}",)
             failure = narrower
         self._endpoint.search_again()
-        overloaded = isinstance(failure, TokenEndpointUnavailable) and failure.status in (429, 503)
+        overloaded = isinstance(failure, TokenEndpointUnavailable) and failure.status in OVERLOADED
         self._held.fail(failure.with_traceback(None), self._now(), closed_for=_closure(failure), overloaded=overloaded)
         return (f"no access token: {failure}",)
 
@@ -145,6 +141,6 @@ def _closure(failure: Failure) -> float | None:
         case TokenEndpointUnavailable(retry_after=seconds):
             return seconds
         case TokenEndpointError() if refuses_client(failure):
-            return CLOSURE_OF_A_REFUSED_CLIENT
+            return PAUSE_OF_A_REFUSED_CLIENT
         case _:
             return None

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypedDict
 from urllib.parse import urlsplit
 
 from scopeguard.client.dpop import DPoPKey, check_key
+from scopeguard.config.answer_limits import ANSWER_TIMEOUT
 from scopeguard.config.checks import (
     Converted,
     check_url,
@@ -148,7 +149,7 @@ class Policy:
     assertion_typ: str | None = "client-authentication+jwt"
     narrower_scope: str = NarrowerScope.WARN
     default_lifetime: float = 300.0
-    timeout: float = 5.0
+    timeout: float = ANSWER_TIMEOUT
     retries: int = 2
     dpop: DPoPKey | None = None
     dpop_optional: bool = False

@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
+from scopeguard.config.answer_limits import DECISION_TIMEOUT
 from scopeguard.config.checks import (
     Converted,
     check_url,
@@ -110,7 +111,7 @@ class AuthZen:
     strict_context: bool = False
     ttl: float = 0.0
     max_entries: int = 10_000
-    timeout: float = 3.0
+    timeout: float = DECISION_TIMEOUT
     retries: int = 1
     insecure_http_dangerously: Converted[Iterable[str], frozenset[str]] = converted(frozenset())
 

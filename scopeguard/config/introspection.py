@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from scopeguard.config.answer_limits import ANSWER_TIMEOUT
 from scopeguard.config.checks import (
     Converted,
     PathObject,
@@ -108,7 +109,7 @@ class Introspection:
     signed: bool = False
     dialect: Converted[str, Dialect] = converted(Dialect.RFC7662)
     ca_file: Converted[str | PathObject | None, str | None] = converted(None)
-    timeout: float = 5.0
+    timeout: float = ANSWER_TIMEOUT
     retries: int = 1
 
     def __post_init__(self) -> None:

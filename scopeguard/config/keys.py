@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Final
 
+from scopeguard.config.answer_limits import ANSWER_TIMEOUT, LARGEST_ANSWER
 from scopeguard.config.checks import Converted, converted, flag, positive, strings, whole
 from scopeguard.errors import ConfigurationError
 
@@ -57,9 +58,9 @@ class KeySetPolicy:
     negative_ttl: float = 10.0
     first_backoff: float = 0.25
     max_backoff: float = 30.0
-    max_bytes: int = 512 * 1024
+    max_bytes: int = LARGEST_ANSWER
     max_keys: int = 100
-    timeout: float = 5.0
+    timeout: float = ANSWER_TIMEOUT
     content_types: Converted[Iterable[str], tuple[str, ...]] = converted(())
     padded: bool = False
 

@@ -6,13 +6,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
+from scopeguard.config.answer_limits import ANSWER_TIMEOUT, LARGEST_ALLOWED_STATUS_LIST, LARGEST_STATUS_LIST
 from scopeguard.config.checks import check_form, check_url, flag, origin_of, positive, strings, whole
 from scopeguard.config.introspection import Validation
 from scopeguard.errors import ConfigurationError
 
 _ORIGINS: Final = "experimental_status_list.allowed_origins"
-# Enough for 128 million tokens with eight bits each. Four such lists must fit into memory.
-_MOST_BYTES: Final = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +36,8 @@ class StatusListPolicy:
     allowed_origins: str | Collection[str] = ()
     required: bool = False
     fail_open_dangerously: bool = False
-    max_bytes: int = 16 * 1024 * 1024
-    timeout: float = 5.0
+    max_bytes: int = LARGEST_STATUS_LIST
+    timeout: float = ANSWER_TIMEOUT
 
     def __post_init__(self) -> None:
         named = strings(self.allowed_origins, "experimental_status_list.allowed_origins")
@@ -46,9 +45,10 @@ class StatusListPolicy:
         flag(self.required, "experimental_status_list.required")
         flag(self.fail_open_dangerously, "experimental_status_list.fail_open_dangerously")
         positive(self.timeout, "experimental_status_list.timeout")
-        if whole(self.max_bytes, "experimental_status_list.max_bytes") > _MOST_BYTES:
+        most = LARGEST_ALLOWED_STATUS_LIST
+        if whole(self.max_bytes, "experimental_status_list.max_bytes") > most:
             raise ConfigurationError(
-                f"experimental_status_list.max_bytes: must be at most {_MOST_BYTES}, not {self.max_bytes}"
+                f"experimental_status_list.max_bytes: must be at most {most}, not {self.max_bytes}"
             )
 
     def origins(self, issuer: str) -> frozenset[str]:

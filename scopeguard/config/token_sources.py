@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
+from scopeguard.config.body_limits import FORM_TIMEOUT, LARGEST_FORM
 from scopeguard.config.checks import (
     Converted,
     converted,
@@ -21,6 +22,9 @@ from scopeguard.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from scopeguard.config.api_keys import ApiKeys
+
+LARGEST_TOKEN: Final = 16 * 1024
+"""Bytes of a token in a request, unless ``max_token_bytes`` says otherwise, and of a token in a file."""
 
 
 class TokenSource(StrEnum):
@@ -87,10 +91,10 @@ class TokenSources:
 
     methods: Converted[Iterable[str], frozenset[TokenSource]] = converted(frozenset((TokenSource.HEADER,)))
     stray_query_token: Converted[str, StrayQueryToken] = converted(StrayQueryToken.IGNORE)
-    max_token_bytes: int = 16 * 1024
-    max_form_bytes: int = 64 * 1024
+    max_token_bytes: int = LARGEST_TOKEN
+    max_form_bytes: int = LARGEST_FORM
     max_parameters: int = 1000
-    form_timeout: float = 10.0
+    form_timeout: float = FORM_TIMEOUT
     trusted_proxies: Converted[Iterable[str], tuple[str, ...]] = converted(())
     # The same as ``methods``. Each request looks at them, and hashing a member of an enumeration takes longer.
     in_header: bool = field(init=False, repr=False, compare=False)

@@ -19,7 +19,8 @@ from scopeguard.django.requests import request_view
 from scopeguard.django.state import RequestState
 from scopeguard.errors import MissingCredentials, PolicyDenied
 from scopeguard.reasons import Reason
-from scopeguard.spec.challenge import Response, add_proof_headers, private_headers, uncached_headers
+from scopeguard.spec.challenge import Response
+from scopeguard.spec.response_headers import add_proof_headers, private_headers, uncached_headers
 
 
 class _GuardResponse(HttpResponse):

@@ -11,7 +11,7 @@ from scopeguard.doctor.finding import Finding, ok, skipped, warning
 from scopeguard.doctor.outages import describe
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Send, ask
-from scopeguard.spec.http_caching import is_json
+from scopeguard.spec.answers import is_json
 from scopeguard.spec.resource_metadata import metadata_url
 
 SUBJECT: Final = "resource"

@@ -18,8 +18,10 @@ from scopeguard.config.checks import check_url, flag, path
 from scopeguard.edge.deadlines import Deadline, DeadlineBackend, NameLookups, Streams
 from scopeguard.edge.files import check_file, require_regular
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
-from scopeguard.flow.effects import LONGEST_RETRY_PAUSE, Answer, Send
+from scopeguard.flow.effects import Answer, Send
+from scopeguard.flow.waiting_times import LONGEST_RETRY_PAUSE, SHORTEST_RETRY_PAUSE
 from scopeguard.reasons import Reason
+from scopeguard.spec.outage_statuses import TRANSIENT
 from scopeguard.state.fork import Locked
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 USER_AGENT: Final = "scopeguard"
 _PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
 _KEPT: Final = 30.0  # seconds for which an idle connection is kept
-_TRANSIENT: Final = frozenset((502, 503, 504))  # sent by a gateway while a server behind it restarts
 
 
 class HttpxTransport(Locked):
@@ -108,10 +109,9 @@ class HttpxTransport(Locked):
                 if error.reason is not Reason.AUTHORITY_UNREACHABLE or time.monotonic() - begun > request.timeout / 2:
                     raise
             else:
-                if answer.status not in _TRANSIENT or "retry-after" in answer.headers:
+                if answer.status not in TRANSIENT or "retry-after" in answer.headers:
                     return answer
-            # Random, so that requests that failed together do not retry together.
-            time.sleep(random.uniform(0.05, LONGEST_RETRY_PAUSE))
+            time.sleep(random.uniform(SHORTEST_RETRY_PAUSE, LONGEST_RETRY_PAUSE))
         return self._exchange(request)
 
     def _exchange(self, request: Send) -> Answer:

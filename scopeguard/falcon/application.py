@@ -19,6 +19,7 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import Rule, Rules
 from scopeguard.spec.challenge import Response
+from scopeguard.spec.websocket_close import POLICY_VIOLATION
 from scopeguard.tokens import AccessToken
 from scopeguard.wsgi import ENVIRON_KEY, GUARD_KEY, Environ, StartResponse
 from scopeguard.wsgi import GuardMiddleware as WSGIMiddleware
@@ -135,7 +136,7 @@ async def _refuse_async(req: Any, resp: Any, refused: Refused, params: Any, ws: 
         return
     if ws.unaccepted:
         req.scope[_REFUSAL] = refused.refusal
-    await ws.close(1008, refused.refusal.reason_phrase)
+    await ws.close(POLICY_VIOLATION, refused.refusal.reason_phrase)
 
 
 class _WsgiRefusals:

@@ -14,8 +14,8 @@ from scopeguard.config.token_sources import TokenSources
 from scopeguard.errors import RequestTimedOut, RequestTooLarge
 from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
-from scopeguard.spec.challenge import private_headers, uncached_headers
 from scopeguard.spec.credentials import declared_length, without_access_token
+from scopeguard.spec.response_headers import private_headers, uncached_headers
 
 
 def strip_query_token(connection: HTTPConnection, response: Response) -> None:

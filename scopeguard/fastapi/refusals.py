@@ -12,7 +12,7 @@ from scopeguard.asgi import Scope
 from scopeguard.core.decision import Denied, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.request import HeaderList
-from scopeguard.spec.challenge import private_headers
+from scopeguard.spec.response_headers import private_headers
 from scopeguard.starlette import Refusal
 
 IN_QUERY_KEY: Final = "scopeguard.fastapi.in_query"

@@ -7,8 +7,10 @@ from collections.abc import Collection, Iterable
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Answer, Clock
 from scopeguard.reasons import Reason
-from scopeguard.spec.http_caching import content_type, is_json, retry_after
+from scopeguard.spec.answers import content_type, is_json
 from scopeguard.spec.jwks import IgnoredKey
+from scopeguard.spec.outage_statuses import is_outage
+from scopeguard.spec.retry_after import read_retry_after
 
 
 def json_body(
@@ -35,11 +37,10 @@ def json_body(
 def check_status(answer: Answer, url: str, authority: str, clock: Clock) -> None:
     """Raise :class:`AuthorityUnavailable` unless the status of *answer* is 200."""
     if answer.status != 200:
-        busy = answer.status in (408, 429) or answer.status >= 500
         raise AuthorityUnavailable(
-            Reason.AUTHORITY_UNREACHABLE if busy else Reason.AUTHORITY_ANSWER_INVALID,
+            Reason.AUTHORITY_UNREACHABLE if is_outage(answer.status) else Reason.AUTHORITY_ANSWER_INVALID,
             authority,
-            retry_after=retry_after(answer.headers, clock.wall()),
+            retry_after=read_retry_after(answer.headers, clock.wall()),
             url=url,
             status=answer.status,
         )

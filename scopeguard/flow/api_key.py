@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from functools import partial
 from hashlib import sha256
 from types import CoroutineType
-from typing import Any, Final
+from typing import Any
 
 from scopeguard.config.api_keys import ApiKey, LookUp
+from scopeguard.config.file_limits import API_KEYS_FILE_TIMEOUT, LARGEST_API_KEYS_FILE
 from scopeguard.errors import (
     AccessDenied,
     ApiKeysUnavailable,
@@ -26,11 +27,8 @@ from scopeguard.flow.observation import Observation, TokenCheck
 from scopeguard.flow.revocation import check_not_revoked
 from scopeguard.reasons import Reason
 from scopeguard.spec import api_key
-from scopeguard.state.api_keys import ApiKeyState
+from scopeguard.state.api_keys import PAUSE, ApiKeyState
 from scopeguard.tokens import AccessToken
-
-_LARGEST_FILE: Final = 16 * 1024 * 1024
-_READ_TIMEOUT: Final = 5.0
 
 
 def validate_key(credential: Credential, context: Context, observation: Observation | None) -> Flow[AccessToken]:
@@ -99,7 +97,7 @@ def read_keys(state: ApiKeyState, clock: Clock) -> Flow[Mapping[str, ApiKey]]:
         began = clock.monotonic()  # the keys are as old as the look-up: one may be revoked meanwhile
         try:
             content = yield from ask(
-                ReadFile(path=str(settings.keys_file), authority=settings.title, limit=_LARGEST_FILE)
+                ReadFile(path=str(settings.keys_file), authority=settings.title, limit=LARGEST_API_KEYS_FILE)
             )
             digest = sha256(content).digest()
             if not file.keep(digest, began):
@@ -107,7 +105,7 @@ def read_keys(state: ApiKeyState, clock: Clock) -> Flow[Mapping[str, ApiKey]]:
         except (AuthorityUnavailable, api_key.MalformedKeyFile) as error:
             problem = error.detail.get("problem", "") if isinstance(error, AuthorityUnavailable) else str(error)
             file.fail(problem, clock.monotonic())
-            raise ApiKeysUnavailable(settings.title, retry_after=1.0, problem=problem) from None
+            raise ApiKeysUnavailable(settings.title, retry_after=PAUSE, problem=problem) from None
         return ()
 
     yield from ask(
@@ -118,12 +116,12 @@ def read_keys(state: ApiKeyState, clock: Clock) -> Flow[Mapping[str, ApiKey]]:
             flow=read,
             lane=Lane.KEYS,
             priority=True,  # strangers cannot cause more than one read in ``ttl`` seconds
-            deadline=_READ_TIMEOUT,
+            deadline=API_KEYS_FILE_TIMEOUT,
         )
     )
     held = file.held
     if held is None:
-        raise ApiKeysUnavailable(settings.title, retry_after=1.0, problem=file.problem)
+        raise ApiKeysUnavailable(settings.title, retry_after=PAUSE, problem=file.problem)
     return held
 
 

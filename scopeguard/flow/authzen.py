@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 
+from scopeguard.config.answer_limits import LARGEST_DECISION
 from scopeguard.config.authzen import AuthZen
 from scopeguard.errors import AuthorityUnavailable, Blame, PolicyUnavailable
 from scopeguard.flow.answers import json_body
 from scopeguard.flow.bearer import own_bearer
 from scopeguard.flow.effects import (
-    HOOK_TIMEOUT,
-    LONGEST_RETRY_PAUSE,
-    QUEUE_TIMEOUT,
     Answer,
     CallHook,
     Clock,
@@ -22,16 +20,14 @@ from scopeguard.flow.effects import (
     SingleFlight,
     ask,
 )
+from scopeguard.flow.waiting_times import HOOK_TIMEOUT, QUEUE_TIMEOUT, longest_exchange
 from scopeguard.reasons import Reason
 from scopeguard.request import PolicyRequest
 from scopeguard.spec import authzen, credentials
 from scopeguard.spec.authzen import EvaluationRequest, MalformedDecision, Outcome
+from scopeguard.spec.outage_statuses import DOWN_OR_BUSY
 from scopeguard.state.authzen import DecisionPoint
 from scopeguard.tokens import AccessToken
-
-# With these statuses, the decision point or its gateway is down or busy. The evaluation request is not the cause.
-_DOWN_OR_BUSY: Final = frozenset((408, 429, 502, 503, 504))
-_LARGEST_ANSWER: Final = 64 * 1024
 
 
 def evaluate(point: DecisionPoint, token: AccessToken, request: PolicyRequest, clock: Clock) -> Flow[bool]:
@@ -82,7 +78,7 @@ def as_policy_unavailable(error: AuthorityUnavailable, settings: AuthZen) -> Pol
 
 def longest_evaluation(settings: AuthZen) -> float:
     """Return the most seconds that a caller waits for a decision, including the queue and every exchange."""
-    exchange = (1 + settings.retries) * settings.timeout + settings.retries * LONGEST_RETRY_PAUSE
+    exchange = longest_exchange(settings.timeout, settings.retries)
     seconds = QUEUE_TIMEOUT + exchange
     if settings.discover:
         seconds += exchange
@@ -157,7 +153,7 @@ def ask_point(
     try:
         body = json_body(answer, endpoint, settings.url, clock)
     except AuthorityUnavailable as error:
-        if answer.status in _DOWN_OR_BUSY:
+        if answer.status in DOWN_OR_BUSY or answer.status == 408:
             error.blame = Blame.AUTHORITY
         else:
             error.blame = Blame.TOKEN if answer.status >= 500 else Blame.KEYS
@@ -199,7 +195,7 @@ def send_evaluation(
                     headers=((authzen.REQUEST_ID, identifier),),
                     authorization=f"Bearer {bearer}" if bearer else None,
                     insecure=settings.insecure_http_dangerously,
-                    limit=_LARGEST_ANSWER,
+                    limit=LARGEST_DECISION,
                     timeout=settings.timeout,
                     retries=settings.retries,
                 )
@@ -225,7 +221,7 @@ def find_endpoint(point: DecisionPoint, clock: Clock) -> Flow[str]:
             url=url,
             authority=settings.url,
             insecure=settings.insecure_http_dangerously,
-            limit=_LARGEST_ANSWER,
+            limit=LARGEST_DECISION,
             timeout=settings.timeout,
             retries=settings.retries,
         )

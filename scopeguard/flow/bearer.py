@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from scopeguard.errors import AuthorityUnavailable
-from scopeguard.flow.effects import HOOK_TIMEOUT, CallHook, Flow, Lane, SingleFlight, ask
+from scopeguard.flow.effects import CallHook, Flow, Lane, SingleFlight, ask
+from scopeguard.flow.waiting_times import HOOK_TIMEOUT
 from scopeguard.reasons import Reason
 from scopeguard.spec import credentials
 from scopeguard.state.bearer import OwnBearer

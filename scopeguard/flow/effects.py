@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
+from scopeguard.config.answer_limits import ANSWER_TIMEOUT, LARGEST_ANSWER
+from scopeguard.config.file_limits import LARGEST_FILE
+from scopeguard.flow.waiting_times import FLIGHT_TIMEOUT
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -61,8 +65,8 @@ class Send(Effect[Answer]):
     authorization: str | None = field(default=None, repr=False)
     ca_file: str | None = None
     insecure: frozenset[str] = frozenset()
-    limit: int = 512 * 1024
-    timeout: float = 5.0
+    limit: int = LARGEST_ANSWER
+    timeout: float = ANSWER_TIMEOUT
     retries: int = 0
 
 
@@ -143,17 +147,7 @@ class ReadFile(Effect[bytes]):
 
     path: str
     authority: str
-    limit: int = 512 * 1024
-
-
-QUEUE_TIMEOUT: Final = 5.0
-"""Seconds that a caller waits for its flight to start, besides the time that the flight itself may take."""
-
-LONGEST_RETRY_PAUSE: Final = 0.25
-"""Upper bound of the random pause before an exchange is repeated, in seconds."""
-
-HOOK_TIMEOUT: Final = 15.0
-"""Seconds that a caller waits for a function of the configuration."""
+    limit: int = LARGEST_FILE
 
 
 class Lane(StrEnum):
@@ -190,7 +184,7 @@ class SingleFlight(Effect[None]):
     needed: Callable[[], bool] = field(compare=False, repr=False)
     flow: Callable[[], Flow[tuple[str, ...]]] = field(compare=False, repr=False)
     wait: bool = True
-    deadline: float = 15.0
+    deadline: float = FLIGHT_TIMEOUT
     label: str = ""
     lane: Lane = Lane.KEYS
     priority: bool = False

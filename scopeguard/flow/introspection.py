@@ -8,9 +8,6 @@ from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken
 from scopeguard.flow.context import Context
 from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import (
-    HOOK_TIMEOUT,
-    LONGEST_RETRY_PAUSE,
-    QUEUE_TIMEOUT,
     Flow,
     Lane,
     SingleFlight,
@@ -21,6 +18,7 @@ from scopeguard.flow.introspection_requests import ask_authority
 from scopeguard.flow.issuers import longest_search
 from scopeguard.flow.keys import longest_fetch
 from scopeguard.flow.revocation import stable_part, sync_if_due
+from scopeguard.flow.waiting_times import HOOK_TIMEOUT, QUEUE_TIMEOUT, longest_exchange
 from scopeguard.reasons import Reason
 from scopeguard.redaction import fingerprint
 from scopeguard.spec import introspection, jwt
@@ -103,8 +101,7 @@ def longest_introspection(issuer: Issuer, settings: Introspection) -> float:
 
     The function that returns the bearer token has no other time limit than that of its callers.
     """
-    calls = 1 + settings.retries
-    exchange = calls * settings.timeout + settings.retries * LONGEST_RETRY_PAUSE
+    exchange = longest_exchange(settings.timeout, settings.retries)
     seconds = QUEUE_TIMEOUT + exchange
     if callable(settings.bearer_token):  # after a 401, the function is called and the request sent once more
         seconds += exchange + 2 * HOOK_TIMEOUT

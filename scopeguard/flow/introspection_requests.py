@@ -20,6 +20,7 @@ from scopeguard.flow.issuers import discover
 from scopeguard.flow.keys import verify_signature
 from scopeguard.reasons import Reason
 from scopeguard.spec import introspection, token_review, tokeninfo
+from scopeguard.spec.outage_statuses import DOWN_OR_BUSY
 from scopeguard.state.introspection import IntrospectionState
 from scopeguard.state.issuers import IssuerRecord
 
@@ -27,8 +28,6 @@ _NOT_A_REVIEWER: Final = (
     "the API server refuses the service account of this API; its token must be valid, and the account needs the "
     "cluster role system:auth-delegator"
 )
-# With these statuses, the authorization server or its gateway is down or busy. The token is not the cause.
-_ABOUT_THE_AUTHORITY: Final = frozenset((429, 502, 503, 504))
 
 
 def ask_authority(
@@ -85,7 +84,7 @@ def read_content(answer: Answer, endpoint: str, record: IssuerRecord, clock: Clo
         check_status(answer, endpoint, authority, clock)
         return answer.body
     except AuthorityUnavailable as error:
-        error.blame = Blame.AUTHORITY if answer.status in _ABOUT_THE_AUTHORITY else Blame.TOKEN
+        error.blame = Blame.AUTHORITY if answer.status in DOWN_OR_BUSY else Blame.TOKEN
         raise
 
 

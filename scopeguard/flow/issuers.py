@@ -12,8 +12,6 @@ from scopeguard.flow.answers import check_status
 from scopeguard.flow.context import Context
 from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import (
-    HOOK_TIMEOUT,
-    QUEUE_TIMEOUT,
     Answer,
     CallHook,
     Clock,
@@ -23,10 +21,11 @@ from scopeguard.flow.effects import (
     SingleFlight,
     ask,
 )
+from scopeguard.flow.waiting_times import HOOK_TIMEOUT, QUEUE_TIMEOUT
 from scopeguard.reasons import Reason
 from scopeguard.spec import jwt
+from scopeguard.spec.answers import is_json
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, NotMetadata, metadata_urls, parse_metadata
-from scopeguard.spec.http_caching import is_json
 from scopeguard.spec.spiffe import trust_domain_of
 from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.tokens import Unverified

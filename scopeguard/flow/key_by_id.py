@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.answers import check_status
-from scopeguard.flow.effects import QUEUE_TIMEOUT, Clock, Flow, Send, SingleFlight, ask
+from scopeguard.flow.effects import Clock, Flow, Send, SingleFlight, ask
+from scopeguard.flow.waiting_times import QUEUE_TIMEOUT
 from scopeguard.reasons import Reason
 from scopeguard.spec.jwks import MalformedKeySet, VerificationKey
 from scopeguard.spec.key_by_id import key_url, parse_public_key

@@ -9,15 +9,17 @@ from typing import Final
 
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
+from scopeguard.config.token_sources import LARGEST_TOKEN
 from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.answers import describe_unused_keys, json_body
-from scopeguard.flow.effects import QUEUE_TIMEOUT, Clock, Flow, ReadFile, Send, SingleFlight, ask
+from scopeguard.flow.effects import Clock, Flow, ReadFile, Send, SingleFlight, ask
 from scopeguard.flow.issuers import discover, has_keys, longest_search
 from scopeguard.flow.key_by_id import key_by_id
 from scopeguard.flow.packed_keys import plant_packed_keys
+from scopeguard.flow.waiting_times import QUEUE_TIMEOUT
 from scopeguard.reasons import Reason
 from scopeguard.spec import credentials, jwt
-from scopeguard.spec.http_caching import lifetime
+from scopeguard.spec.answers import lifetime
 from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse_key_set
 from scopeguard.spec.signatures import SignatureBackendError
 from scopeguard.spec.spiffe import key_use
@@ -27,8 +29,6 @@ from scopeguard.tokens import Unverified
 
 # The most signature checks that one hostile token can cause.
 MOST_VERIFICATIONS: Final = 8
-
-_MOST_BYTES_OF_A_TOKEN: Final = 16 * 1024
 
 
 def find_signer(token: Unverified, keys: tuple[VerificationKey, ...], record: IssuerRecord) -> VerificationKey | None:
@@ -326,7 +326,7 @@ def jwks_authorization(issuer: Issuer) -> Flow[str | None]:
     """
     if issuer.jwks_bearer_file is None:
         return None
-    content = yield from ask(ReadFile(path=issuer.jwks_bearer_file, authority=issuer.url, limit=_MOST_BYTES_OF_A_TOKEN))
+    content = yield from ask(ReadFile(path=issuer.jwks_bearer_file, authority=issuer.url, limit=LARGEST_TOKEN))
     token = content.decode("ascii", "replace").strip()
     if not credentials.is_token(token):
         problem = "the content of jwks_bearer_file is not a token"

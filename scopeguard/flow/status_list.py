@@ -5,11 +5,12 @@ from __future__ import annotations
 from scopeguard.config.status_list import StatusListPolicy
 from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.answers import check_status
-from scopeguard.flow.effects import QUEUE_TIMEOUT, Clock, Flow, Lane, Send, SingleFlight, ask
+from scopeguard.flow.effects import Clock, Flow, Lane, Send, SingleFlight, ask
 from scopeguard.flow.keys import longest_fetch, verify_signature
+from scopeguard.flow.waiting_times import QUEUE_TIMEOUT
 from scopeguard.reasons import Reason
 from scopeguard.spec import status_list
-from scopeguard.spec.http_caching import lifetime
+from scopeguard.spec.answers import lifetime
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.status_list import StatusLists
 from scopeguard.tokens import AccessToken

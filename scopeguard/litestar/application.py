@@ -29,6 +29,7 @@ from scopeguard.guard import Guard
 from scopeguard.rules import DENIED, Rule
 from scopeguard.scopes import Requirement, require
 from scopeguard.spec import challenge
+from scopeguard.spec.websocket_close import POLICY_VIOLATION
 from scopeguard.tokens import access_token, access_token_or_none
 
 _TEMPLATE_KEY: Final = "scopeguard.litestar"
@@ -189,7 +190,7 @@ def requires(
         refused = check_in_app(scope, requirement, Adapter.LITESTAR, _NEEDS)
         if refused is not None:
             if scope["type"] == "websocket":
-                raise WebSocketException(detail=refused.reason_phrase, code=1008)
+                raise WebSocketException(detail=refused.reason_phrase, code=POLICY_VIOLATION)
             raise AccessRefused(refused)
         if scope["type"] == "websocket":
             require_of_renewals(scope, requirement)

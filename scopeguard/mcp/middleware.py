@@ -4,41 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 from scopeguard.adapter.asgi_types import ASGIApp, Receive, Scope, Send
 from scopeguard.adapter.declarations import Layer
 from scopeguard.adapter.token_removal import has_key, remove_from_scope
 from scopeguard.asgi import GuardMiddleware, add_proof_headers_in_send, change_headers_in_send, recall, request_view
+from scopeguard.config.body_limits import LARGEST_MCP_MESSAGE, MCP_MESSAGE_TIMEOUT
 from scopeguard.config.checks import instance
 from scopeguard.config.cors import Preflight
 from scopeguard.config.streams import CloseStreams
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Unavailable
-from scopeguard.errors import AccessDenied, ConfigurationError, Forbidden, InvalidRequest, MalformedMessage
+from scopeguard.errors import AccessDenied, ConfigurationError, MalformedMessage
 from scopeguard.flow.credentials import Credential
 from scopeguard.guard import Guard
-from scopeguard.reasons import Reason
-from scopeguard.request import RequestView
-from scopeguard.rules import DENIED, OPTIONAL, Access, Rule, Rules
-from scopeguard.rules.mcp import BODY_TIMEOUT, MAX_BODY_BYTES, McpPolicy, OperationRule, browser_origin
-from scopeguard.scopes import Requirement
-from scopeguard.spec.challenge import uncached_headers
-from scopeguard.spec.mcp import (
-    Fields,
-    Message,
-    check_agreement,
-    message_in_fields,
-    parse_message,
-    read_fields,
-    write_json_rpc,
-)
+from scopeguard.mcp.decision import Decisions
+from scopeguard.rules import OPTIONAL, Rule, Rules
+from scopeguard.rules.mcp import McpPolicy, OperationRule
+from scopeguard.spec.mcp import read_fields, write_json_rpc
+from scopeguard.spec.response_headers import uncached_headers
 from scopeguard.tokens import AccessToken
-
-if TYPE_CHECKING:
-    from scopeguard.adapter.asgi_messages import RequestBody
-
-_MAX_UNAUTHENTICATED_BYTES: Final = 16_384
-"""The greatest length of a body that is read for the challenge of a request without a valid token."""
 
 
 class McpMiddleware(GuardMiddleware):
@@ -84,8 +69,8 @@ class McpMiddleware(GuardMiddleware):
         guard: Guard,
         rules: Iterable[OperationRule] | None = None,
         allowed_origins: Collection[str] = (),
-        max_body_bytes: int = MAX_BODY_BYTES,
-        body_timeout: float = BODY_TIMEOUT,
+        max_body_bytes: int = LARGEST_MCP_MESSAGE,
+        body_timeout: float = MCP_MESSAGE_TIMEOUT,
         routes: Rules | Iterable[Rule] | None = None,
         public: Iterable[str] = (),
         cors_preflight: Preflight | str | None = None,
@@ -100,7 +85,7 @@ class McpMiddleware(GuardMiddleware):
             policy = McpPolicy(
                 rules=rules, allowed_origins=allowed_origins, max_body_bytes=max_body_bytes, body_timeout=body_timeout
             )
-        elif allowed_origins or max_body_bytes != MAX_BODY_BYTES or body_timeout != BODY_TIMEOUT:
+        elif allowed_origins or max_body_bytes != LARGEST_MCP_MESSAGE or body_timeout != MCP_MESSAGE_TIMEOUT:
             raise ConfigurationError(
                 "McpMiddleware: allowed_origins, max_body_bytes and body_timeout belong to rules; give rules as well, "
                 "or set them in the policy of the guard"
@@ -127,8 +112,7 @@ class McpMiddleware(GuardMiddleware):
         if sources.in_query or not sources.in_header:
             # MCP: "Access tokens MUST NOT be included in the URI query string", and clients MUST use the header.
             raise ConfigurationError("McpMiddleware: token_sources: MCP clients send tokens in the header only")
-        resource = guard.resource
-        self._origins = self._policy.allowed_origins | ({browser_origin(resource.url)} if resource else set())
+        self._decisions = Decisions(policy, self._engine, guard.resource)
         self._operations = _Operations(policy)
         self._endpoint = _Endpoint(self) if others.all else None
         if self._metadata is not None:
@@ -148,7 +132,7 @@ class McpMiddleware(GuardMiddleware):
         view = request_view(scope, method, with_proofs=self._engine.checks_proofs)
         try:
             fields = read_fields(scope.get("headers") or ())
-            self._check_origin(fields)
+            self._decisions.check_origin(fields)
         except AccessDenied as error:
             await self._send_refusal(self._engine.refuse(error, request=view), scope, send)
             return None
@@ -163,7 +147,7 @@ class McpMiddleware(GuardMiddleware):
             decision = await self._engine.acheck(
                 view,
                 client_gone=detector.wait,
-                find_requirement=lambda: self._find_challenge(fields, body, method),
+                find_requirement=lambda: self._decisions.find_challenge(fields, body, method),
                 on_credential=found.append if self._closes_streams else None,
             )
             if not isinstance(decision, Granted):
@@ -175,7 +159,7 @@ class McpMiddleware(GuardMiddleware):
         if method in ("GET", "DELETE"):
             return detector.receive, send, token, found[0] if found else None
         try:
-            refusal = await self._refuse_message(token, view, fields, body)
+            refusal = await self._decisions.refuse_message(token, view, fields, body)
         except AccessDenied as error:
             refusal = self._engine.refuse(error, request=view)
         if refusal is not None:
@@ -183,74 +167,11 @@ class McpMiddleware(GuardMiddleware):
             return None
         return body.receive, send, token, found[0] if found else None
 
-    def _check_origin(self, fields: Fields) -> None:
-        # MCP: "Servers MUST validate the Origin header on all incoming connections to prevent DNS rebinding attacks".
-        if fields.origin is not None and fields.origin.decode("latin-1") not in self._origins:
-            raise Forbidden(Reason.ORIGIN_REFUSED, origin=fields.origin.decode("latin-1"))
-
-    async def _refuse_message(
-        self, token: AccessToken, view: RequestView, fields: Fields, body: RequestBody
-    ) -> Decision | None:
-        """Return the refusal of a request with a valid *token*; ``None`` if the rules allow its message.
-
-        Raises :class:`AccessDenied` for a message that is malformed, and if the function of a rule fails.
-        """
-        if view.method != "POST":
-            return self._engine.authorize(token, None, closed=True, request=view)
-        message = read_message(await body.read(self._policy.max_body_bytes), fields)
-        if message.method is None:
-            return None  # a response to a request that the server sent on a stream of this client
-        access = self._find_access(message)
-        if not isinstance(access, Requirement):
-            operation = " ".join(filter(None, (message.method, message.name)))
-            return self._engine.refuse(Forbidden(Reason.NO_RULE, operation=operation), request=view, token=token)
-        if self._engine.permits(token, access):
-            return None
-        decision = self._engine.authorize(token, access, request=view)
-        return None if isinstance(decision, Granted) else decision
-
-    def _find_access(self, message: Message) -> Requirement | Access:
-        rule = self._policy.find(message)
-        return DENIED if rule is None else rule.find_requirement(message)
-
-    async def _find_challenge(self, fields: Fields, body: RequestBody, method: str) -> Requirement | None:
-        """Return the requirement for the challenge of a request without a valid token.
-
-        Reads the body only if the header fields do not name the operation, or a function needs the arguments. Raises
-        :class:`AccessDenied` for an ambiguous message. A body without a method is not a message, but a probe: some
-        clients know only the URL, and send anything to get the challenge.
-        """
-        if method != "POST":
-            return None
-        message = message_in_fields(fields)
-        rule = None if message is None else self._policy.find(message)
-        if message is None or (rule is not None and rule.decide is not None):
-            limit = min(_MAX_UNAUTHENTICATED_BYTES, self._policy.max_body_bytes)
-            try:
-                data = await body.read(limit)
-            except InvalidRequest:  # too long, too slow or incomplete
-                return None
-            if b'"method"' not in data:
-                return None
-            message = read_message(data, fields)
-        try:
-            access = None if message.method is None else self._find_access(message)
-        except Forbidden:
-            return None
-        return access if isinstance(access, Requirement) else None
-
     async def _send_refusal(self, refusal: Decision, scope: Scope, send: Send) -> None:
         if isinstance(refusal, Denied) and isinstance(refusal.error, MalformedMessage):
             refusal = replace(refusal, response=write_json_rpc(refusal.error))
         if isinstance(refusal, Denied | Unavailable):
             await self._refuse(refusal, scope, send)
-
-
-def read_message(body: bytes, fields: Fields) -> Message:
-    """Return the message in *body*, which agrees with *fields*. Raises :class:`MalformedMessage`."""
-    message = parse_message(body)
-    check_agreement(fields, message)
-    return message
 
 
 def check_routes(routes: Rules) -> None:

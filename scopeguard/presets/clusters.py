@@ -15,6 +15,7 @@ from scopeguard.config.checks import PathObject, flag, path
 from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.config.introspection import Dialect, Introspection, Validation
 from scopeguard.config.issuer import Issuer
+from scopeguard.config.token_sources import LARGEST_TOKEN
 from scopeguard.edge.files import check_file, open_regular
 from scopeguard.errors import ConfigurationError
 from scopeguard.presets.parts import ALWAYS_A_MACHINE, IP_ADDRESS, JWT_OR_NONE, LABEL, Form, fit, fit_all, nonempty, url
@@ -22,7 +23,6 @@ from scopeguard.presets.parts import ALWAYS_A_MACHINE, IP_ADDRESS, JWT_OR_NONE, 
 # The files of the service account of a pod.
 _TOKEN_FILE: Final = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 _CA_FILE: Final = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
-_MOST_CHARACTERS: Final = 16 * 1024  # of a token
 _CLUSTER: Final = "https://kubernetes.default.svc.cluster.local"
 _API_SERVER: Final = "https://kubernetes.default.svc"
 _NAMESPACE: Final = Form(re.compile(LABEL), "the name of a namespace", "etl")
@@ -47,7 +47,7 @@ class FileContent:
 
     def __call__(self) -> str:
         with open_regular(self.path) as file:
-            return file.read(_MOST_CHARACTERS).decode("ascii").strip()
+            return file.read(LARGEST_TOKEN).decode("ascii").strip()
 
 
 def kubernetes(

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 from urllib.parse import unquote, urlsplit
 
 from scopeguard.conditions import Condition
+from scopeguard.config.body_limits import LARGEST_MCP_MESSAGE, MCP_MESSAGE_TIMEOUT
 from scopeguard.config.checks import Converted, converted, is_async, items, positive, strings, text, whole
 from scopeguard.errors import ConfigurationError, Forbidden
 from scopeguard.reasons import Reason
@@ -26,9 +27,6 @@ from scopeguard.spec.mcp import NAME_MEMBERS, Message
 
 Decide = Callable[[Mapping[str, Any]], "Requirement | Condition | Access | str"]
 """A function that returns the requirement of one request from its arguments. It is not asynchronous."""
-
-MAX_BODY_BYTES: Final = 1_048_576
-BODY_TIMEOUT: Final = 10.0
 
 _NO_INDEX: Final = 1 << 30
 # The greatest length of a name that is compared with patterns, in characters. Unicode normalisation sorts combining
@@ -210,8 +208,8 @@ class McpPolicy:
 
     rules: Converted[Iterable[OperationRule], tuple[OperationRule, ...]] = field(default=converted(()))
     allowed_origins: Converted[Iterable[str], frozenset[str]] = field(default=converted(frozenset()))
-    max_body_bytes: int = MAX_BODY_BYTES
-    body_timeout: float = BODY_TIMEOUT
+    max_body_bytes: int = LARGEST_MCP_MESSAGE
+    body_timeout: float = MCP_MESSAGE_TIMEOUT
     _finders: Mapping[str, _Finder] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -26,7 +26,9 @@ No function here does I/O, reads a clock, logs or keeps state. Time, keys and re
 ``tokeninfo``              read answers of the tokeninfo endpoints of Google and GitLab
 ``client_authentication``  authenticate to the authorization server: RFC 6749, RFC 7523, RFC 8705
 ``found``                  describe what was found in a token, for log lines
-``http_caching``           read how long a response may be cached: RFC 9111
+``answers``                read the header fields of an answer: RFC 9111
+``outage_statuses``        the statuses of a server that is down or busy
+``retry_after``            read and write ``Retry-After``: RFC 9110 section 10.2.3
 ``status_list``            parse Token Status Lists
 ``security_event``         check Security Event Tokens: RFC 8417
 ``sender_constraint``      check how a token is bound to a key: RFC 7800, RFC 8705, RFC 9449
@@ -36,6 +38,8 @@ No function here does I/O, reads a clock, logs or keeps state. Time, keys and re
 ``nonce``                  seal and recognise nonces: RFC 9449 sections 8 and 9
 ``certificate_fields``     read client certificates from header fields: RFC 8705, RFC 9440
 ``challenge``              write the ``WWW-Authenticate`` challenge: RFC 6750 section 3, RFC 9110
+``websocket_close``        the status code with which a websocket is closed: RFC 6455
+``response_headers``       add header fields to the responses of the app
 ``error_body``             write the body of a refusal: RFC 9457
 ``resource_metadata``      write the metadata of the API: RFC 9728
 ``authzen``                write requests to a policy decision point and read answers: AuthZEN 1.0

@@ -5,7 +5,6 @@ Every text in a header is a constant, or a setting that was checked at construct
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -26,14 +25,12 @@ from scopeguard.errors import (
 )
 from scopeguard.reasons import Reason
 from scopeguard.spec.error_body import BodyWriter, ErrorBody, Problem, check_writer, write_body
+from scopeguard.spec.retry_after import write_retry_after
 
 _QUOTABLE: Final = re.compile(r"[\x20-\x7E]*")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _RESERVED: Final = frozenset(("realm", "scope", "error", "error_description", "error_uri", "acr_values", "max_age"))
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x23-\x5B\x5D-\x7E]+")
-# The default and the greatest value of Retry-After, in seconds.
-DEFAULT_RETRY_AFTER: Final = 5.0
-MAX_RETRY_AFTER: Final = 300.0
 
 
 def quote(value: str) -> str:
@@ -237,13 +234,7 @@ def write_outage(outage: AuthorityUnavailable, style: ChallengeStyle, *, head: b
 
     A challenge would tell the client to get another token, although nothing is known to be wrong with this one.
     """
-    return _response(_problem(503, outage.description), (("retry-after", retry_after(outage)),), style, head=head)
-
-
-def retry_after(outage: AuthorityUnavailable) -> str:
-    """Return the value of ``Retry-After`` for *outage*: whole seconds, from 1 to 300 (RFC 9110 section 10.2.3)."""
-    wait = DEFAULT_RETRY_AFTER if outage.retry_after is None else outage.retry_after
-    return str(max(1, math.ceil(min(wait, MAX_RETRY_AFTER))))
+    return _response(_problem(503, outage.description), (("retry-after", write_retry_after(outage)),), style, head=head)
 
 
 def _problem(status: int, description: str, error: str | None = None, scopes: tuple[str, ...] = ()) -> Problem:
@@ -259,45 +250,3 @@ def _response(problem: Problem, headers: tuple[tuple[str, str], ...], style: Cha
         ("cache-control", "no-store"),
     )
     return Response(problem.status, headers + common, b"" if head else body, failure)
-
-
-def add_proof_headers(nonce: str | None, vary: str | None, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return *headers* of a response with the next *nonce* for the client's proofs (RFC 9449 section 8.2).
-
-    It replaces a nonce of the app, because there must be one only. The response must not be stored by a cache, which
-    would give the nonce to other clients.
-
-    *vary*: the field in which a proxy has sent the certificate. A cache must not give the response to a request with
-    another certificate (RFC 9440 section 2.4).
-    """
-    if vary is not None:
-        headers = [*headers, ("vary", vary)]
-    if nonce is None:
-        return headers
-    kept = [(name, value) for name, value in headers if name.lower() not in ("dpop-nonce", "cache-control")]
-    return [*kept, ("dpop-nonce", nonce), ("cache-control", "no-store")]
-
-
-def uncached_headers(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return *headers* of a response that no shared cache may store.
-
-    ``Cache-Control`` gets ``private``, and loses ``public`` and ``s-maxage``.
-    """
-    kept = [(name, value) for name, value in headers if name.lower() != "cache-control"]
-    given = ",".join(value for name, value in headers if name.lower() == "cache-control").split(",")
-    wanted = [directive for directive in map(str.strip, given) if directive]
-    wanted = [d for d in wanted if d.lower() != "public" and not d.lower().startswith("s-maxage")]
-    if not any(directive.lower() in ("private", "no-store") for directive in wanted):
-        wanted.append("private")
-    return [*kept, ("cache-control", ", ".join(wanted))]
-
-
-def private_headers(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return *headers* of a response to a request whose URL contained a token, with two changes.
-
-    RFC 6750 section 2.3: "Server success (2XX status) responses to these requests SHOULD contain a Cache-Control header
-    with the "private" option." ``Referrer-Policy: no-referrer`` keeps the token out of the ``Referer`` of later
-    requests.
-    """
-    kept = [(name, value) for name, value in headers if name.lower() != "referrer-policy"]
-    return [*uncached_headers(kept), ("referrer-policy", "no-referrer")]

@@ -17,10 +17,10 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.reasons import Reason
 from scopeguard.spec import client_authentication, jwt
+from scopeguard.spec.answers import content_type
 from scopeguard.spec.audience import check_audience
 from scopeguard.spec.client_authentication import AssertionKey, Proof
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, check_endpoint
-from scopeguard.spec.http_caching import content_type
 from scopeguard.spec.jws import check_header, has_type
 from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.sender_constraint import check_confirmation

@@ -16,8 +16,8 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.errors import ConfigurationError, InvalidToken
 from scopeguard.reasons import Reason
 from scopeguard.spec import jwt
+from scopeguard.spec.answers import content_type
 from scopeguard.spec.found import malformed_claim
-from scopeguard.spec.http_caching import content_type
 from scopeguard.spec.jws import check_header, decode_base64url, has_type
 from scopeguard.tokens import Unverified
 

@@ -88,11 +88,6 @@ class TokenRefusal:
     uri: str | None = None
 
 
-def is_outage(status: int) -> bool:
-    """Return whether *status* is temporary, so that a retry may succeed: 408, 429 or 5xx."""
-    return status in (408, 429) or status >= 500
-
-
 def basic_authorization(client_id: str, client_secret: str) -> str:
     """Return the ``Authorization`` value for ``client_secret_basic``: RFC 6749 section 2.3.1.
 

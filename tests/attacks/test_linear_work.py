@@ -39,16 +39,17 @@ from scopeguard.spec import (
     token_review,
     tokeninfo,
 )  # fmt: skip
+from scopeguard.spec.answers import is_json, lifetime
 from scopeguard.spec.audience import check_audience
-from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.challenge_parser import parse_challenges
 from scopeguard.spec.discovery import parse_metadata
 from scopeguard.spec.dpop_client import read_nonce
-from scopeguard.spec.http_caching import is_json, lifetime, retry_after
 from scopeguard.spec.jwks import parse_key_set
 from scopeguard.spec.jws import decode_base64url
 from scopeguard.spec.key_by_id import key_url, parse_public_key
 from scopeguard.spec.request_uri import normalise_uri
+from scopeguard.spec.response_headers import private_headers
+from scopeguard.spec.retry_after import read_retry_after
 from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.status_list import find_reference
 from scopeguard.spec.strict_json import parse_object
@@ -212,7 +213,7 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
     "WWW-Authenticate, many lines": as_text(lambda text: parse_challenges(text.split("/"))),
     "Cache-Control": as_text(lambda text: lifetime({"cache-control": text})),
     "Cache-Control, max-age": as_text(lambda text: lifetime({"cache-control": "max-age" + text})),
-    "Retry-After": as_text(lambda text: retry_after({"retry-after": text}, 0.0)),
+    "Retry-After": as_text(lambda text: read_retry_after({"retry-after": text}, 0.0)),
     "Content-Type": as_text(lambda text: is_json({"content-type": text})),
     "Cache-Control of the app": as_text(lambda text: private_headers([("cache-control", text)])),
     "a token answer": lambda data: parse_token_response(200, data),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 from environment import ROOT
-from scopeguard.client import ClientSettings, endpoint
+from scopeguard.client import ClientSettings
+from scopeguard.client.retries import LONGEST_RETRY_AFTER
 from scopeguard.client.settings import ExchangePolicy, ExchangeSettings, Policy
+from scopeguard.config.answer_limits import LARGEST_ANSWER, LARGEST_TOKEN_RESPONSE
 
 PAGE = (ROOT / "docs" / "client.md").read_text("utf-8")
 
@@ -25,8 +27,8 @@ def test_the_page_lists_every_setting_with_its_default():
 
 
 def test_the_page_states_the_limits_of_the_code():
-    assert f"at most {endpoint._LARGEST_ANSWER // 1024} KiB, metadata {endpoint._LARGEST_METADATA // 1024} KiB" in PAGE
-    assert f"{endpoint._LONGEST_CLOSURE / 60:.0f} minutes at most" in PAGE
+    assert f"at most {LARGEST_TOKEN_RESPONSE // 1024} KiB, metadata {LARGEST_ANSWER // 1024} KiB" in PAGE
+    assert f"{LONGEST_RETRY_AFTER / 60:.0f} minutes at most" in PAGE
 
 
 def test_nothing_of_a_machine_is_on_the_page():

@@ -33,7 +33,7 @@ from scopeguard.adapter.connection_certificate import certificate_in_environ, ce
 from scopeguard.guard import Decision, engine_of
 from scopeguard.request import ProofNotes
 from scopeguard.spec.certificate_fields import MAX_BYTES, from_field, from_pem, thumbprint
-from scopeguard.spec.challenge import add_proof_headers
+from scopeguard.spec.response_headers import add_proof_headers
 from scopeguard.testing import FakeAuthority, ProofKey
 
 PEM = Path(ROOT / "tests" / "data" / "rfc8705-appendix-a.pem").read_text("ascii")

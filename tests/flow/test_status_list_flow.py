@@ -309,7 +309,7 @@ def test_stale_list_is_refreshed_and_used_until_its_expiry_if_that_fails(stage: 
 
 
 @pytest.mark.rule("K-10")
-def test_ttl_of_a_list_precedes_http_caching(stage: Stage):
+def test_ttl_of_a_list_precedes_its_max_age(stage: Stage):
     stage.answer = status_list_answer(stage.authority, ttl=600, headers={**HEADERS, "cache-control": "max-age=1"})
     stage.judge()
     stage.clock.advance(599)

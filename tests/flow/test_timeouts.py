@@ -9,9 +9,9 @@ import pytest
 
 from scopeguard import Introspection, Issuer
 from scopeguard.config.keys import KeySetPolicy
-from scopeguard.flow.effects import HOOK_TIMEOUT, LONGEST_RETRY_PAUSE, QUEUE_TIMEOUT
 from scopeguard.flow.introspection import longest_introspection
 from scopeguard.flow.keys import longest_fetch
+from scopeguard.flow.waiting_times import HOOK_TIMEOUT, LONGEST_RETRY_PAUSE, QUEUE_TIMEOUT
 
 KEY_SET = KeySetPolicy(timeout=7.0)
 ISSUER = Issuer("https://as.test", audience="x", key_set=KEY_SET)

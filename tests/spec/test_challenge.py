@@ -26,16 +26,9 @@ from scopeguard.errors import (
 )
 from scopeguard.reasons import Reason
 from scopeguard.scopes import AUTHENTICATED, all_of, any_of
-from scopeguard.spec.challenge import (
-    ChallengeStyle,
-    Response,
-    add_proof_headers,
-    private_headers,
-    quote,
-    write_denial,
-    write_outage,
-)
+from scopeguard.spec.challenge import ChallengeStyle, Response, quote, write_denial, write_outage
 from scopeguard.spec.challenge_parser import parse_challenges
+from scopeguard.spec.response_headers import add_proof_headers, private_headers
 
 STYLE = ChallengeStyle(realm="example")
 NEEDED = ("read", "write")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scopeguard.spec.outage_statuses import is_outage
 from scopeguard.spec.token_endpoint import (
     LONGEST_LIFETIME,
     TokenRefusal,
@@ -17,7 +18,6 @@ from scopeguard.spec.token_endpoint import (
     Tolerance,
     basic_authorization,
     client_credentials_form,
-    is_outage,
     parse_token_response,
 )
 

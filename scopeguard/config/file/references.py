@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from scopeguard.config.file.place import Place, show
+from scopeguard.config.file_limits import LARGEST_CONFIGURATION_FILE
 from scopeguard.edge.files import open_regular
-
-MOST_BYTES: Final = 1024 * 1024
-"""The largest size of a configuration file, and of a file that ``file:PATH`` names, in bytes."""
 
 
 class UnreadableError(Exception):
@@ -21,12 +18,12 @@ def text_of(path: Path) -> str:
     """Return the text of the file at *path*. Raises :class:`UnreadableError` if it is not UTF-8 or too large."""
     try:
         with open_regular(path) as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(LARGEST_CONFIGURATION_FILE + 1)
     except (OSError, ValueError) as error:
         problem = error.strerror if isinstance(error, OSError) else "not a path"
         raise UnreadableError(f"cannot be read: {problem}") from None
-    if len(content) > MOST_BYTES:
-        raise UnreadableError(f"cannot be read: it is larger than {MOST_BYTES} bytes")
+    if len(content) > LARGEST_CONFIGURATION_FILE:
+        raise UnreadableError(f"cannot be read: it is larger than {LARGEST_CONFIGURATION_FILE} bytes")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:

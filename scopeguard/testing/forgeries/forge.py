@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from scopeguard.config.token_sources import LARGEST_TOKEN
 from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
 from scopeguard.testing.fake import FakeAuthority
 
-MAX_TOKEN: Final = 16 * 1024
 ATTACKER: Final = "https://attacker.test"
 _TOKEN68: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
@@ -41,7 +41,7 @@ class BadToken:
         ``invalid_request`` if it is not in the form of a bearer token or is larger than 16 KiB, else
         ``invalid_token``.
         """
-        well_formed = _TOKEN68.fullmatch(self.token) and len(self.token) <= MAX_TOKEN
+        well_formed = _TOKEN68.fullmatch(self.token) and len(self.token) <= LARGEST_TOKEN
         return "invalid_token" if well_formed else "invalid_request"
 
     @property

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeguard.spec.http_caching import is_json, lifetime, retry_after
+from scopeguard.spec.answers import is_json, lifetime
+from scopeguard.spec.retry_after import read_retry_after
 
 NOW = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
 
@@ -76,7 +77,7 @@ def test_any_header_text_gives_a_valid_lifetime(text):
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value, seconds):
-    assert retry_after({} if value is None else {"retry-after": value}, NOW) == seconds
+    assert read_retry_after({} if value is None else {"retry-after": value}, NOW) == seconds
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])
@@ -84,8 +85,8 @@ def test_http_dates_do_not_depend_on_the_local_time_zone(zone, monkeypatch):
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
-        assert retry_after({"retry-after": "Fri, 15 Jan 2027 08:02:00"}, NOW) == 120.0
-        assert retry_after({"retry-after": "Fri, 15 Jan 2027 08:02:00 GMT"}, NOW) == 120.0
+        assert read_retry_after({"retry-after": "Fri, 15 Jan 2027 08:02:00"}, NOW) == 120.0
+        assert read_retry_after({"retry-after": "Fri, 15 Jan 2027 08:02:00 GMT"}, NOW) == 120.0
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -98,7 +99,7 @@ PARTS = st.sampled_from(
 
 @given(st.text() | st.lists(PARTS).map(" ".join))
 def test_any_retry_after_text_gives_a_valid_time_or_none(text):
-    found = retry_after({"retry-after": text}, NOW)
+    found = read_retry_after({"retry-after": text}, NOW)
     assert found is None or (found >= 0 and math.isfinite(found))
 
 
