@@ -12,15 +12,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.errors import ConfigurationError
+from scopeguard.numeric_date import LATEST_DATE
 
 # The types of JSON values other than objects and arrays.
 _ATOMS: Final = frozenset((str, int, float, bool, type(None)))
 
 LATE: Final = ("subject", "client_id", "issued_at", "roles", "machine", "sender_constrained")
 """The fields of an access token that are computed when one of them is first read."""
-
-# Greater numbers are not dates: above 2**53, a float cannot represent every second.
-_LATEST: Final = 2.0**53
 
 
 def freeze_json(value: Any) -> Any:
@@ -168,7 +166,7 @@ class AccessToken(_WithLateFields):
     def auth_time(self) -> float | None:
         """When the user signed in, in seconds since the epoch; ``None`` if absent or not a finite number."""
         value = self.claims.get("auth_time")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not -_LATEST < value < _LATEST:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -LATEST_DATE < value < LATEST_DATE:
             return None
         return float(value)
 

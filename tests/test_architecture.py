@@ -27,7 +27,7 @@ PACKAGE = ROOT / "scopeguard"
 
 # Imports run one way: a layer imports itself and the layers above it in this list. "" is scopeguard/__init__.py.
 LAYERS = (
-    ("extras", "reasons", "redaction"),
+    ("extras", "numeric_date", "reasons", "redaction"),
     ("refusal_texts", "errors"),
     ("config.checks",),
     ("tokens", "conditions", "scopes", "request", "inbound_tokens"),

@@ -26,6 +26,7 @@ from scopeguard.config.checks import (
     whole,
 )
 from scopeguard.errors import ConfigurationError
+from scopeguard.numeric_date import LATEST_DATE
 
 ID_LENGTH: Final = 16
 """The number of characters in a key id: 95 random bits, so that two keys do not get the same id."""
@@ -38,7 +39,6 @@ _SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # RFC 6749 §3.3
 _OF_THE_KEY: Final = frozenset(("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti"))
 # What a key cannot show (a sign-in, the possession of another key), and a date that is not compared.
 _NEVER_OF_A_KEY: Final = frozenset(("acr", "amr", "auth_time", "cnf", "nbf"))
-_LATEST: Final = 2.0**53
 # Fields that the server or the proxies of a request write, or that carry other credentials.
 _TAKEN: Final = frozenset(("cookie", "host", "proxy-authorization", "x-forwarded-authorization", "dpop"))
 
@@ -98,7 +98,7 @@ class ApiKey:
         object.__setattr__(self, "scopes", tuple(dict.fromkeys(scopes)))
         for name in ("expires_at", "issued_at"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, number(getattr(self, name), f"{where}: {name}", most=_LATEST))
+                object.__setattr__(self, name, number(getattr(self, name), f"{where}: {name}", most=LATEST_DATE))
         flag(self.revoked, f"{where}: revoked")
         given_claims = set(mapping(self.claims, f"{where}: claims"))
         refused = sorted(given_claims & _NEVER_OF_A_KEY)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from scopeguard.config.dpop import DPoP
 from scopeguard.errors import InvalidProof, InvalidToken
+from scopeguard.numeric_date import LATEST_DATE
 from scopeguard.reasons import Reason
 from scopeguard.spec.base64url import encode_base64url
 from scopeguard.spec.jwks import VerificationKey, parse_proof_key
@@ -24,7 +25,6 @@ from scopeguard.spec.request_uri import normalise_uri
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
 _MAX_IDENTIFIER: Final = 1024
-_LATEST: Final = 2.0**53
 _KNOWN_HEADERS: Final = 1024
 
 
@@ -181,6 +181,6 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
 
 def _time(claims: Mapping[str, Any], name: str) -> float:
     value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LATEST:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < LATEST_DATE:
         raise InvalidProof(Reason.PROOF_MALFORMED, problem=f"{name} is missing or not a time")
     return float(value)

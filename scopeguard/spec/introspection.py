@@ -15,6 +15,7 @@ from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable
+from scopeguard.numeric_date import LATEST_DATE
 from scopeguard.reasons import Reason
 from scopeguard.spec import client_authentication, jwt
 from scopeguard.spec.answers import content_type
@@ -240,8 +241,8 @@ def seconds_left(members: Mapping[str, Any] | None, now: float) -> float:
 
 
 def _date(value: object) -> float | None:
-    """Return *value* as seconds since the epoch, or ``None`` unless it is a number of 2**53 at most."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 2.0**53:
+    """Return *value* as seconds since the epoch, or ``None`` unless it is a number of :data:`LATEST_DATE` at most."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > LATEST_DATE:
         return None
     return float(value)
 

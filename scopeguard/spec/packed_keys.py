@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from scopeguard.numeric_date import LATEST_DATE
 from scopeguard.spec.jwks import KeySet, MalformedKeySet, parse_key_set
 from scopeguard.spec.signatures import Backends
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
 _EARLIEST: Final = 1.6e9
 """No key set was packed before 2020. A smaller number is not in seconds, or not a date."""
-_LATEST: Final = 2.0**53
 _KEPT: Final = ("spiffe_sequence",)
 """Members beside the keys that a packed set keeps: a bundle with a smaller number must not replace it."""
 
@@ -59,7 +59,7 @@ def parse_packed_keys(
     if (
         isinstance(fetched_at, bool)
         or not isinstance(fetched_at, int | float)
-        or not _EARLIEST <= fetched_at <= _LATEST
+        or not _EARLIEST <= fetched_at <= LATEST_DATE
     ):
         raise MalformedKeySet(
             "its member fetched_at is not a date in seconds since 1970; write the set with scopeguard pack-keys"

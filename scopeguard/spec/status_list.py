@@ -14,6 +14,7 @@ from typing import Any, Final
 from scopeguard.config.checks import check_url, origin_of
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import ConfigurationError, InvalidToken
+from scopeguard.numeric_date import LATEST_DATE
 from scopeguard.reasons import Reason
 from scopeguard.spec import jwt
 from scopeguard.spec.answers import content_type
@@ -25,8 +26,6 @@ MEDIA_TYPE: Final = "application/statuslist+jwt"
 VALID: Final = 0  # section 7.1
 _MAX_URI: Final = 2048
 _BITS: Final = frozenset((1, 2, 4, 8))
-# Greater numbers are not dates: above 2**53, a float cannot represent every second.
-_LAST_SECOND: Final = 2.0**53
 
 
 class MalformedStatusList(ValueError):
@@ -153,7 +152,7 @@ def _number(claims: Mapping[str, Any], name: str) -> float | None:
     if name not in claims:
         return None
     value = claims[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _LAST_SECOND:
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > LATEST_DATE:
         raise MalformedStatusList(f"its {name} is not a number of seconds")
     return float(value)
 

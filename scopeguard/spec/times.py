@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken
+from scopeguard.numeric_date import LATEST_DATE
 from scopeguard.reasons import Reason
 from scopeguard.spec.found import describe_times, malformed_claim
-
-# The latest date that is accepted. A float represents every integer up to it exactly.
-_LAST_SECOND: Final = 2.0**53
 
 
 def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
@@ -22,7 +20,7 @@ def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
     """
     value = claims.get(name)
     # isinstance() would accept a bool, which is an int.
-    if (type(value) is int or type(value) is float) and -_LAST_SECOND <= value <= _LAST_SECOND:
+    if (type(value) is int or type(value) is float) and -LATEST_DATE <= value <= LATEST_DATE:
         return value
     if name not in claims:
         return None
@@ -41,7 +39,7 @@ def check_times(claims: Mapping[str, Any], issuer: Issuer, now: float, *, expiry
             type(exp) is int
             and type(iat) is int
             # First, because an integer too large for a float cannot be added to the leeway.
-            and -_LAST_SECOND <= iat <= exp <= _LAST_SECOND
+            and -LATEST_DATE <= iat <= exp <= LATEST_DATE
             and iat - issuer.leeway <= now < exp + issuer.leeway
         ):
             return
