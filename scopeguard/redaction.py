@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Final
+
+FINGERPRINT_OCTETS: Final = 6
+"""Octets of the SHA-256 of a token that logs may show, as twelve hexadecimal digits."""
 
 
 def fingerprint(token: str) -> str:
     """Return 12 hexadecimal digits of the SHA-256 of *token*. Logs may contain nothing else of it."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()[:FINGERPRINT_OCTETS].hex()
 
 
 def printable(value: object, limit: int = 200) -> str:

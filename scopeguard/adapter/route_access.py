@@ -18,7 +18,8 @@ from scopeguard.scopes import Requirement, all_of
 _ANYTHING: Final = "/{rest:path}"
 _REST: Final = Rule(_ANYTHING, OPTIONAL)
 _AMBIGUOUS: Final = Rule(_ANYTHING, DENIED)
-_MOST_ROUTES: Final = 4096
+MOST_ROUTES: Final = 4096
+"""Routes whose combined requirements are kept."""
 
 
 class RouteAccess:
@@ -121,6 +122,6 @@ class ViewRules(Generic[Route]):
         route = self._routes.get(known)
         if route is None or route.view is not view:
             route = make()
-            if len(self._routes) < _MOST_ROUTES:
+            if len(self._routes) < MOST_ROUTES:
                 self._routes[known] = route
         return route

@@ -10,7 +10,7 @@ from aiohttp import web
 from scopeguard.adapter.cors import expose_headers
 from scopeguard.adapter.declarations import Layer
 from scopeguard.adapter.preflights import announces_allowed_request
-from scopeguard.adapter.route_access import RouteAccess
+from scopeguard.adapter.route_access import MOST_ROUTES, RouteAccess
 from scopeguard.adapter.token_removal import has_key
 from scopeguard.aiohttp.requests import (
     PROOFS_KEY,
@@ -46,7 +46,6 @@ from scopeguard.tokens import AccessToken, begin_serving, end_serving
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_MOST_ROUTES: Final = 4096
 _REST: Final = Rule("/{rest:path}", OPTIONAL)
 _AMBIGUOUS: Final = Rule("/{rest:path}", DENIED)
 _PREFLIGHT_FIELD: Final = "Access-Control-Request-Method"
@@ -252,7 +251,7 @@ class _Checks:
         route = self._routes.get(key)
         if route is None or route.view is not handler:
             route = RouteAccess(rule, handler, marked, self._engine, self._rules)
-            if len(self._routes) < _MOST_ROUTES:
+            if len(self._routes) < MOST_ROUTES:
                 self._routes[key] = route
         return route
 

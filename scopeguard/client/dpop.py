@@ -17,13 +17,13 @@ from scopeguard.edge.files import read_text
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.dpop_client import make_proof
-from scopeguard.spec.jwks import parse_proof_key
+from scopeguard.spec.jwks import MIN_RSA_BITS, parse_proof_key
 from scopeguard.spec.ml_dsa import MLDSAAlgorithm
 
 _GENERATORS: Final[Mapping[str, Callable[[], Any]]] = {
     "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate,
-    "PS256": lambda: rsa.generate_private_key(public_exponent=65537, key_size=2048),
+    "PS256": lambda: rsa.generate_private_key(public_exponent=65537, key_size=MIN_RSA_BITS),
     **{name: MLDSAAlgorithm(name).generate for name in ML_DSA},
 }
 

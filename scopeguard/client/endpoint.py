@@ -18,7 +18,7 @@ from scopeguard.flow.effects import Answer, Flow, Send, ask
 from scopeguard.flow.issuers import search_metadata
 from scopeguard.reasons import Reason
 from scopeguard.spec.client_authentication import Proof, assertion, basic, client_id_only, post
-from scopeguard.spec.discovery import MalformedMetadata, Metadata, check_endpoint, metadata_urls
+from scopeguard.spec.discovery import METADATA_LIFETIME, MalformedMetadata, Metadata, check_endpoint, metadata_urls
 from scopeguard.spec.dpop_client import USE_DPOP_NONCE
 from scopeguard.spec.outage_statuses import is_outage
 from scopeguard.spec.retry_after import read_retry_after
@@ -29,7 +29,6 @@ from scopeguard.spec.token_endpoint import (
     parse_token_response,
 )
 
-_METADATA_LIFETIME: Final = 3600.0
 # RFC 6749 section 5.2, RFC 8707 section 2, and two that servers send about exchanges. These codes are never withheld,
 # even if one contains a secret by chance.
 _ERRORS: Final = frozenset(
@@ -187,7 +186,7 @@ class TokenEndpoint:
             return policy.token_url or ""
         if self._discovered is None or self._now() >= self._discovered_until:
             self._discovered = yield from self._discover(policy.issuer)
-            self._discovered_until = self._now() + _METADATA_LIFETIME
+            self._discovered_until = self._now() + METADATA_LIFETIME
         return self._discovered
 
     def _discover(self, issuer: str) -> Flow[str]:

@@ -13,6 +13,9 @@ from scopeguard.errors import ConfigurationError
 
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&\-^_.+]+/[a-z0-9!#$&\-^_.+]+")  # RFC 6838 §4.2
 
+MOST_KEYS: Final = 100
+"""Keys in a key set, unless ``max_keys`` says otherwise."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySetPolicy:
@@ -59,7 +62,7 @@ class KeySetPolicy:
     first_backoff: float = 0.25
     max_backoff: float = 30.0
     max_bytes: int = LARGEST_ANSWER
-    max_keys: int = 100
+    max_keys: int = MOST_KEYS
     timeout: float = ANSWER_TIMEOUT
     content_types: Converted[Iterable[str], tuple[str, ...]] = converted(())
     padded: bool = False

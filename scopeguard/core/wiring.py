@@ -178,12 +178,12 @@ def build_decision_point(settings: AuthZen) -> DecisionPoint:
     """Return the state for the policy decision point with *settings*, without kept decisions."""
     import_module("scopeguard.flow.authzen")
     from scopeguard.state.authzen import DecisionPoint, Decisions
-    from scopeguard.state.breaker import Breaker
+    from scopeguard.state.breaker import PROBE_TIMEOUTS, Breaker
 
     warn_of_insecure_hosts(settings.url, settings.insecure_http_dangerously)
     return DecisionPoint(
         settings=settings,
-        breaker=Breaker(probe_lasts=4 * settings.timeout),
+        breaker=Breaker(probe_lasts=PROBE_TIMEOUTS * settings.timeout),
         decisions=Decisions(ttl=settings.ttl, max_entries=settings.max_entries),
         new_id=lambda: secrets.token_urlsafe(16),
     )
@@ -191,16 +191,16 @@ def build_decision_point(settings: AuthZen) -> DecisionPoint:
 
 def _build_status_lists(policy: StatusListPolicy) -> StatusLists:
     import_module("scopeguard.flow.status_list")
-    from scopeguard.state.status_list import StatusLists
+    from scopeguard.state.status_list import MOST_LARGE_LISTS, StatusLists
 
-    return StatusLists(max_bytes=4 * policy.max_bytes, jitter=random.uniform(0, 0.1))
+    return StatusLists(max_bytes=MOST_LARGE_LISTS * policy.max_bytes, jitter=random.uniform(0, 0.1))
 
 
 def _introspection_state(issuer: Issuer, settings: Introspection) -> IntrospectionState:
     import_module("scopeguard.flow.introspection")
     from scopeguard.spec.client_authentication import AssertionKey
     from scopeguard.state.accepted_tokens import AcceptedTokens
-    from scopeguard.state.breaker import Breaker
+    from scopeguard.state.breaker import PROBE_TIMEOUTS, Breaker
     from scopeguard.state.introspection import IntrospectionCache, IntrospectionState
 
     key = None
@@ -213,7 +213,7 @@ def _introspection_state(issuer: Issuer, settings: Introspection) -> Introspecti
             ttl=settings.ttl, negative_ttl=settings.negative_ttl, max_entries=settings.max_entries
         ),
         accepted=AcceptedTokens(settings.max_entries),
-        breaker=Breaker(probe_lasts=4 * settings.timeout),
+        breaker=Breaker(probe_lasts=PROBE_TIMEOUTS * settings.timeout),
         # Another client, endpoint or audience may get another answer (RFC 7662 section 2.2), so each has its own.
         context=json.dumps([issuer.url, settings.endpoint, settings.client_id, audience, settings.signed]),
         key=key,

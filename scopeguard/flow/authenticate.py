@@ -22,7 +22,7 @@ from scopeguard.flow.issuers import find_issuer, parse
 from scopeguard.flow.keys import signing_keys, verify_by_any_set, verify_by_set
 from scopeguard.flow.observation import CredentialKind, Observation, TokenCheck
 from scopeguard.flow.revocation import check_not_revoked
-from scopeguard.redaction import fingerprint
+from scopeguard.redaction import FINGERPRINT_OCTETS, fingerprint
 from scopeguard.request import RequestView
 from scopeguard.spec import jwt
 from scopeguard.spec.jwks import VerificationKey
@@ -111,7 +111,7 @@ def validate(credential: Credential, context: Context, observation: Observation 
                 if (yield from may_reuse(cached, digest, credential, context, token_cache)):
                     return cached.access
                 trusted = None
-        record, token = parse(credential, issuers, digest[:6].hex())
+        record, token = parse(credential, issuers, digest[:FINGERPRINT_OCTETS].hex())
         if record is None:
             record = yield from find_issuer(token, credential, context)
         trusted = record.issuer

@@ -20,6 +20,7 @@ from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.authenticate import accept
 from scopeguard.flow.context import Context
 from scopeguard.flow.keys import find_signer
+from scopeguard.redaction import FINGERPRINT_OCTETS
 from scopeguard.spec import jwt
 from scopeguard.spec.jws import split_octets
 from scopeguard.spec.strict_json import MalformedJSON
@@ -53,7 +54,7 @@ def verify_at_once(
             return None
         if issuers.trust_domains and issuers.by_trust_domain(claims, None) not in (None, record):
             return None
-        unverified = Unverified(header, claims, signed, signature, digest[:6].hex(), segment, payload)
+        unverified = Unverified(header, claims, signed, signature, digest[:FINGERPRINT_OCTETS].hex(), segment, payload)
         checked = jwt.check(unverified, issuer, now, known=known.rfc9068, scope_texts=record.scope_texts)
         keys = record.ring.fresh(known.kid, known.algorithm, moment)
         key = find_signer(unverified, keys, record)

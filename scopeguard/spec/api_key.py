@@ -20,6 +20,7 @@ from scopeguard.config.api_keys import ID_LENGTH, ApiKey
 from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.errors import ConfigurationError, InvalidApiKey, InvalidRequest
 from scopeguard.reasons import Reason
+from scopeguard.redaction import FINGERPRINT_OCTETS
 from scopeguard.tokens import AccessToken
 
 SECRET_LENGTH: Final = 43  # 62 ** 43 > 2 ** 256
@@ -141,7 +142,7 @@ class Grantor:
             issued_at=key.issued_at,
             machine=True if key.subject is None else None,
             claims=claims,
-            fingerprint=key.sha256[:12],
+            fingerprint=key.sha256[: 2 * FINGERPRINT_OCTETS],
         )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from scopeguard.config.checks import canonical_host, check_url, host_and_port, is_loopback
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.special_hosts import is_special
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
+
+METADATA_LIFETIME: Final = 3600.0
+"""Seconds for which the client and policy decisions use metadata; ``KeySetPolicy.max_ttl`` says it for issuers."""
 
 
 class MalformedMetadata(ValueError):

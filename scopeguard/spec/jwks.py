@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
+from scopeguard.config.keys import MOST_KEYS
 from scopeguard.config.ml_dsa import ML_DSA, load_class
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.base64url import encode_base64url
@@ -64,7 +65,7 @@ _THUMBPRINT_MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 # RFC 7518 section 3.3: "A key of size 2048 bits or larger MUST be used with these algorithms." Section 3.5 agrees.
-_MIN_RSA_BITS: Final = 2048
+MIN_RSA_BITS: Final = 2048
 _MAX_RSA_BITS: Final = 8192  # the cost of a verification grows with the square of the size
 _LONGEST_HINT: Final = 10**9  # in seconds
 _MAX_RSA_EXPONENT: Final = 2**32 - 1
@@ -196,7 +197,7 @@ class KeySet:
 def parse_key_set(
     document: bytes | Mapping[str, Any],
     *,
-    max_keys: int = 100,
+    max_keys: int = MOST_KEYS,
     padded: bool = False,
     backends: Backends = (),
     use: str = "sig",
@@ -234,7 +235,7 @@ def parse_configured_key_set(
     document: Mapping[str, Any],
     *,
     setting: str = "keys",
-    max_keys: int = 100,
+    max_keys: int = MOST_KEYS,
     padded: bool = False,
     backends: Backends = (),
     use: str = "sig",
@@ -428,8 +429,8 @@ def _read_rsa(jwk: Mapping[str, Any]) -> _ParsedKey:
     # prefix an extra zero-valued octet to the modulus representations they return".
     modulus, exponent = (int.from_bytes(_octets(jwk, name), "big") for name in ("n", "e"))
     bits = modulus.bit_length()
-    if not _MIN_RSA_BITS <= bits <= _MAX_RSA_BITS:
-        raise _InvalidKey(f"an RSA key of {bits} bits; {_MIN_RSA_BITS} to {_MAX_RSA_BITS} are accepted")
+    if not MIN_RSA_BITS <= bits <= _MAX_RSA_BITS:
+        raise _InvalidKey(f"an RSA key of {bits} bits; {MIN_RSA_BITS} to {_MAX_RSA_BITS} are accepted")
     if modulus % 2 == 0:
         raise _InvalidKey("its modulus is even")
     if exponent % 2 == 0 or not 3 <= exponent <= _MAX_RSA_EXPONENT:

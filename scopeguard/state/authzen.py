@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 from scopeguard.config.authzen import AuthZen
 from scopeguard.spec.authzen import Outcome
+from scopeguard.spec.discovery import METADATA_LIFETIME
 from scopeguard.state.bearer import OwnBearer
 from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.breaker import Breaker
@@ -18,9 +18,6 @@ from scopeguard.state.failures import Failures
 from scopeguard.state.fork import Locked
 from scopeguard.state.line_budget import LineBudget
 from scopeguard.state.suspicion import Suspicion
-
-METADATA_LIFETIME: Final = 3600.0
-"""Seconds for which the endpoint that the metadata names is used."""
 
 
 class Decisions(Locked):

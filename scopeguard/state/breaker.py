@@ -6,8 +6,13 @@ after a pause, which doubles with each failure, one caller tries again.
 
 from __future__ import annotations
 
+from typing import Final
+
 from scopeguard.state.backoff import Backoff
 from scopeguard.state.fork import Locked
+
+PROBE_TIMEOUTS: Final = 4
+"""The longest probe, as a multiple of the time limit of an exchange. Afterwards another caller becomes the probe."""
 
 
 class Breaker(Locked):

@@ -14,6 +14,8 @@ from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.fork import Locked
 
 # The bounds for the seconds between two fetches of a list. They override the times in the list.
+MOST_LARGE_LISTS: Final = 4
+"""Lists of the largest size that are cached for an issuer, and more of smaller ones."""
 SHORTEST: Final = 30.0
 LONGEST: Final = 86400.0
 _UNSAID: Final = 300.0

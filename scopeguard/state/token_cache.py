@@ -20,6 +20,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.token_cache import TokenCachePolicy
+from scopeguard.redaction import FINGERPRINT_OCTETS
 from scopeguard.spec import jwt
 from scopeguard.spec.jwks import VerificationKey
 from scopeguard.spec.strict_json import parse_object
@@ -263,7 +264,8 @@ def _unpack(seal: _Seal, payload: bytes, key: bytes, since: float, until: float)
     for name in issuer.header_claims:
         if name in seal.header:
             claims.setdefault(name, seal.header[name])
-    token = Unverified(header=seal.header, claims=claims, signed=b"", signature=b"", fingerprint=key[:6].hex())
+    mark = key[:FINGERPRINT_OCTETS].hex()
+    token = Unverified(header=seal.header, claims=claims, signed=b"", signature=b"", fingerprint=mark)
     access = jwt.accept(token, issuer, seal.record.vocabulary, late=seal.record.late_fields)
     return CachedToken(
         access=access,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from scopeguard.spec.authzen import Outcome
-from scopeguard.state.authzen import METADATA_LIFETIME, Decisions, Endpoint
+from scopeguard.spec.discovery import METADATA_LIFETIME
+from scopeguard.state.authzen import Decisions, Endpoint
 
 PERMIT, DENY = Outcome(permits=True), Outcome(permits=False)
 
