@@ -24,6 +24,7 @@ from scopeguard.devserver import (
     check_address,
     serve,
 )
+from scopeguard.devserver.lifetimes import TOKEN_LIFETIME
 from scopeguard.errors import ConfigurationError
 
 DEFAULT_CLIENT: Final = "demo:for development:read write"
@@ -37,7 +38,7 @@ def run(
     clients: Iterable[str],
     service_accounts: Iterable[str],
     audience: str,
-    lifetime: int,
+    lifetime: int | None,
     allow_remote: bool,
     apis: Iterable[str] = (),
     opaque: bool = False,
@@ -58,7 +59,7 @@ def run(
     account_texts = tuple(service_accounts)
     client_texts = tuple(clients) or (() if account_texts else (DEFAULT_CLIENT,))
     uris = redirect_uris_from(redirect_uris)
-    registered = [client_from(text, lifetime, uris, opaque=opaque) for text in client_texts]
+    registered = [client_from(text, lifetime or TOKEN_LIFETIME, uris, opaque=opaque) for text in client_texts]
     if uris:
         known = ", ".join(client.client_id for client in registered)
         raise ConfigurationError(f"--redirect-uri: {next(iter(uris))!r} is not a client; the clients are {known}")

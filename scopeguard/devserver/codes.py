@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-CODE_LIFETIME: Final = 60.0
-"""The lifetime of a code in seconds. RFC 6749 section 4.1.2 recommends ten minutes at most."""
+from scopeguard.devserver.lifetimes import CODE_LIFETIME
+
 MOST_CODES: Final = 1000
 """The most codes that are kept. A further one replaces the oldest."""
 

@@ -24,15 +24,15 @@ from jwt.exceptions import PyJWTError
 from scopeguard.config import checks
 from scopeguard.config.checks import methods, number, text
 from scopeguard.config.ml_dsa import ML_DSA, check_available
+from scopeguard.devserver.lifetimes import KEY_OVERLAP
 from scopeguard.edge.files import read_text
 from scopeguard.errors import ConfigurationError
+from scopeguard.spec.jwks import MIN_RSA_BITS
 from scopeguard.spec.ml_dsa import MLDSAAlgorithm
-
-_RSA_BITS: Final = 2048
 
 
 def _rsa() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS)
+    return rsa.generate_private_key(public_exponent=65537, key_size=MIN_RSA_BITS)
 
 
 _GENERATORS: Final[Mapping[str, Callable[[], Any]]] = {
@@ -140,7 +140,7 @@ class KeyRing:
     """
 
     def __init__(
-        self, algorithm: str = "RS256", *, overlap: float = 3600.0, path: str | os.PathLike[str] | None = None
+        self, algorithm: str = "RS256", *, overlap: float = KEY_OVERLAP, path: str | os.PathLike[str] | None = None
     ) -> None:
         _check_algorithm(algorithm)
         if number(overlap, "overlap") < 0:

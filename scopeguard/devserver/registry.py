@@ -16,6 +16,7 @@ from jwt.exceptions import PyJWTError
 
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import check_form, instance, items, member, strings, text, whole
+from scopeguard.devserver.lifetimes import TOKEN_LIFETIME
 from scopeguard.errors import ConfigurationError
 from scopeguard.scopes import check_scope
 
@@ -97,7 +98,7 @@ class Client:
     introspects: Sequence[str] = ()
     exchanges_for: Sequence[str] = ()
     token_format: TokenFormat | str = TokenFormat.JWT
-    lifetime: int = 3600
+    lifetime: int = TOKEN_LIFETIME
     auth_methods: Collection[ClientAuthMethod | str] = (ClientAuthMethod.BASIC, ClientAuthMethod.POST)
 
     def __post_init__(self) -> None:
@@ -168,7 +169,7 @@ class ServiceAccount:
     scopes: Sequence[str] = ()
     audiences: Sequence[str] = ()
     token_format: TokenFormat | str = TokenFormat.JWT
-    lifetime: int = 3600
+    lifetime: int = TOKEN_LIFETIME
     assertion_audiences: Sequence[str] = ()
     verification_key: Any = field(init=False, repr=False, compare=False)
 

@@ -15,6 +15,9 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.scopes import check_scope
 from scopeguard.tokens import AccessToken, access_token_or_none, begin_serving, current_serving, end_serving
 
+EXPIRES_IN: Final = 3600
+"""The lifetime in seconds of a token that :func:`make_token` makes, unless the test says otherwise."""
+
 log: Final = logging.getLogger("scopeguard.testing")
 _warned = threading.Event()
 # The token of the innermost block of as_token.
@@ -30,7 +33,7 @@ def make_token(
     audience: str | Iterable[str] = "https://api.test",
     roles: Iterable[str] = (),
     machine: bool | None = None,
-    expires_in: float | None = 3600,
+    expires_in: float | None = EXPIRES_IN,
     claims: Mapping[str, Any] | None = None,
 ) -> AccessToken:
     """Return an access token with *scopes*, for a function that takes one, and for ``app.dependency_overrides``.
@@ -89,7 +92,7 @@ def as_token(
     audience: str | Iterable[str] = "https://api.test",
     roles: Iterable[str] = (),
     machine: bool | None = None,
-    expires_in: float | None = 3600,
+    expires_in: float | None = EXPIRES_IN,
     claims: Mapping[str, Any] | None = None,
 ) -> AbstractContextManager[AccessToken]:
     """Make a token current for the length of a ``with`` block, so that ``access_token()`` returns it without a request.

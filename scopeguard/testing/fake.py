@@ -15,6 +15,7 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.devserver.authority import OPAQUE_PREFIX, Authority
 from scopeguard.devserver.faults import Endpoint, Mode, Outage, Switch
 from scopeguard.devserver.keys import KeyRing, SigningKey, compact
+from scopeguard.devserver.lifetimes import TOKEN_LIFETIME
 from scopeguard.devserver.registry import Client, ServiceAccount, TokenFormat
 from scopeguard.flow.effects import Answer
 from scopeguard.guard import Guard
@@ -160,7 +161,7 @@ class FakeAuthority:
         client_id: str = "client",
         subject: str | None = None,
         audience: str | Iterable[str] | None = None,
-        expires_in: float = 3600,
+        expires_in: float = TOKEN_LIFETIME,
         headers: Mapping[str, Any] | None = None,
         claims: Mapping[str, Any] | None = None,
         algorithm: str | None = None,

@@ -17,6 +17,7 @@ from scopeguard import __version__
 from scopeguard.cli.commands import cli
 from scopeguard.config.file import settings_from
 from scopeguard.devserver import Authority
+from scopeguard.devserver.lifetimes import TOKEN_LIFETIME
 
 CONFIG = str(ROOT / "examples" / "scopeguard.toml")
 
@@ -235,6 +236,20 @@ def test_devserver_registers_the_api_that_introspects(
     assert issuer.introspection is not None
     assert issuer.introspection.client_id == "api"
     assert "a:b" not in run.output
+
+
+@pytest.mark.parametrize(("options", "lifetime"), [([], TOKEN_LIFETIME), (["--lifetime", "60"], 60)])
+def test_devserver_gives_its_clients_the_lifetime_of_tokens(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], lifetime: int
+):
+    served: list[Authority] = []
+    monkeypatch.setattr("scopeguard.cli.devserver.serve", lambda authority, *_, **__: served.append(authority))
+    run = CliRunner().invoke(cli, ["devserver", *options])
+    assert run.exit_code == 0, run.output
+    assert {client.lifetime for client in served[0].registry.clients.values()} == {lifetime}
+    # The command does not import the development server to show its help.
+    text = " ".join(CliRunner().invoke(cli, ["devserver", "--help"]).output.split())
+    assert f"Lifetime of tokens in seconds. [default: {TOKEN_LIFETIME}]" in text
 
 
 @pytest.mark.parametrize("command", ["audit", "demo", "devserver", "serve", "token"])

@@ -15,8 +15,9 @@ from starlette.testclient import TestClient
 
 from scopeguard import ConfigurationError, ScopeCatalog
 from scopeguard.devserver import Authority, Client, KeyRing, create_app
-from scopeguard.devserver.codes import CODE_LIFETIME, CodeBook, Login
+from scopeguard.devserver.codes import CodeBook, Login
 from scopeguard.devserver.issued_tokens import TokenBook
+from scopeguard.devserver.lifetimes import CODE_LIFETIME
 from scopeguard.testing import FakeClock
 
 ISSUER = "http://127.0.0.1:9000"

@@ -15,8 +15,9 @@ import httpx
 
 from scopeguard.cli.demo.api import INSERT, READ
 from scopeguard.cli.demo.show import Screen
-from scopeguard.cli.demo.world import LIFETIME, World
+from scopeguard.cli.demo.world import World
 from scopeguard.client import ClientCredentials, DPoPKey, TokenEndpointError, TokenEndpointUnavailable
+from scopeguard.devserver.lifetimes import TOKEN_LIFETIME
 from scopeguard.spec.challenge_parser import parse_challenges
 
 ROWS: Final = "/tables/trips/rows"
@@ -244,7 +245,7 @@ def with_scope(token: str, scope: str) -> str:
 def expiry(story: Story) -> None:
     story.step("After an hour, the tokens expire")
     old = story.loader.token().access_token
-    story.world.clock.advance(LIFETIME + 60)
+    story.world.clock.advance(TOKEN_LIFETIME + 60)
     story.exchange(
         "POST", ROWS, Expected(401, "invalid_token", authority_requests=()), token=old, shown="<loader's expired token>"
     )

@@ -27,10 +27,9 @@ from scopeguard.guard import DecisionEvent, Guard
 from scopeguard.spec.challenge import ChallengeStyle
 
 OTHER_API: Final = "https://billing.example.com"
-LIFETIME: Final = 3600
 CLIENTS: Final = (
-    Client(client_id="loader", secret="loader-password", scopes=[INSERT], lifetime=LIFETIME),
-    Client(client_id="reader", secret="reader-password", scopes=[READ], lifetime=LIFETIME),
+    Client(client_id="loader", secret="loader-password", scopes=[INSERT]),
+    Client(client_id="reader", secret="reader-password", scopes=[READ]),
     Client(client_id="biller", secret="biller-password", scopes=[INSERT], audiences=[OTHER_API]),
 )
 

@@ -56,9 +56,7 @@ from scopeguard.cli.options import shared
     show_default=True,
     help="The audience of tokens: the resource or audience of the API's guard.",
 )
-@click.option(
-    "--lifetime", default=3600, show_default=True, type=click.IntRange(1), help="Lifetime of tokens in seconds."
-)
+@click.option("--lifetime", type=click.IntRange(1), help="Lifetime of tokens in seconds.  [default: 3600]")
 @click.option(
     "--catalog",
     metavar="FILE",
