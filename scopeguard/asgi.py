@@ -32,7 +32,7 @@ from scopeguard.adapter.token_removal import has_key, remove_field, remove_from_
 from scopeguard.config import checks
 from scopeguard.config.checks import member, positive
 from scopeguard.config.cors import Preflight
-from scopeguard.config.streams import CloseStreams
+from scopeguard.config.streams import RECHECK_INTERVAL, CloseStreams
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Report, Unavailable
 from scopeguard.core.engine import Engine
@@ -144,7 +144,7 @@ class GuardMiddleware(Layer):
         rules: Rules | Iterable[Rule] | None = None,
         cors_preflight: Preflight | str | None = None,
         close_streams: CloseStreams | str = CloseStreams.NEVER,
-        recheck_streams: float = 30.0,
+        recheck_streams: float = RECHECK_INTERVAL,
         root_path: str | None = None,
         debug: bool | str = False,
     ) -> None:

@@ -39,12 +39,11 @@ from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.config.introspection import Dialect, Introspection, Validation
 from scopeguard.config.keys import KeySetPolicy
+from scopeguard.config.leeway import LEEWAY, MAX_LEEWAY
 from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
 from scopeguard.config.status_list import StatusListPolicy, check_policy
 from scopeguard.errors import ConfigurationError
 from scopeguard.reasons import Reason
-
-MAX_LEEWAY: Final = 300.0  # RFC 7519 section 4.1.4: "no more than a few minutes"
 
 _KEY_SET: Final = KeySetPolicy()
 _KEY_PLACES: Final = ("keys", "jwks_file", "jwks_uri", "key_url_template")
@@ -271,7 +270,7 @@ class Issuer:
     issuer_claim_optional_dangerously: bool = False
     dpop: Converted[str | None, DPoPMode | None] = converted(None)
     mutual_tls: bool = False
-    leeway: float = 30.0
+    leeway: float = LEEWAY
     max_lifetime: float | None = None
     key_set: KeySetPolicy = _KEY_SET
     validate: Converted[str, Validation] = converted(Validation.JWT)

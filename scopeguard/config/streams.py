@@ -1,8 +1,12 @@
-"""The setting for connections in progress whose token ends."""
+"""The settings for connections in progress whose token ends."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
+
+RECHECK_INTERVAL: Final = 30.0
+"""Seconds between two validations of the token of a connection, unless ``recheck_streams`` says otherwise."""
 
 
 class CloseStreams(StrEnum):

@@ -17,8 +17,10 @@ from typing import Any, Final
 import jwt
 from jwt.exceptions import PyJWTError
 
+from scopeguard.config.leeway import LEEWAY
 from scopeguard.devserver.codes import CodeBook
 from scopeguard.devserver.issued_tokens import IssuedToken, TokenBook
+from scopeguard.devserver.lifetimes import ASSERTION_LIFETIME
 from scopeguard.devserver.registry import Client, Form, OAuthError, Registry, ServiceAccount, TokenFormat
 from scopeguard.errors import ConfigurationError
 from scopeguard.scopes import check_scope
@@ -34,8 +36,6 @@ _TOKEN_TYPES: Final = (ACCESS_TOKEN, JWT)
 # "resource" (RFC 8707 section 2) and "audience" (RFC 8693 section 2.1).
 _REPEATABLE: Final = ("resource", "audience")
 _ASSERTION_ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
-_ASSERTION_LIFETIME: Final = 3600.0  # what Google's authorization server allows
-_LEEWAY: Final = 30.0
 _OTHER_RESOURCE: Final = (
     "The client may not have tokens for this resource; name it with --audience of scopeguard devserver, in code with "
     "audience"
@@ -332,13 +332,13 @@ def _check_assertion(claims: Mapping[str, Any], account: ServiceAccount, request
     if not isinstance(offered, list) or not any(isinstance(item, str) and item in accepted for item in offered):
         raise _invalid_grant("aud names neither this server nor its token endpoint")
     expires_at, issued_at = _moment(claims, "exp"), _moment(claims, "iat")
-    if request.now >= expires_at + _LEEWAY:
+    if request.now >= expires_at + LEEWAY:
         raise _invalid_grant("it has expired")
-    if issued_at > request.now + _LEEWAY:
+    if issued_at > request.now + LEEWAY:
         raise _invalid_grant("it was issued in the future")
-    if "nbf" in claims and _moment(claims, "nbf") > request.now + _LEEWAY:
+    if "nbf" in claims and _moment(claims, "nbf") > request.now + LEEWAY:
         raise _invalid_grant("it is not valid yet")
-    if expires_at - issued_at > _ASSERTION_LIFETIME:
+    if expires_at - issued_at > ASSERTION_LIFETIME:
         raise _invalid_grant("it is valid for more than an hour")
 
 
@@ -348,7 +348,7 @@ def _check_first_use(claims: Mapping[str, Any], account: ServiceAccount, request
         return
     if not isinstance(jti, str):
         raise _invalid_grant("jti is not a string")
-    if not request.used.use(account.email, jti, _moment(claims, "exp") + _LEEWAY, request.now):
+    if not request.used.use(account.email, jti, _moment(claims, "exp") + LEEWAY, request.now):
         raise _invalid_grant("it was used before")
 
 

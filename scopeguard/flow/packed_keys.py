@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
+from scopeguard.config.leeway import MAX_LEEWAY
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.answers import describe_unused_keys
 from scopeguard.flow.effects import Clock, Flow, ReadFile, ask
@@ -12,9 +13,6 @@ from scopeguard.spec.jwks import MalformedKeySet
 from scopeguard.spec.packed_keys import parse_packed_keys
 from scopeguard.spec.spiffe import key_use
 from scopeguard.state.issuers import IssuerRecord
-
-# How far the clock of the machine that packed the set may be ahead, in seconds.
-_MOST_AHEAD: Final = 300.0
 
 
 def plant_packed_keys(record: IssuerRecord, clock: Clock) -> Flow[tuple[str, ...]]:
@@ -40,7 +38,7 @@ def plant_packed_keys(record: IssuerRecord, clock: Clock) -> Flow[tuple[str, ...
         age = clock.wall() - fetched_at
         if age >= policy.max_seed_age:
             problem = f"it is {age / 3600:.0f} hours old (key_set.max_seed_age)"
-        elif age < -_MOST_AHEAD:
+        elif age < -MAX_LEEWAY:
             problem = "its date is in the future"
     except MalformedKeySet as error:
         problem = str(error)

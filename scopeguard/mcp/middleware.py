@@ -13,7 +13,7 @@ from scopeguard.asgi import GuardMiddleware, add_proof_headers_in_send, change_h
 from scopeguard.config.body_limits import LARGEST_MCP_MESSAGE, MCP_MESSAGE_TIMEOUT
 from scopeguard.config.checks import instance
 from scopeguard.config.cors import Preflight
-from scopeguard.config.streams import CloseStreams
+from scopeguard.config.streams import RECHECK_INTERVAL, CloseStreams
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Unavailable
 from scopeguard.errors import AccessDenied, ConfigurationError, MalformedMessage
 from scopeguard.flow.credentials import Credential
@@ -75,7 +75,7 @@ class McpMiddleware(GuardMiddleware):
         public: Iterable[str] = (),
         cors_preflight: Preflight | str | None = None,
         close_streams: CloseStreams | str = CloseStreams.NEVER,
-        recheck_streams: float = 30.0,
+        recheck_streams: float = RECHECK_INTERVAL,
         root_path: str | None = None,
         debug: bool | str = False,
     ) -> None:

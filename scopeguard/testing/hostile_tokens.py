@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from scopeguard.config.checks import flag, instance, number
+from scopeguard.config.leeway import LEEWAY
 from scopeguard.testing.fake import FakeAuthority
 from scopeguard.testing.forgeries import algorithms, claims, confusion, encryption, headers, ml_dsa, structure
 from scopeguard.testing.forgeries.forge import BadToken, Corpus, Forge
@@ -23,7 +24,7 @@ from scopeguard.testing.forgeries.forge import BadToken, Corpus, Forge
 __all__ = ["BadToken", "bad_tokens"]
 
 
-def bad_tokens(authority: FakeAuthority, *, leeway: float = 30.0, strict: bool = False) -> Mapping[str, BadToken]:
+def bad_tokens(authority: FakeAuthority, *, leeway: float = LEEWAY, strict: bool = False) -> Mapping[str, BadToken]:
     """Return tokens, by name, that an API with the audience of *authority* must refuse.
 
     Each differs in one respect from a valid token of *authority*, at the current time of its clock. Any HTTP client

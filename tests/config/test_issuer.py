@@ -15,8 +15,9 @@ from algorithms import USABLE
 from scopeguard import Guard
 from scopeguard.config.algorithms import DEFAULT_ALGORITHMS, SUPPORTED_ALGORITHMS
 from scopeguard.config.checks import check_url, is_loopback, media_type
-from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, MAX_LEEWAY, Issuer, ScopeClaim, ScopeForm
+from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer, ScopeClaim, ScopeForm
 from scopeguard.config.keys import KeySetPolicy
+from scopeguard.config.leeway import MAX_LEEWAY
 from scopeguard.config.token_sources import StrayQueryToken, TokenSource, TokenSources, check_sources
 from scopeguard.errors import ConfigurationError
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from scopeguard.config.leeway import LEEWAY
 from scopeguard.config.token_sources import LARGEST_TOKEN
 from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
 from scopeguard.testing.fake import FakeAuthority
@@ -80,7 +81,7 @@ class Forge:
     The authority publishes the keys for the genuine signatures from then on.
     """
 
-    def __init__(self, authority: FakeAuthority, *, leeway: float = 30.0) -> None:
+    def __init__(self, authority: FakeAuthority, *, leeway: float = LEEWAY) -> None:
         self.authority = authority
         self.leeway = leeway
         self.now: int = int(authority.clock.wall())
