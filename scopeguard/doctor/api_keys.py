@@ -6,12 +6,12 @@ from typing import Final
 
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.doctor.finding import Finding, error, ok, skipped, warning
+from scopeguard.doctor.thresholds import DAYS_LEFT
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.api_key import read_keys
 from scopeguard.guard import Guard, engine_of
 
 SUBJECT: Final = "API keys"
-_SOON: Final = 14 * 86400.0
 
 
 def check_api_keys(guard: Guard) -> list[Finding]:
@@ -37,7 +37,7 @@ def check_api_keys(guard: Guard) -> list[Finding]:
     usable = [key for key in keys if not key.revoked and (key.expires_at is None or key.expires_at > now)]
     findings.append(ok(SUBJECT, "keys", f"{len(keys)} in the file, {len(usable)} of them valid"))
     endless = [key.id for key in usable if key.expires_at is None]
-    soon = [key.id for key in usable if key.expires_at is not None and key.expires_at - now < _SOON]
+    soon = [key.id for key in usable if key.expires_at is not None and key.expires_at - now < DAYS_LEFT * 86400]
     if endless:
         fix = "replace them by keys that expire: scopeguard api-key new --expires 90d"
         findings.append(warning(SUBJECT, "expiry", f"never expire: {_list_ids(endless)}", fix=fix))

@@ -8,10 +8,9 @@ from typing import Final
 
 from scopeguard.doctor.finding import Finding, error, ok, warning
 from scopeguard.doctor.noting_transport import Exchange
+from scopeguard.doctor.thresholds import CLOCK_DIFFERENCE
 
 _CHECK: Final = "clock"
-NOTABLE: Final = 5.0
-"""Seconds of difference that are worth a warning. A ``Date`` header has a resolution of one second."""
 
 
 def server_offset(exchange: Exchange) -> float | None:
@@ -43,6 +42,6 @@ def check_clock(subject: str, offset: float, leeway: float) -> Finding:
     if offset < -leeway:
         text += f": tokens are refused {-offset - leeway:.0f} s before they expire (leeway = {leeway:.0f})"
         return error(subject, _CHECK, text, fix=fix)
-    if abs(offset) > NOTABLE:
+    if abs(offset) > CLOCK_DIFFERENCE:
         return warning(subject, _CHECK, f"{text}; leeway = {leeway:.0f} s covers it", fix=fix)
-    return ok(subject, _CHECK, f"within {NOTABLE:.0f} s of the authorization server's")
+    return ok(subject, _CHECK, f"within {CLOCK_DIFFERENCE:.0f} s of the authorization server's")

@@ -9,10 +9,10 @@ from typing import Final
 
 from scopeguard.doctor.advisories import ADVISORIES, DATE, PYTHON_ENDS, TESTED, known_advisories, release
 from scopeguard.doctor.finding import Finding, error, ok, warning
+from scopeguard.doctor.thresholds import DAYS_LEFT_OF_PYTHON
 
 _PYTHON: Final = "Python"
 _PACKAGES: Final = ("anyio", "cryptography", "h11", "httpcore", "httpx", "idna", "pyjwt", "starlette")
-_SOON: Final = 180  # days
 
 
 def installed_versions() -> dict[str, str]:
@@ -37,7 +37,7 @@ def check_python(running: tuple[int, int], today: date) -> Finding:
     if end is not None and today > end:
         text = f"{name} has had no security fixes since {end:%Y-%m}"
         return error(_PYTHON, "version", text, fix="update Python")
-    if end is not None and (end - today).days < _SOON:
+    if end is not None and (end - today).days < DAYS_LEFT_OF_PYTHON:
         text = f"{name} gets no security fixes after {end:%Y-%m}"
         return warning(_PYTHON, "version", text, fix="plan the update of Python")
     return ok(_PYTHON, "version", name if end is None else f"{name}, with security fixes until {end:%Y-%m}")

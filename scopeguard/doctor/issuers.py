@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
 
 from scopeguard.config.checks import is_loopback
 from scopeguard.config.introspection import Dialect, Validation
@@ -18,6 +17,7 @@ from scopeguard.doctor.finding import Finding, error, ok, skipped, warning
 from scopeguard.doctor.keys import check_keys
 from scopeguard.doctor.noting_transport import Exchange, WatchedTransport
 from scopeguard.doctor.outages import advise, describe
+from scopeguard.doctor.thresholds import DAYS_LEFT, SLOW_ANSWER
 from scopeguard.errors import AuthorityUnavailable, Blame
 from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import Answer
@@ -29,9 +29,6 @@ from scopeguard.spec.discovery import Metadata
 from scopeguard.spec.introspection import STATUS_HINTS, has_endpoint
 from scopeguard.spec.strict_json import parse_object
 from scopeguard.state.issuers import IssuerRecord
-
-_SOON: Final = 14  # days until a certificate ends
-_SLOW: Final = 1.0  # seconds
 
 
 def check_issuer(record: IssuerRecord, engine: Engine, watch: WatchedTransport) -> list[Finding]:
@@ -81,14 +78,14 @@ def _check_connection(subject: str, origin: str, exchanges: Sequence[Exchange], 
     text = ", ".join(facts)
     if opened is not None and opened.certificate_ends is not None:
         days = (opened.certificate_ends - datetime.fromtimestamp(now, UTC)).days
-        if days < _SOON:
+        if days < DAYS_LEFT:
             fix = "renew the certificate of the server; after that day every request with a token gets 503"
             return warning(subject, "connection", f"{text} ({days} days)", fix=fix)
     host = origin.partition("://")[2].rpartition(":")[0].strip("[]")
     if origin.startswith("http://") and not is_loopback(host):
         fix = "use https; a machine on the way can replace the keys, and so forge tokens"
         return warning(subject, "connection", f"{text}, in cleartext", fix=fix)
-    if slowest > _SLOW:
+    if slowest > SLOW_ANSWER:
         fix = "requests wait that long when keys are due; look into the network and the authorization server"
         return warning(subject, "connection", text, fix=fix)
     return ok(subject, "connection", text)

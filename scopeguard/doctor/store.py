@@ -8,8 +8,8 @@ from typing import Final
 
 from scopeguard.config.checks import is_loopback
 from scopeguard.core.engine import Engine
-from scopeguard.doctor.clocks import NOTABLE
 from scopeguard.doctor.finding import Finding, Level, error, ok, skipped, warning
+from scopeguard.doctor.thresholds import CLOCK_DIFFERENCE
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.stores.redis import RedisStore
 from scopeguard.stores.redis_facts import ServerFacts
@@ -174,9 +174,9 @@ def _check_eviction(facts: ServerFacts, *, claims: bool) -> Finding:
 
 def _check_time(facts: ServerFacts, now: float) -> Finding:
     offset = facts.time - now
-    if abs(offset) > NOTABLE:
+    if abs(offset) > CLOCK_DIFFERENCE:
         text = (
             f"the clock of Redis is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} that of this machine"
         )
         return warning(SUBJECT, "clock", text, fix="synchronise both clocks (NTP)")
-    return ok(SUBJECT, "clock", f"within {NOTABLE:.0f} s of this machine's")
+    return ok(SUBJECT, "clock", f"within {CLOCK_DIFFERENCE:.0f} s of this machine's")
