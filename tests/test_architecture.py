@@ -61,9 +61,9 @@ VOCABULARY = (*LAYERS[0], *LAYERS[1], *LAYERS[3])
 # Laws 1 and 10: the modules that the vocabulary, spec/, state/ and flow/ may import. None of them reads a clock, a
 # random number, a file, the environment or the network, starts a thread or writes a log.
 PURE = {
-    "__future__", "abc", "base64", "binascii", "collections", "contextlib", "contextvars", "dataclasses", "email.utils",
-    "enum", "functools", "hashlib", "heapq", "hmac", "http", "ipaddress", "itertools", "json", "math", "operator", "re",
-    "reprlib", "string", "struct", "tomllib", "types", "typing", "urllib.parse", "weakref", "zlib",
+    "__future__", "abc", "base64", "binascii", "collections", "contextlib", "contextvars", "dataclasses", "difflib",
+    "email.utils", "enum", "functools", "hashlib", "heapq", "hmac", "http", "ipaddress", "itertools", "json", "math",
+    "operator", "re", "reprlib", "string", "struct", "tomllib", "types", "typing", "urllib.parse", "weakref", "zlib",
 }  # fmt: skip
 PURE_LAYERS = (*VOCABULARY, "config", "spec", "state", "flow")
 

@@ -9,7 +9,7 @@ from scopeguard.client.proofs import Proofs
 from scopeguard.client.settings import ClientSettings, Policy
 from scopeguard.client.signing import Origins, SigningAuth
 from scopeguard.config.checks import text
-from scopeguard.edge.runtime import warn_of_insecure_hosts
+from scopeguard.edge.insecure_http import warn_of_insecure_hosts
 from scopeguard.spec.token_endpoint import TokenResponse
 
 

@@ -33,6 +33,7 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Clock
 from scopeguard.scopes import check_scope
 from scopeguard.spec.client_authentication import AssertionKey
+from scopeguard.spec.request_uri import DEFAULT_PORTS
 from scopeguard.spec.token_endpoint import OTHER_TOKEN_TYPES, RESERVED_PARAMETERS, TokenResponse, Tolerance
 from scopeguard.spec.token_exchange import ACCESS_TOKEN, RESERVED_EXCHANGE_PARAMETERS
 
@@ -338,4 +339,4 @@ def _configured_origin(url: str, insecure: frozenset[str]) -> str:
 def origin(scheme: str, host: str, port: int | None) -> str:
     """Return a normalized origin, with its port. A WebSocket URL has the origin of its handshake, which is HTTP."""
     scheme = {"wss": "https", "ws": "http"}.get(scheme, scheme)
-    return f"{scheme}://{join_host_port(host.lower(), port or (443 if scheme == 'https' else 80))}"
+    return f"{scheme}://{join_host_port(host.lower(), port or DEFAULT_PORTS.get(scheme, DEFAULT_PORTS['http']))}"

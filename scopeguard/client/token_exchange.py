@@ -16,7 +16,7 @@ from scopeguard.client.settings import ExchangePolicy, ExchangeSettings, Grant
 from scopeguard.client.signing import Origins, SigningAuth
 from scopeguard.config.checks import instance, strings, text
 from scopeguard.config.client_authentication import ClientAuthentication
-from scopeguard.edge.runtime import warn_of_insecure_hosts
+from scopeguard.edge.insecure_http import warn_of_insecure_hosts
 from scopeguard.errors import ConfigurationError
 from scopeguard.inbound_tokens import InboundToken, inbound_token, text_for_exchange
 from scopeguard.redaction import fingerprint

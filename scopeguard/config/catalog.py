@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.config import checks
 from scopeguard.config.implied_scopes import ScopeVocabulary
+from scopeguard.config.suggestions import nearest
 from scopeguard.errors import ConfigurationError
 from scopeguard.redaction import printable
 from scopeguard.scopes import check_scope, is_scope
@@ -98,10 +99,7 @@ class ScopeCatalog:
 
     def nearest(self, scope: str) -> str | None:
         """Return the scope of the catalog that looks most like *scope*, or ``None``. It is for messages."""
-        from difflib import get_close_matches  # noqa: PLC0415
-
-        near = get_close_matches(scope, self._by_any_name, n=1, cutoff=0.6)
-        return near[0] if near else None
+        return nearest(scope, self._by_any_name)
 
     def __or__(self, other: ScopeCatalog) -> ScopeCatalog:
         if not isinstance(other, ScopeCatalog):

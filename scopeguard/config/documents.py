@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from scopeguard.config import checks
+from scopeguard.config.suggestions import nearest
 from scopeguard.edge.files import read_bytes
 from scopeguard.errors import ConfigurationError
 from scopeguard.extras import install_command
@@ -62,11 +63,9 @@ class Document:
 # The same few members are in thousands of objects of a document.
 @lru_cache(maxsize=512, typed=True)
 def _nearest(name: Any, names: tuple[str, ...]) -> str | None:
-    from difflib import get_close_matches  # noqa: PLC0415 - 5 ms that only documents need
-
     folded = {known.lower(): known for known in names}
-    near = get_close_matches(str(name).lower(), folded, n=1, cutoff=0.8)
-    return folded[near[0]] if near else None
+    near = nearest(str(name).lower(), folded, similarity=0.8)
+    return None if near is None else folded[near]
 
 
 def read_document(source: DocumentOrPath, name: str = "document") -> Document:

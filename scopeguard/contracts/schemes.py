@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from scopeguard.config.checks import items
 from scopeguard.config.documents import Document
+from scopeguard.config.suggestions import nearest
 from scopeguard.errors import ConfigurationError
 from scopeguard.redaction import printable
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access
@@ -33,8 +33,8 @@ class Schemes:
         for name in names:
             if name not in known:
                 # Without an error, a misspelled name would have no effect.
-                near = get_close_matches(str(name), known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known) or 'none'}"
+                near = nearest(str(name), known)
+                hint = f"did you mean {near}?" if near else f"it has {', '.join(known) or 'none'}"
                 problem = f"ignore_schemes: {printable(name)} is not a security scheme of the document"
                 raise document.error(f"{problem}; {hint}")
         return cls(known, names)

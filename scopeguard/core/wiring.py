@@ -26,7 +26,7 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.config.profiles import check_proofs
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.core.arguments import Settings
-from scopeguard.edge.runtime import warn_of_insecure_hosts
+from scopeguard.edge.insecure_http import warn_of_insecure_hosts
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.context import Context
 from scopeguard.flow.effects import Clock

@@ -26,7 +26,7 @@ from scopeguard.config.checks import check_form, instance, methods, text, whole
 from scopeguard.devserver.authorization_endpoint import AuthorizationEndpoint, BrowserRequest
 from scopeguard.devserver.codes import CodeBook
 from scopeguard.devserver.faults import Endpoint, Faults
-from scopeguard.devserver.issued_tokens import IssuedToken, TokenBook
+from scopeguard.devserver.issued_tokens import OPAQUE_PREFIX, IssuedToken, TokenBook
 from scopeguard.devserver.keys import KeyRing, compact
 from scopeguard.devserver.metadata import make_metadata
 from scopeguard.devserver.proofs import PROOFS, check_proof
@@ -64,8 +64,6 @@ _PATHS: Final[Mapping[Endpoint, str]] = {
     Endpoint.JWKS: "/jwks",
 }
 MOST_REQUESTS: Final = 1000
-OPAQUE_PREFIX: Final = "sg-opaque-"
-"""The prefix of opaque tokens, by which a scan for leaked tokens can recognise them."""
 
 
 class Authority:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+OPAQUE_PREFIX: Final = "sg-opaque-"
+"""The prefix of opaque tokens, by which a scan for leaked tokens can recognise them."""
 MOST_TOKENS: Final = 100_000
 """The most tokens that are kept. A further one replaces the oldest."""
 

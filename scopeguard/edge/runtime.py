@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 from scopeguard.edge.lanes import BOUNDS, Full, Ticket, WorkLane
@@ -43,17 +43,6 @@ log: Final = logging.getLogger("scopeguard")
 
 # The seconds for which closing waits for flights: enough for an exchange with a healthy server.
 _GRACE: Final = 0.7
-
-
-def warn_of_insecure_hosts(authority: str, hosts: Iterable[str]) -> None:
-    """Log a warning for each of *hosts*, which ``insecure_http_dangerously`` names for *authority*."""
-    for host in sorted(hosts):
-        log.warning(
-            "insecure_http_dangerously: http://%s is reached in cleartext for %s; a machine that can change this "
-            "traffic can forge tokens, and one that can read it sees the credentials in it",
-            host,
-            authority,
-        )
 
 
 class SystemClock:

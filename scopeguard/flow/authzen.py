@@ -9,7 +9,6 @@ from scopeguard.config.answer_limits import LARGEST_DECISION
 from scopeguard.config.authzen import AuthZen
 from scopeguard.errors import AuthorityUnavailable, Blame, PolicyUnavailable
 from scopeguard.flow.answers import json_body
-from scopeguard.flow.bearer import own_bearer
 from scopeguard.flow.effects import (
     Answer,
     CallHook,
@@ -20,6 +19,7 @@ from scopeguard.flow.effects import (
     SingleFlight,
     ask,
 )
+from scopeguard.flow.own_bearer import own_bearer
 from scopeguard.flow.waiting_times import HOOK_TIMEOUT, QUEUE_TIMEOUT, longest_exchange
 from scopeguard.reasons import Reason
 from scopeguard.request import PolicyRequest

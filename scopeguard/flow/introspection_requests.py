@@ -13,11 +13,11 @@ from typing import Any, Final
 from scopeguard.config.introspection import Dialect
 from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken
 from scopeguard.flow.answers import check_status, json_body
-from scopeguard.flow.bearer import own_bearer
 from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import Answer, Clock, Flow, Send, ask
 from scopeguard.flow.issuers import discover
 from scopeguard.flow.keys import verify_signature
+from scopeguard.flow.own_bearer import own_bearer
 from scopeguard.reasons import Reason
 from scopeguard.spec import introspection, token_review, tokeninfo
 from scopeguard.spec.outage_statuses import DOWN_OR_BUSY

@@ -10,7 +10,7 @@ from scopeguard.flow.effects import CallHook, Flow, Lane, SingleFlight, ask
 from scopeguard.flow.waiting_times import HOOK_TIMEOUT
 from scopeguard.reasons import Reason
 from scopeguard.spec import credentials
-from scopeguard.state.bearer import OwnBearer
+from scopeguard.state.own_bearer import OwnBearer
 
 
 def own_bearer(

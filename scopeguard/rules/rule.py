@@ -14,6 +14,7 @@ from scopeguard.config.authzen import AuthZen
 from scopeguard.config.checks import Converted, converted, is_async, member, strings, text
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.policy import Decide, Policy
+from scopeguard.config.suggestions import nearest
 from scopeguard.config.token_sources import TokenSource, check_sources
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules.path_matching import NEVER, Tree
@@ -197,10 +198,8 @@ class Rule:
         for method in named - METHODS:
             if method.upper() in METHODS:
                 raise ConfigurationError(f"rule {self.path!r}: {method!r} is not a method; write it in capitals")
-            from difflib import get_close_matches  # noqa: PLC0415 - only for this message
-
-            near = get_close_matches(method.upper(), METHODS, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
+            near = nearest(method.upper(), METHODS)
+            hint = f"did you mean {near}? " if near else ""
             raise ConfigurationError(
                 f"rule {self.path!r}: {method!r} is not a method of HTTP; {hint}"
                 "Methods that are not registered belong in extension_methods"

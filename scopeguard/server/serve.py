@@ -23,6 +23,7 @@ import click
 from scopeguard import asgi, wsgi
 from scopeguard.asgi import ASGIApp
 from scopeguard.config.checks import join_host_port
+from scopeguard.config.suggestions import nearest
 from scopeguard.edge.listener import listen, unix_listener
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
@@ -264,10 +265,8 @@ def load(target: str, *, factory: bool) -> Any:
         try:
             found = getattr(found, name)
         except AttributeError:
-            from difflib import get_close_matches  # noqa: PLC0415 - only this message needs it
-
-            near = get_close_matches(name, dir(found), n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            near = nearest(name, dir(found))
+            hint = f"; did you mean {near}?" if near else ""
             raise ConfigurationError(f"{target}: {module_name} has no attribute {attribute}{hint}") from None
     if factory:
         found = found()

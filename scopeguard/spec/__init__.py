@@ -25,7 +25,7 @@ No function here does I/O, reads a clock, logs or keeps state. Time, keys and re
 ``token_review``           ask the TokenReview API of Kubernetes about a token
 ``tokeninfo``              read answers of the tokeninfo endpoints of Google and GitLab
 ``client_authentication``  authenticate to the authorization server: RFC 6749, RFC 7523, RFC 8705
-``found``                  describe what was found in a token, for log lines
+``log_facts``              describe what was found in a token, for log lines
 ``answers``                read the header fields of an answer: RFC 9111
 ``outage_statuses``        the statuses of a server that is down or busy
 ``retry_after``            read and write ``Retry-After``: RFC 9110 section 10.2.3

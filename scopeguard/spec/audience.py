@@ -9,7 +9,7 @@ from typing import Any, Final
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken
 from scopeguard.reasons import Reason
-from scopeguard.spec.found import malformed_claim
+from scopeguard.spec.log_facts import malformed_claim
 from scopeguard.spec.token_kind import check_is_access_token
 from scopeguard.tokens import Unverified
 

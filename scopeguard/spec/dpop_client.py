@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from scopeguard.spec.client_authentication import AssertionKey, sign_jwt
 from scopeguard.spec.dpop import token_hash
+from scopeguard.spec.request_uri import DEFAULT_PORTS
 
 USE_DPOP_NONCE: Final = "use_dpop_nonce"
 """The error by which a server asks for a proof with its nonce (RFC 9449 §8 and §9)."""
@@ -17,7 +18,6 @@ USE_DPOP_NONCE: Final = "use_dpop_nonce"
 # part of a header field.
 _NONCE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]{1,1024}")
 _SCHEMES: Final = {"ws": "http", "wss": "https"}
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 def make_proof(
@@ -56,7 +56,7 @@ def proof_uri(url: str) -> str:
     scheme = _SCHEMES.get(parts.scheme, parts.scheme)
     host = parts.hostname or ""
     authority = f"[{host}]" if ":" in host else host
-    if parts.port is not None and parts.port != _PORTS.get(scheme):
+    if parts.port is not None and parts.port != DEFAULT_PORTS.get(scheme):
         authority += f":{parts.port}"
     return f"{scheme}://{authority}{parts.path or '/'}"
 

@@ -21,8 +21,8 @@ from scopeguard.errors import InvalidToken
 from scopeguard.reasons import Reason
 from scopeguard.redaction import fingerprint
 from scopeguard.spec.audience import audience_of, check_audience
-from scopeguard.spec.found import describe, malformed_claim, unexpected_claim
 from scopeguard.spec.jws import check_header, parse_header, split_compact
+from scopeguard.spec.log_facts import describe, malformed_claim, unexpected_claim
 from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.sender_constraint import check_confirmation
 from scopeguard.spec.spiffe import check_id

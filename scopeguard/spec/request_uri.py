@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _ESCAPE: Final = re.compile("%([0-9A-Fa-f]{2})")
 _URI: Final = re.compile(r"[\x21-\x7E]+")
-_PORTS: Final = {"http": 80, "https": 443}
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _WEBSOCKETS: Final = {"ws": "http", "wss": "https"}
 
 PATH_CHARACTERS: Final = "/:@!$&'()*+,;=~"
@@ -32,12 +32,12 @@ def normalise_uri(uri: str, *, strict: bool = False) -> str | None:
     except ValueError:
         return None
     scheme = _WEBSOCKETS.get(parts.scheme, parts.scheme)
-    if scheme not in _PORTS or not host or "@" in parts.netloc:
+    if scheme not in DEFAULT_PORTS or not host or "@" in parts.netloc:
         return None
     if strict and ("?" in uri or "#" in uri):
         return None
     authority = f"[{host}]" if ":" in host else host
-    if port is not None and port != _PORTS[scheme]:
+    if port is not None and port != DEFAULT_PORTS[scheme]:
         authority += f":{port}"
     return f"{scheme}://{authority}{normalise_path(parts.path)}"
 

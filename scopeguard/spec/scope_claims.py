@@ -9,7 +9,7 @@ from typing import Any, Final, TypeGuard
 from scopeguard.config.issuer import Issuer, ScopeClaim, ScopeForm
 from scopeguard.errors import InvalidToken
 from scopeguard.reasons import Reason
-from scopeguard.spec.found import describe
+from scopeguard.spec.log_facts import describe
 
 # Module names, because looking up a member of an enum takes as long as all the rest of reading a claim.
 _COMMA, _LIST, _SPACE_OR_LIST = ScopeForm.COMMA, ScopeForm.LIST, ScopeForm.SPACE_OR_LIST

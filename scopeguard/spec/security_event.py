@@ -14,8 +14,8 @@ from typing import Any, Final
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken
 from scopeguard.reasons import Reason
-from scopeguard.spec.found import malformed_claim
 from scopeguard.spec.jws import check_header, has_type
+from scopeguard.spec.log_facts import malformed_claim
 from scopeguard.tokens import Unverified, freeze_json
 
 MEDIA_TYPE: Final = "application/secevent+jwt"

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from scopeguard.errors import InvalidToken
 from scopeguard.reasons import Reason
-from scopeguard.spec.found import malformed_claim, unexpected_claim
+from scopeguard.spec.log_facts import malformed_claim, unexpected_claim
 
 KEY_USE: Final = "jwt-svid"
 """The ``use`` of the keys in a bundle that verify JWT-SVIDs. Others verify certificates."""

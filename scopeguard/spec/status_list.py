@@ -18,8 +18,8 @@ from scopeguard.numeric_date import LATEST_DATE
 from scopeguard.reasons import Reason
 from scopeguard.spec import jwt
 from scopeguard.spec.answers import content_type
-from scopeguard.spec.found import malformed_claim
 from scopeguard.spec.jws import check_header, decode_base64url, has_type
+from scopeguard.spec.log_facts import malformed_claim
 from scopeguard.tokens import Unverified
 
 MEDIA_TYPE: Final = "application/statuslist+jwt"

@@ -10,7 +10,7 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken
 from scopeguard.numeric_date import LATEST_DATE
 from scopeguard.reasons import Reason
-from scopeguard.spec.found import describe_times, malformed_claim
+from scopeguard.spec.log_facts import describe_times, malformed_claim
 
 
 def _seconds(claims: Mapping[str, Any], name: str) -> float | None:

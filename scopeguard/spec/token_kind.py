@@ -13,7 +13,7 @@ from typing import Any, Final
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken
 from scopeguard.reasons import Reason
-from scopeguard.spec.found import describe
+from scopeguard.spec.log_facts import describe
 from scopeguard.spec.sender_constraint import accepts_proofs
 
 # Members that name the kind of a token: token_type in RFC 7662 section 2.2; token_use of Cognito, Hydra and Dex; typ of

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from scopeguard.config.authzen import AuthZen
 from scopeguard.spec.authzen import Outcome
 from scopeguard.spec.discovery import METADATA_LIFETIME
-from scopeguard.state.bearer import OwnBearer
 from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.failures import Failures
 from scopeguard.state.fork import Locked
 from scopeguard.state.line_budget import LineBudget
+from scopeguard.state.own_bearer import OwnBearer
 from scopeguard.state.suspicion import Suspicion
 
 

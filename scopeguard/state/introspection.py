@@ -14,11 +14,11 @@ from typing import Any
 from scopeguard.config.introspection import Introspection
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.state.accepted_tokens import AcceptedTokens
-from scopeguard.state.bearer import OwnBearer
 from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.failures import Failures
 from scopeguard.state.fork import Locked
+from scopeguard.state.own_bearer import OwnBearer
 from scopeguard.state.suspicion import Suspicion
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from scopeguard.config.algorithms import DEFAULT_ALGORITHMS
 from scopeguard.config.checks import function, items, methods, strings, text, whole
 from scopeguard.config.issuer import Issuer
-from scopeguard.devserver.authority import OPAQUE_PREFIX, Authority
+from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.faults import Endpoint, Mode, Outage, Switch
+from scopeguard.devserver.issued_tokens import OPAQUE_PREFIX
 from scopeguard.devserver.keys import KeyRing, SigningKey, compact
 from scopeguard.devserver.lifetimes import TOKEN_LIFETIME
 from scopeguard.devserver.registry import Client, ServiceAccount, TokenFormat

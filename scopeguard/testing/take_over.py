@@ -14,8 +14,9 @@ from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.config.introspection import Dialect, Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.resolver import IssuerResolver
-from scopeguard.devserver.authority import OPAQUE_PREFIX, Authority
+from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.faults import Endpoint
+from scopeguard.devserver.issued_tokens import OPAQUE_PREFIX
 from scopeguard.devserver.registry import Client
 from scopeguard.edge.runtime import Transport
 from scopeguard.errors import ConfigurationError

@@ -19,12 +19,12 @@ from scopeguard.edge.threads import Threads
 from scopeguard.guard import engine_of
 from scopeguard.security_events import SecurityEventReceiver
 from scopeguard.state import fork
-from scopeguard.state.bearer import OwnBearer
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.introspection import IntrospectionCache
 from scopeguard.state.issuers import ResolvedIssuers
 from scopeguard.state.key_by_id import KeysById
 from scopeguard.state.keys import KeyRing
+from scopeguard.state.own_bearer import OwnBearer
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.security_event import Seen
 from scopeguard.state.status_list import StatusLists

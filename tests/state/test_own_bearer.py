@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scopeguard.state.bearer import RENEWAL_INTERVAL, OwnBearer
+from scopeguard.state.own_bearer import RENEWAL_INTERVAL, OwnBearer
 
 
 def new_bearer(token: str) -> OwnBearer:

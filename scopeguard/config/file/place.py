@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
+from scopeguard.config.suggestions import nearest
 from scopeguard.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -95,8 +95,8 @@ def _unknown(name: str, keys: Mapping[str, Key]) -> str:
 
 def fix_of(name: str, keys: Mapping[str, Key], *, similarity: float) -> str:
     """Return what to write for *name*, which is not one of *keys*: a key that resembles it, or the list of them."""
-    near = get_close_matches(name, keys, n=1, cutoff=similarity)
-    return f"did you mean {near[0]}?" if near else f"use one of {', '.join(sorted(keys))}"
+    near = nearest(name, keys, similarity=similarity)
+    return f"did you mean {near}?" if near else f"use one of {', '.join(sorted(keys))}"
 
 
 def kind_of(value: object) -> str:

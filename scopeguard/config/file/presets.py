@@ -8,13 +8,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Any, Final
 
 from scopeguard.config.file import value_kinds
 from scopeguard.config.file.place import Key, Place, WrongKindError, show
 from scopeguard.config.file.tables import INSECURE, ISSUER, elsewhere
 from scopeguard.config.issuer import Issuer
+from scopeguard.config.suggestions import nearest
 from scopeguard.errors import ConfigurationError
 from scopeguard.presets import PRESETS
 
@@ -61,8 +61,8 @@ def preset_issuer(table: Mapping[str, Any], place: Place, resource: str | None) 
         raise place.error("preset", f'must be {needed}, as in: preset = "entra"') from None
     preset = PRESETS.get(name)
     if preset is None:
-        near = get_close_matches(name, PRESETS, n=1, cutoff=0.6)
-        known = f"did you mean {near[0]}?" if near else f"use one of {', '.join(sorted(PRESETS))}"
+        near = nearest(name, PRESETS)
+        known = f"did you mean {near}?" if near else f"use one of {', '.join(sorted(PRESETS))}"
         raise place.error("preset", f"{show(name)!r} is not a preset; {known}")
     arguments = arguments_of(preset)
 
