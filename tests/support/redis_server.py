@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import os
 import select
@@ -43,6 +44,14 @@ def valkey_program() -> str:
     (found,) = Path(spec.origin).parent.glob("_binaries/*/valkey-server")
     found.chmod(found.stat().st_mode | stat.S_IXUSR)
     return str(found)
+
+
+@functools.cache
+def _remember_version() -> None:
+    """Let redis-py find out its version once. For each connection, that takes longer than most commands."""
+    from redis import utils
+
+    vars(utils)["get_lib_version"] = functools.cache(utils.get_lib_version)
 
 
 class RedisServer:
@@ -160,6 +169,7 @@ class RedisServer:
         """A client of redis-py, to look at what is there and to change it."""
         import redis
 
+        _remember_version()
         with redis.Redis.from_url(self.socket_url, socket_timeout=20) as client:
             yield client
 
