@@ -39,9 +39,9 @@ def oidc_provider(tmp_path_factory: pytest.TempPathFactory, node_settings: dict[
 
 
 @pytest.fixture
-def own_oidc_provider(tmp_path: Path, node_settings: dict[str, Any]) -> Iterator[Peer]:
-    """One for this test alone."""
-    with running("node", tmp_path, **node_settings) as peer:
+def own_oidc_provider(tmp_path: Path, node_settings: dict[str, Any], oidc_provider: Peer) -> Iterator[Peer]:
+    """One for this test alone, with the first keys of the other one: to generate keys takes longer than to start."""
+    with running("node", tmp_path, keys=oidc_provider.told["keys"], **node_settings) as peer:
         yield peer
 
 
