@@ -16,6 +16,8 @@ import click
 
 from scopeguard.config.api_keys import ApiKey, ApiKeys
 from scopeguard.config.file import read_settings
+from scopeguard.config.file.place import Place
+from scopeguard.config.file.references import resolve
 from scopeguard.edge.files import read_bytes
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.api_key import NEVER, MalformedKeyFile, make_key, read_keys
@@ -30,6 +32,7 @@ def run(
     config: str | None,
     keys_file: str | None,
     prefix: str | None,
+    checksum_secret: str | None,
     subject: str | None,
     client_id: str | None,
     scopes: tuple[str, ...],
@@ -45,9 +48,15 @@ def run(
         prefix, keys_file = _settings_of(config)
     elif prefix is None:
         raise ConfigurationError("--prefix: is missing; give it, or --config")
-    ApiKeys(prefix=prefix, keys_file=keys_file or "none")
+    secret = None
+    if checksum_secret is not None:
+        if keys_file is not None:
+            raise ConfigurationError("--checksum-secret: is for keys that a lookup finds; leave the file out")
+        secret = ApiKeys(prefix=prefix, lookup=_no_key, checksum_secret=read_secret(checksum_secret)).checksum_key
+    else:
+        ApiKeys(prefix=prefix, keys_file=keys_file or "none")
     now = int(time.time())
-    identifier, text, digest = make_key(prefix, secrets.token_bytes)
+    identifier, text, digest = make_key(prefix, secrets.token_bytes, secret)
     key = ApiKey(
         id=identifier,
         sha256=digest,
@@ -72,6 +81,17 @@ def _settings_of(config: str) -> tuple[str, str | None]:
     if not isinstance(keys, ApiKeys):
         raise ConfigurationError(f'{config}: api_keys: is missing; add [api_keys] with prefix = "acme" and keys_file')
     return keys.prefix, None if keys.keys_file is None else os.fspath(keys.keys_file)
+
+
+def read_secret(place: str) -> str:
+    """Return the secret at *place*, ``env:NAME`` or ``file:PATH``. The secret itself would be in lists of processes."""
+    if not place.startswith(("env:", "file:")):
+        raise ConfigurationError("--checksum-secret: must be env:NAME or file:PATH, not the secret itself")
+    return resolve(place, Place("scopeguard api-key", "command line", Path(), os.environ), "--checksum-secret")
+
+
+def _no_key(key_id: str) -> None:
+    del key_id
 
 
 def read_expiry(text: str, now: float) -> float | None:

@@ -39,6 +39,7 @@ _SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # RFC 6749 §3.3
 _OF_THE_KEY: Final = frozenset(("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti"))
 # What a key cannot show (a sign-in, the possession of another key), and a date that is not compared.
 _NEVER_OF_A_KEY: Final = frozenset(("acr", "amr", "auth_time", "cnf", "nbf"))
+_SHORTEST_SECRET: Final = 16
 # Fields that the server or the proxies of a request write, or that carry other credentials.
 _TAKEN: Final = frozenset(("cookie", "host", "proxy-authorization", "x-forwarded-authorization", "dpop"))
 
@@ -143,8 +144,12 @@ class ApiKeys:
     * ``negative_ttl``: the seconds for which an id that ``lookup`` did not find is refused without another call.
     * ``max_entries``: the number of cached keys of ``lookup``, and of cached unknown ids.
     * ``unknown_burst``, ``unknown_interval``: how many calls of ``lookup`` may find nothing at once, and the seconds
-      after which one more may. Beyond that, an id that is not cached gets 503, so that strangers cannot flood the
-      function. Cached keys are not affected.
+      after which one more may. Beyond that, an id that was not found before gets 503, so that strangers cannot flood
+      the function. Keys that this process has found before are not affected, as long as they are among the
+      ``max_entries`` most recent ones.
+    * ``checksum_secret``: a secret for the checksums of keys, with at least 16 characters, for ``lookup``. Strangers
+      then cannot make a key with a right checksum, so that they cause no call, and keep no key from its look-up. It is
+      chosen before the first key is made: keys with other checksums are refused. Its loss gives nobody a key.
 
     Raises :class:`ConfigurationError`.
     """
@@ -159,8 +164,10 @@ class ApiKeys:
     max_entries: int = 10_000
     unknown_burst: int = 100
     unknown_interval: float = 0.1
+    checksum_secret: str | None = field(default=None, repr=False)
     header_field: str = field(init=False, repr=False, compare=False)  # the header in lower case
     is_async: bool = field(init=False, repr=False, compare=False)
+    checksum_key: bytes | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         text(self.prefix, "api_keys.prefix")
@@ -190,6 +197,22 @@ class ApiKeys:
         for setting in ("max_entries", "unknown_burst"):
             whole(getattr(self, setting), f"api_keys.{setting}")
         positive(self.unknown_interval, "api_keys.unknown_interval")
+        object.__setattr__(self, "checksum_key", self._check_secret())
+
+    def _check_secret(self) -> bytes | None:
+        if self.checksum_secret is None:
+            return None
+        text(self.checksum_secret, "api_keys.checksum_secret")
+        if len(self.checksum_secret) < _SHORTEST_SECRET:
+            raise ConfigurationError(
+                f"api_keys.checksum_secret: must have at least {_SHORTEST_SECRET} characters; use 32 random ones"
+            )
+        if self.lookup is None:
+            raise ConfigurationError(
+                "api_keys.checksum_secret: has no effect with keys_file, which strangers do not cause to be read; "
+                "remove it"
+            )
+        return self.checksum_secret.encode()
 
     @property
     def title(self) -> str:

@@ -603,7 +603,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 InvalidApiKey,
                 "",
                 "The API key has another prefix or length, or its checksum is wrong.",
-                "Copy the whole key. A key of another API has another prefix.",
+                "Copy the whole key. A key of another API has another prefix. With checksum_secret, a key that was "
+                "made without it has a wrong checksum: make a new one.",
             ),
             _entry(
                 Reason.API_KEY_UNKNOWN,

@@ -133,7 +133,8 @@ def look_up(identifier: str, function: LookUp, state: ApiKeyState, clock: Clock)
         return known
     pause, is_charged = answers.charge(identifier, now)
     if pause > 0:
-        raise ApiKeysUnavailable(title, retry_after=pause, problem="too many calls found nothing; see unknown_burst")
+        problem = "too many calls found nothing; set checksum_secret, or raise unknown_burst"
+        raise ApiKeysUnavailable(title, retry_after=pause, problem=problem)
     try:
         found = yield from call_look_up(identifier, function, state)
     except ApiKeysUnavailable:

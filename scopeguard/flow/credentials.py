@@ -121,7 +121,7 @@ def _find_key(request: RequestView, sources: TokenSources, keys: ApiKeys, tokens
         raise MissingCredentials(Reason.API_KEY_REFUSED, header=keys.header, setting="token_sources")
     from scopeguard.spec.api_key import key_from_field  # noqa: PLC0415 - imported already, by the guard
 
-    text = key_from_field(values, keys.prefix)
+    text = key_from_field(values, keys.prefix, keys.checksum_key)
     return [Credential(token=text, source=TokenSource.API_KEY, header=keys.header_field)]
 
 

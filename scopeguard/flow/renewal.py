@@ -35,7 +35,8 @@ def renew(
     if credential.source is TokenSource.API_KEY and context.api_keys is not None:
         from scopeguard.spec.api_key import key_from_field  # noqa: PLC0415 - imported already, by the guard
 
-        text = key_from_field((encoded,), context.api_keys.settings.prefix)
+        keys = context.api_keys.settings
+        text = key_from_field((encoded,), keys.prefix, keys.checksum_key)
     else:
         text = credentials.check_token(encoded, max_bytes, "renewal", form)
     renewed = Credential(token=text, source=credential.source, header=credential.header)

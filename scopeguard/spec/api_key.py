@@ -4,6 +4,9 @@ A key is ``<prefix>_<id>_<secret><checksum>``. The id is public and 16 character
 which are 256 random bits. The checksum has six: the CRC-32 of everything before it. All three consist of the letters
 and digits of ASCII, so that a double click selects a whole key. The checksum tells a scanner, and this module, that a
 text is a key without looking it up. It does not protect the key: it can be computed without any secret.
+
+With a secret of the API (``ApiKeys.checksum_secret``), the checksum is a truncated HMAC-SHA256 instead. Strangers can
+then make no text that has to be looked up.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from hmac import compare_digest
+from hmac import compare_digest, digest
 from typing import Any, Final
 from zlib import crc32
 
@@ -50,24 +53,29 @@ def encode(number: int, length: int) -> str:
     return "".join(reversed(digits))
 
 
-def checksum(text: str) -> str:
-    """Return the checksum of *text*, the beginning of a key."""
-    return encode(crc32(text.encode("ascii")), CHECKSUM_LENGTH)
+def checksum(text: str, secret: bytes | None = None) -> str:
+    """Return the checksum of *text*, the beginning of a key: its CRC-32, or with a *secret* a keyed one."""
+    octets = text.encode("ascii")
+    if secret is None:
+        return encode(crc32(octets), CHECKSUM_LENGTH)
+    return encode(int.from_bytes(digest(secret, octets, "sha256")[:8]) % 62**CHECKSUM_LENGTH, CHECKSUM_LENGTH)
 
 
-def make_key(prefix: str, random_bytes: Callable[[int], bytes]) -> tuple[str, str, str]:
+def make_key(prefix: str, random_bytes: Callable[[int], bytes], secret: bytes | None = None) -> tuple[str, str, str]:
     """Return a new key with *prefix*: its id, its text and its SHA-256 in hexadecimal digits.
 
-    *random_bytes* returns that many bytes, unpredictable for others.
+    *random_bytes* returns that many bytes, unpredictable for others. *secret*: that of the checksum, if there is one.
     """
     identifier = encode(int.from_bytes(random_bytes(16)), ID_LENGTH)
     text = f"{prefix}_{identifier}_{encode(int.from_bytes(random_bytes(32)), SECRET_LENGTH)}"
-    text += checksum(text)
+    text += checksum(text, secret)
     return identifier, text, sha256(text.encode("ascii")).hexdigest()
 
 
-def key_from_field(values: Sequence[bytes], prefix: str) -> str:
+def key_from_field(values: Sequence[bytes], prefix: str, secret: bytes | None = None) -> str:
     """Return the text of the key in *values*, all lines of the field for keys. The form is that of *prefix*.
+
+    *secret*: that of the checksum, if there is one.
 
     Raises :class:`InvalidRequest` for more than one line, and :class:`InvalidApiKey` for anything else that is not a
     key. The server of a WSGI app joins lines with a comma, so that several of them are not a key.
@@ -82,7 +90,7 @@ def key_from_field(values: Sequence[bytes], prefix: str) -> str:
     if found is None:
         raise InvalidApiKey(Reason.API_KEY_MALFORMED, problem="not the form of a key")
     text = value.decode("ascii")
-    if checksum(text[:-CHECKSUM_LENGTH]) != text[-CHECKSUM_LENGTH:]:
+    if not compare_digest(checksum(text[:-CHECKSUM_LENGTH], secret), text[-CHECKSUM_LENGTH:]):
         raise InvalidApiKey(Reason.API_KEY_MALFORMED, problem="the checksum is wrong")
     return text
 

@@ -66,6 +66,36 @@ def test_key_is_printed_once_and_its_digest_is_kept(config: Path, tmp_path: Path
     assert key.expires_at - key.issued_at == 12 * 3600
 
 
+def test_key_for_a_look_up_has_the_checksum_of_the_secret(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CHECKSUM_SECRET", "sg-secret-for-checksums")
+    done = new("--prefix", "acme", "--checksum-secret", "env:CHECKSUM_SECRET", *WHO)
+    assert done.exit_code == 0, done.output
+    assert key_from_field([done.stdout.strip().encode()], "acme", b"sg-secret-for-checksums")
+    assert "sg-secret" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--checksum-secret", "sg-secret-for-checksums"], "must be env:NAME or file:PATH, not the secret itself"),
+        (["--checksum-secret", "env:NOT_SET"], "--checksum-secret: the environment variable NOT_SET is not set"),
+        (["--checksum-secret", "env:SHORT"], "api_keys.checksum_secret: must have at least 16 characters"),
+        (
+            ["--checksum-secret", "env:SHORT", "--keys-file", "keys.toml"],
+            "is for keys that a lookup finds",
+        ),
+    ],
+)
+def test_secret_of_checksums_is_named_and_not_written(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], problem: str
+):
+    monkeypatch.setenv("SHORT", "sg-secret")
+    done = new("--prefix", "acme", *arguments, *WHO)
+    assert done.exit_code == 2
+    assert problem in done.output
+    assert "sg-secret" not in done.output
+
+
 def test_further_keys_are_added_and_the_file_keeps_its_mode_and_comments(tmp_path: Path):
     file = tmp_path / "keys.toml"
     file.write_text("# mine")

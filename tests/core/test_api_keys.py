@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,32 @@ def reason_of(decision: Any) -> Reason:
 
 def challenges(decision: Any) -> list[str]:
     return [value for name, value in decision.response.headers if name == "www-authenticate"]
+
+
+# -- checksums with a secret
+
+
+def test_key_without_the_checksum_of_the_api_is_not_looked_up(authority: FakeAuthority):
+    asked: list[str] = []
+
+    def find(identifier: str) -> ApiKey | None:
+        asked.append(identifier)
+        return replace(ENTRY, id=identifier, sha256=digest)
+
+    keys = ApiKeys(prefix="acme", lookup=find, checksum_secret="a secret for checksums")
+    identifier, text, digest = make_key("acme", lambda size: b"x" * size, keys.checksum_key)
+    guard = build(authority, keys=keys)
+    assert reason_of(guard.check(request(FIELD))) is Reason.API_KEY_MALFORMED
+    assert asked == []
+    engine, found = engine_of(guard), list[Credential]()
+    decision: Any = engine.check(request(("x-api-key", text)), on_credential=found.append)
+    assert asked == [identifier]
+
+    async def renew(other: str) -> Any:
+        return await engine.arenew(other, found[0], decision.access_token, None, request())
+
+    assert isinstance(anyio.run(renew, text), Granted)
+    assert reason_of(anyio.run(renew, KEY)) is Reason.API_KEY_MALFORMED
 
 
 # -- which credential is accepted where
@@ -542,6 +569,8 @@ def test_opaque_tokens_must_not_begin_like_keys(authority: FakeAuthority, prefix
         ({"header": "a b"}, "api_keys.header"),
         ({"ttl": -1}, "api_keys.ttl: must be at least 0"),
         ({"unknown_burst": 0}, "api_keys.unknown_burst"),
+        ({"checksum_secret": "sg-secret"}, "api_keys.checksum_secret: must have at least 16 characters"),
+        ({"checksum_secret": "sg-secret" * 3}, "api_keys.checksum_secret: has no effect with keys_file"),
     ],
 )
 def test_wrong_setting_is_refused(settings: Any, problem: str):

@@ -649,6 +649,13 @@ def _check_api_keys_lookup(_: FakeAuthority) -> None:
     assert anyio.run(find, "x" * 16) is None
 
 
+def _check_api_keys_checksum(_: FakeAuthority) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHECKSUM_SECRET", "a secret for checksums")
+        keys = run("api_keys_checksum", find=lambda key_id: None, ApiKeys=scopeguard.ApiKeys)["keys"]
+    assert keys.checksum_key == b"a secret for checksums"
+
+
 def _check_mutual_tls(authority: FakeAuthority) -> None:
     pem = (ROOT / "tests" / "data" / "rfc8705-appendix-a.pem").read_text("ascii")
     bound = {"cnf": {"x5t#S256": "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0"}}
@@ -821,6 +828,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "api_keys_file": _check_api_keys_file,
     "api_key_entry": _check_api_key_entry,
     "api_keys_lookup": _check_api_keys_lookup,
+    "api_keys_checksum": _check_api_keys_checksum,
     "mutual_tls": _check_mutual_tls,
     "resource_metadata": _check_resource_metadata,
     "profiles": _check_profiles,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from scopeguard.flow.context import Context
 from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import CallApp, Lane, ReadFile, SingleFlight
 from scopeguard.flow.observation import Observation, TokenCheck
-from scopeguard.spec.api_key import Grantor, make_key
+from scopeguard.spec.api_key import Grantor, id_of, key_from_field, make_key
 from scopeguard.state.api_keys import ApiKeyState
 from scopeguard.state.issuers import Issuers
 from scopeguard.state.revocation import Revocation, Revocations, Revoked, digest_of
@@ -216,6 +218,47 @@ def test_strangers_cannot_flood_the_function():
     assert len(keys.effects) == 1
     keys.clock.advance(7)
     refused(keys, OTHER)
+
+
+def present(keys: Keys, text: str) -> Any:
+    """Return the access token of *text* as the value of the field for keys."""
+    settings = keys.state.settings
+    return keys.check(key_from_field([text.encode()], settings.prefix, settings.checksum_key))
+
+
+def flood(keys: Keys, number: int) -> int:
+    """Send *number* keys with ids of strangers, which do not exist, and return the calls of the function."""
+    answer, keys.answer, before = keys.answer, None, len(keys.effects)
+    for _ in range(number):
+        with pytest.raises((InvalidApiKey, ApiKeysUnavailable)):
+            present(keys, make_key("acme", secrets.token_bytes)[1])
+    keys.answer = answer
+    return len(keys.effects) - before
+
+
+def test_flood_without_a_secret_delays_the_keys_that_were_not_found_before():
+    """The exact limit: a key that this process has found is not affected, also after ``ttl``. A new one gets 503."""
+    keys = Keys(lookup=lambda _: None, ttl=1, unknown_burst=10, unknown_interval=1)
+    keys.answer = KEY
+    keys.check()
+    assert flood(keys, 100) == 10
+    keys.clock.advance(1)
+    assert flood(keys, 100) == 1
+    assert keys.check().subject == "alice"
+    new = replace(KEY, id=id_of(OTHER), sha256=sha256(OTHER.encode()).hexdigest())
+    keys.answer = new
+    assert unavailable(keys, OTHER).retry_after == 1
+    keys.clock.advance(1)
+    assert keys.check(OTHER).subject == "alice"
+
+
+def test_flood_with_a_secret_calls_nothing_and_keeps_no_key_from_its_look_up():
+    """The kind: strangers who use up what a client with a good key needs."""
+    keys = Keys(lookup=lambda _: None, unknown_burst=1, unknown_interval=7, checksum_secret="sg-secret-for-checksums")
+    assert flood(keys, 300) == 0
+    identifier, text, digest = make_key("acme", lambda size: b"z" * size, keys.state.settings.checksum_key)
+    keys.answer = replace(KEY, id=identifier, sha256=digest)
+    assert present(keys, text).subject == "alice"
 
 
 @pytest.mark.parametrize("place", [{}, {"lookup": lambda _: None}], ids=["file", "function"])

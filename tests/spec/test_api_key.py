@@ -110,6 +110,17 @@ def test_checksum_is_that_of_everything_before_it():
     assert checksum(TEXT[:-6]) == TEXT[-6:]
 
 
+def test_keyed_checksum_needs_the_secret():
+    secret = b"a secret of the API"
+    _, text, _ = make_key("acme", lambda size: bytes(range(size)), secret)
+    assert text[:-6] == TEXT[:-6]
+    assert key_from_field([text.encode()], "acme", secret) == text
+    for value, other in ((text, None), (TEXT, secret), (text, b"another secret")):
+        with pytest.raises(InvalidApiKey) as caught:
+            key_from_field([value.encode()], "acme", other)
+        assert caught.value.reason is Reason.API_KEY_MALFORMED
+
+
 # -- the checks
 
 

@@ -16,6 +16,11 @@ def api_key() -> None:
 @click.option("--config", metavar="FILE", help="Add the key to the keys_file of this configuration, with its prefix.")
 @click.option("--keys-file", metavar="FILE", help="Add the key to this TOML file, which is created if necessary.")
 @click.option("--prefix", metavar="NAME", help="The prefix of keys: that of ApiKeys. Not with --config.")
+@click.option(
+    "--checksum-secret",
+    metavar="PLACE",
+    help="The checksum_secret of ApiKeys: env:NAME or file:PATH. For keys that are stored elsewhere.",
+)
 @click.option("--subject", metavar="ID", help="For whom the key acts: the sub of its access tokens.")
 @click.option("--client-id", metavar="ID", help="Which client holds the key: the client_id of its access tokens.")
 @click.option("--scope", "scopes", multiple=True, help="A scope that the key grants. May be given several times.")
