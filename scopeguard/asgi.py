@@ -36,7 +36,6 @@ from scopeguard.config.streams import RECHECK_INTERVAL, CloseStreams
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Report, Unavailable
 from scopeguard.core.engine import Engine
-from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.core.starting import aprepare
 from scopeguard.errors import ConfigurationError, Forbidden
 from scopeguard.flow.credentials import Credential
@@ -50,7 +49,7 @@ from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response
 from scopeguard.spec.credentials import has_access_token, without_access_token
 from scopeguard.spec.request_uri import PATH_CHARACTERS
-from scopeguard.spec.resource_metadata import WELL_KNOWN
+from scopeguard.spec.resource_metadata_url import WELL_KNOWN
 from scopeguard.spec.response_headers import add_proof_headers, private_headers, uncached_headers
 from scopeguard.spec.websocket_close import POLICY_VIOLATION
 from scopeguard.tokens import ANONYMOUS, AccessToken, Serving, begin_serving, end_serving
@@ -59,6 +58,7 @@ if TYPE_CHECKING:
     from scopeguard.adapter.asgi_messages import DisconnectDetector, FormBody
     from scopeguard.adapter.debug_page import DebugPage
     from scopeguard.adapter.streams import Connection
+    from scopeguard.core.resource_metadata import ResourceMetadata
 
 __all__ = [
     "GUARD_KEY", "ASGIApp", "CloseStreams", "GuardMiddleware", "Message", "Receive", "ResourceMetadataMiddleware",

@@ -15,13 +15,8 @@ from scopeguard.config.audit import AuditMode
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import insecure_hosts, member
 from scopeguard.config.cors import Preflight
-from scopeguard.config.dpop import DPoP
 from scopeguard.config.issuer import Issuer
-from scopeguard.config.mutual_tls import MutualTLS
-from scopeguard.config.profiles import Profile
 from scopeguard.config.refusal_log import RefusalLog, check_refusal_log
-from scopeguard.config.resolver import IssuerResolver
-from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.token_cache import TokenCachePolicy, check_policy
 from scopeguard.config.token_sources import TokenSource, TokenSources
@@ -35,7 +30,9 @@ from scopeguard.core.arguments import (
     check_call,
     check_requirement,
     check_resource,
+    choose_backends,
     choose_dpop,
+    choose_profile,
     choose_sources,
     warn_of_dangers,
 )
@@ -43,8 +40,6 @@ from scopeguard.core.decision import Adapter, Decision, DecisionEvent, Denied, G
 from scopeguard.core.engine import Engine
 from scopeguard.core.fast_base64 import load_segment_decoder
 from scopeguard.core.fast_json import load_claims_parser
-from scopeguard.core.revoking import revoke
-from scopeguard.core.signature_backends import load_backends
 from scopeguard.edge.clocks import choose_clock
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.edge.runtime import Transport
@@ -56,19 +51,23 @@ from scopeguard.rules import Rule, Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle
 from scopeguard.spec.signatures import SignatureBackend
-from scopeguard.state.readiness import IssuerReadiness, Obstacle, Readiness, assess
-from scopeguard.state.revocation import Revoked
 from scopeguard.tokens import AccessToken
 
 if TYPE_CHECKING:
     from scopeguard.config.api_keys import ApiKeys
+    from scopeguard.config.dpop import DPoP
+    from scopeguard.config.mutual_tls import MutualTLS
+    from scopeguard.config.profiles import Profile
+    from scopeguard.config.resolver import IssuerResolver
+    from scopeguard.config.resource import Resource
     from scopeguard.explanation.explainer import Explainer
     from scopeguard.explanation.result import Explanation
     from scopeguard.rules.mcp import McpPolicy
+    from scopeguard.state.readiness import Readiness
 
 __all__ = [
     "Adapter", "AuditMode", "CredentialKind", "Decision", "DecisionEvent", "Denied", "Granted", "Guard",
-    "IssuerReadiness", "Obstacle", "Readiness", "TokenCheck", "Unavailable",
+    "TokenCheck", "Unavailable",
 ]  # fmt: skip
 
 
@@ -211,10 +210,10 @@ class Guard:
             keep_token_for_exchange=keep_token_for_exchange, forward_token_dangerously=forward_token_dangerously,
             revocation=revocation or RevocationPolicy(),
             token_cache=None if token_cache == "off" else check_policy(token_cache),
-            backends=load_backends(signature_backends, fast=fast),
+            backends=choose_backends(signature_backends, fast=fast),
             parse_claims=load_claims_parser(fast=fast), decode_segment=load_segment_decoder(fast=fast),
             cors_preflight=member(Preflight, cors_preflight, "cors_preflight"),
-            profile=None if profile is None else member(Profile, profile, "profile"),
+            profile=choose_profile(profile),
             revocable=store is not None or revocation is not None,
             dpop=policy, mutual_tls=mutual_tls, audit=AuditMode.of(audit),
         )  # fmt: skip
@@ -436,6 +435,9 @@ class Guard:
         store fails (the revocation is then effective in this process only), or if the resolver fails (it is then not
         effective).
         """
+        from scopeguard.core.revoking import revoke
+        from scopeguard.state.revocation import Revoked
+
         named = {
             Revoked.TOKEN: token,
             Revoked.JTI: jti,
@@ -484,6 +486,8 @@ class Guard:
         request no key has been fetched, so call :meth:`warm` when the app starts, and again while an obstacle
         is ``no_keys``.
         """
+        from scopeguard.state.readiness import assess  # no token check needs it
+
         return assess(self._engine.issuers, self._engine.clock.monotonic())
 
     def stop_waiting(self) -> None:

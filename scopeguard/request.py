@@ -43,7 +43,7 @@ class HeaderList:
         return found
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class ProofNotes:
     """What several checks of one request share about its proof of possession.
 
@@ -52,8 +52,8 @@ class ProofNotes:
     which the certificate of the client was found, for ``Vary``.
     """
 
-    accepted: set[tuple[int | None, bytes]] = field(default_factory=set, repr=False)
-    nonce: str | None = field(default=None, repr=False)
+    accepted: set[tuple[int | None, bytes]] = field(default_factory=set)
+    nonce: str | None = None
     vary: str | None = None
 
     @property

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from scopeguard.conditions import Condition, UserAuthentication
+from scopeguard.conditions import Condition
 from scopeguard.errors import AccessDenied, ConfigurationError, InsufficientScope, InsufficientUserAuthentication
 from scopeguard.tokens import AccessToken
 
@@ -260,6 +260,8 @@ def all_of(
     Raises :class:`ConfigurationError` without arguments, and for a string that is not one scope.
     """
     if acr is not None or max_age is not None:
+        from scopeguard.user_authentication import UserAuthentication  # few routes need it
+
         items = (*items, UserAuthentication(acr=() if acr is None else _acr_values(acr), max_age=max_age))
     if not items:
         raise ConfigurationError("all_of() needs at least one scope; use AUTHENTICATED to require none")

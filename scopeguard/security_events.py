@@ -19,9 +19,9 @@ from scopeguard.adapter.asgi_messages import FormBody
 from scopeguard.asgi import Receive, Scope, Send, request_view, send_response
 from scopeguard.config.body_limits import LARGEST_SECURITY_EVENT
 from scopeguard.config.checks import function, instance, mapping, strings
-from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.token_sources import TokenSources
+from scopeguard.config.validation import Validation
 from scopeguard.core.revoking import record_revocation
 from scopeguard.edge.aio import in_thread
 from scopeguard.errors import AccessDenied, AuthorityUnavailable, ConfigurationError, InvalidToken

@@ -293,7 +293,7 @@ ANONYMOUS: Final = Anonymous()
 
 
 # Not frozen and not keyword-only: each would double the time to construct it, and every token is parsed into one.
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Unverified:
     """A token that is parsed, but not verified. Its content selects a policy and a key, and proves nothing.
 

@@ -31,7 +31,6 @@ from scopeguard.config import checks
 from scopeguard.config.cors import Preflight
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
-from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.errors import InvalidRequest, RequestTooLarge
 from scopeguard.guard import Guard, engine_of
 from scopeguard.inbound_tokens import to_serve
@@ -43,12 +42,13 @@ from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
 from scopeguard.spec.request_uri import PATH_CHARACTERS
-from scopeguard.spec.resource_metadata import WELL_KNOWN
+from scopeguard.spec.resource_metadata_url import WELL_KNOWN
 from scopeguard.spec.response_headers import add_proof_headers, private_headers, uncached_headers
 from scopeguard.tokens import AccessToken, Anonymous, begin_serving, end_serving
 
 if TYPE_CHECKING:
     from scopeguard.adapter.debug_page import DebugPage
+    from scopeguard.core.resource_metadata import ResourceMetadata
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]

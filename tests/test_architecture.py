@@ -30,7 +30,7 @@ LAYERS = (
     ("extras", "numeric_date", "reasons", "redaction"),
     ("refusal_texts", "errors"),
     ("config.checks",),
-    ("tokens", "conditions", "scopes", "request", "inbound_tokens"),
+    ("tokens", "conditions", "user_authentication", "authorization_details", "scopes", "request", "inbound_tokens"),
     ("config",),
     ("spec",),
     ("state",),

@@ -18,11 +18,16 @@ LATER = {
     "unittest", "uvicorn", "werkzeug", "yaml",
 }  # fmt: skip
 OURS_LATER = {
-    "adapter.asgi_messages", "audit.findings", "audit.report", "audit.startup", "cli", "client", "config.documents",
-    "config.file", "contracts", "devserver", "edge.aio", "explanation", "presets", "security_events",
-    "flow.authzen", "flow.introspection", "flow.possession", "flow.status_list", "rules.mcp", "spec.challenge_parser",
-    "spec.client_authentication", "spec.dpop", "spec.mcp", "spec.security_event", "spec.status_list", "state.authzen",
-    "state.introspection", "state.proofs", "state.status_list", "stores", "testing",
+    "adapter.asgi_messages", "audit.findings", "audit.report", "audit.startup", "authorization_details", "cli",
+    "client", "config.api_keys", "config.authzen", "config.client_authentication", "config.documents", "config.dpop",
+    "config.file", "config.introspection", "config.mutual_tls", "config.profiles", "config.resolver", "config.resource",
+    "config.status_list", "contracts", "core.resource_metadata", "core.revoking", "core.signature_backends",
+    "devserver", "edge.aio", "explanation", "flow.authzen", "flow.introspection", "flow.key_by_id", "flow.packed_keys",
+    "flow.possession", "flow.status_list", "presets", "rules.mcp", "security_events", "spec.certificate_fields",
+    "spec.challenge_parser", "spec.client_authentication", "spec.dpop", "spec.key_by_id", "spec.mcp",
+    "spec.packed_keys", "spec.resource_metadata", "spec.security_event", "spec.status_list", "state.authzen",
+    "state.introspection", "state.key_by_id", "state.proofs", "state.readiness", "state.status_list", "stores",
+    "testing", "user_authentication",
 }  # fmt: skip
 LIBRARIES = "cryptography.hazmat.primitives.asymmetric.padding"
 
@@ -141,20 +146,37 @@ def test_first_fetch_of_keys_imports_nothing_after_the_lifespan_has_begun():
     assert not late
 
 
-def test_guard_imports_the_flows_that_its_settings_need_before_the_first_request():
+def test_guard_imports_the_parts_that_its_settings_need_before_the_first_request():
     script = """
-    from scopeguard import AuthZen, DPoP, Introspection, Rule, Rules, StatusListPolicy
+    from scopeguard import AuthZen, Introspection, MutualTLS, Rule, Rules, StatusListPolicy
 
     opaque = Introspection(client_id="api", client_secret="secret")
     decided = Rules([Rule("/", decide=AuthZen("https://decisions.example"))])
     for part, arguments, settings in (
-        ("introspection", {}, {"validate": "introspection", "introspection": opaque}),
-        ("status_list", {}, {"keys": keys, "experimental_status_list": StatusListPolicy()}),
-        ("possession", {"dpop": DPoP(base_url="https://api.example")}, {"keys": keys}),
-        ("authzen", {"rules": decided}, {"keys": keys}),
+        ("flow.introspection", {}, {"validate": "introspection", "introspection": opaque}),
+        ("flow.status_list", {}, {"keys": keys, "experimental_status_list": StatusListPolicy()}),
+        ("flow.possession", {"mutual_tls": MutualTLS()}, {"keys": keys}),
+        ("flow.authzen", {"rules": decided}, {"keys": keys}),
+        ("flow.key_by_id", {}, {"key_url_template": "https://as.example/keys/{kid}"}),
+        ("flow.packed_keys", {}, {"jwks_uri": "https://as.example/keys", "jwks_seed": "keys.json"}),
+        ("core.resource_metadata", {"resource": "https://api.example"}, {"keys": keys}),
     ):
-        assert f"scopeguard.flow.{part}" not in sys.modules, part
+        assert f"scopeguard.{part}" not in sys.modules, part
         GuardMiddleware(app, guard=Guard(issuer(**settings), audit="off", **arguments))
-        assert f"scopeguard.flow.{part}" in sys.modules, part
+        assert f"scopeguard.{part}" in sys.modules, part
+    assert "scopeguard.spec.certificate_fields" in sys.modules
+    assert "scopeguard.spec.dpop" in sys.modules
     """
     run_in_a_new_process(REQUESTS + textwrap.dedent(script))
+
+
+def test_start_of_an_app_without_mcp_imports_nothing_of_mcp():
+    """The audit of the routes imported it."""
+    script = """
+    guarded = GuardMiddleware(app, guard=Guard(issuer(keys=keys)))
+    asyncio.run(requests(guarded, "Bearer " + token))
+    print("after", *(name for name in sys.modules if name.startswith("scopeguard")))
+    """
+    loaded = run_in_a_new_process(REQUESTS + textwrap.dedent(script))
+    assert "scopeguard.audit.findings" in loaded
+    assert not loaded & {"scopeguard.rules.mcp", "scopeguard.spec.mcp"}

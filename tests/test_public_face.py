@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 from importlib.util import find_spec
@@ -9,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+import scopeguard
 import scopeguard.tokens
 from scopeguard import Guard, Issuer
 from scopeguard.core.engine import Engine
@@ -85,3 +87,14 @@ def test_no_public_name_is_also_that_of_a_submodule(module):
     """``from package import name`` would give one or the other, depending on what has been imported before."""
     names = public_names(importlib.import_module(module))
     assert {name for name in names if find_spec(f"{module}.{name}") is not None} == set()
+
+
+def test_type_checkers_know_the_names_that_are_imported_at_their_first_use():
+    tree = ast.parse(inspect.getsource(scopeguard))
+    conditions = {ast.unparse(node.test): node.body for node in tree.body if isinstance(node, ast.If)}
+    imports = [node for node in conditions["TYPE_CHECKING"] if isinstance(node, ast.ImportFrom)]
+    known = {alias.name: node.module for node in imports for alias in node.names}
+    assert known == {name: f"scopeguard.{module}" for name, module in scopeguard._LATER.items()}
+    assert known.keys() <= set(dir(scopeguard))
+    with pytest.raises(AttributeError, match="module 'scopeguard' has no attribute 'Gaurd'"):
+        getattr(scopeguard, "Gaurd")  # noqa: B009 - type checkers would refuse the attribute

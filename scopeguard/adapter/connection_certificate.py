@@ -1,12 +1,14 @@
-"""The client certificate of a connection whose TLS ends at the server of the app."""
+"""The client certificate of a connection whose TLS ends at the server of the app.
+
+Only a guard that checks proofs of possession asks for it. Such a guard has imported the reading of certificates when it
+was constructed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
-
-from scopeguard.spec.certificate_fields import from_pem, thumbprint
 
 
 def certificate_in_scope(scope: Mapping[str, Any]) -> str | None:
@@ -17,7 +19,11 @@ def certificate_in_scope(scope: Mapping[str, Any]) -> str | None:
     extension = (scope.get("extensions") or {}).get("tls")
     chain = extension.get("client_cert_chain") if isinstance(extension, Mapping) else None
     first = next(iter(chain), None) if chain else None
-    return from_pem(first) if isinstance(first, str) else None
+    if not isinstance(first, str):
+        return None
+    from scopeguard.spec.certificate_fields import from_pem
+
+    return from_pem(first)
 
 
 def certificate_in_environ(environ: Mapping[str, Any]) -> str | None:
@@ -26,6 +32,8 @@ def certificate_in_environ(environ: Mapping[str, Any]) -> str | None:
     ``SSL_CLIENT_CERT`` is PEM text from servers such as Apache. A header cannot set it, because its name does not begin
     with ``HTTP_``. gunicorn puts the socket of the connection into the environ.
     """
+    from scopeguard.spec.certificate_fields import from_pem, thumbprint
+
     text = environ.get("SSL_CLIENT_CERT")
     if isinstance(text, str) and text:
         return from_pem(text)

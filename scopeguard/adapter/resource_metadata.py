@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from scopeguard.config.checks import items
-from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 from scopeguard.spec.challenge import Response
+
+if TYPE_CHECKING:
+    from scopeguard.core.resource_metadata import ResourceMetadata
 
 
 def metadata_of(guards: Iterable[Guard]) -> list[ResourceMetadata]:

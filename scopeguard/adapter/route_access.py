@@ -7,7 +7,7 @@ from functools import reduce
 from typing import Any, Final, Generic, TypeVar
 
 from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, access_of
-from scopeguard.config.dpop import DPoPMode
+from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.policy import Policy
 from scopeguard.config.token_sources import TokenSource, TokenSources, join_sources
 from scopeguard.core.engine import Engine

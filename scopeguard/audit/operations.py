@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from scopeguard.audit import messages
 from scopeguard.audit.report import Code, Entry, Kind, Severity
 from scopeguard.guard import Guard
-from scopeguard.rules.mcp import McpPolicy, OperationRule
 from scopeguard.scopes import AUTHENTICATED
+
+if TYPE_CHECKING:
+    from scopeguard.rules.mcp import McpPolicy, OperationRule
 
 # A text with spaces: reports show it as a condition, and not as a scope.
 _FUNCTION: Final = "the result of a function"

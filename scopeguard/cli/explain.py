@@ -23,9 +23,9 @@ from scopeguard.audit.walk import find_routes
 from scopeguard.config.file import read_settings
 from scopeguard.config.file.place import Place
 from scopeguard.config.file.references import resolve
-from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.token_sources import TokenSource, TokenSources
+from scopeguard.config.validation import Validation
 from scopeguard.core.engine import Engine
 from scopeguard.errors import ConfigurationError, InvalidToken
 from scopeguard.explanation import Check, Explanation, Outcome, Verdict

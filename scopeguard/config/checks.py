@@ -25,9 +25,10 @@ Kept_co = TypeVar("Kept_co", covariant=True)
 
 # RFC 3986 §2. Other characters are refused because parsers disagree about them: some read a backslash as a slash.
 _URL_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
-_HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*:[0-9a-f:.]*")
-_HOST_AND_PORT: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
-_FIELD_NAME: Final = re.compile(r"[A-Za-z0-9\-]+")
+# These are compiled when a setting needs them, which few settings do.
+_HOST: Final = r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*:[0-9a-f:.]*"
+_HOST_AND_PORT: Final = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}"
+_FIELD_NAME: Final = r"[A-Za-z0-9\-]+"
 MOST_SECONDS: Final = 1_000_000_000
 """The longest time limit: 31 years. Locks and sockets raise :class:`OverflowError` for much longer ones."""
 
@@ -124,7 +125,7 @@ def insecure_hosts(values: object) -> frozenset[str]:
         raise ConfigurationError(f'{setting}: must be a list, as in ["keycloak:8080"], not a string')
     found = strings(values, setting)
     for item in found:
-        if not _HOST_AND_PORT.fullmatch(item) or not 0 < int(item.rpartition(":")[2]) < 65536:
+        if not re.fullmatch(_HOST_AND_PORT, item) or not 0 < int(item.rpartition(":")[2]) < 65536:
             raise ConfigurationError(
                 f'{setting}: {item!r} is not a host with a port; write it as in "keycloak:8080", without a scheme, '
                 "a path or a wildcard"
@@ -155,7 +156,7 @@ def host_names(values: object, setting: str) -> tuple[str, ...]:
     """Return *values*, host names or addresses, in their canonical form and without duplicates."""
     hosts = strings(values, setting)
     for host in hosts:
-        if not _HOST.fullmatch(canonical_host(host.removeprefix("[").removesuffix("]"))):
+        if not re.fullmatch(_HOST, canonical_host(host.removeprefix("[").removesuffix("]"))):
             raise ConfigurationError(
                 f"{setting}: {host!r} is not a host; write a name or an address, without a scheme and a port"
             )
@@ -176,7 +177,7 @@ def field_name(name: object, setting: str) -> str:
     """
     text(name, setting)
     name = cast("str", name)
-    if not _FIELD_NAME.fullmatch(name) or name.lower() == "authorization":
+    if not re.fullmatch(_FIELD_NAME, name) or name.lower() == "authorization":
         raise ConfigurationError(
             f"{setting}: must be the name of a header field other than Authorization, not {name!r}"
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final
 
 from scopeguard.config.algorithms import DPOP_ALGORITHMS, SUPPORTED_DPOP_ALGORITHMS
 from scopeguard.config.checks import Converted, check_url, converted, flag, member, number, positive, strings, whole
+from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.ml_dsa import ML_DSA, check_available
 from scopeguard.errors import ConfigurationError
 
@@ -16,14 +16,6 @@ _MIN_KEY_BYTES: Final = 32
 # The members of the header of a proof beside the key, and the claims, in bytes.
 _OTHER_MEMBERS: Final = len('{"typ":"dpop+jwt","alg":"ML-DSA-65","jwk":{"kty":"AKP","alg":"ML-DSA-65","pub":""}}')
 _ROOM_FOR_CLAIMS: Final = 512
-
-
-class DPoPMode(StrEnum):
-    """Whether tokens may or must be bound to a key of the client."""
-
-    OFF = "off"  # a token with a cnf claim is refused, as no proof is checked
-    ALLOWED = "allowed"  # bound tokens need a proof; other tokens are bearer tokens
-    REQUIRED = "required"  # every token must be bound, and needs a proof
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

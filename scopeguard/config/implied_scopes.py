@@ -14,7 +14,7 @@ _MAX_CACHED: Final = 256
 _MAX_CACHED_LENGTH: Final = 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class ScopeVocabulary:
     """The interpretation of the scopes that one issuer grants.
 
@@ -26,9 +26,9 @@ class ScopeVocabulary:
 
     prefix: str = ""
     implies: Mapping[str, Iterable[str]] = field(default_factory=dict)
-    _closure: Mapping[str, frozenset[str]] = field(init=False, repr=False)
+    _closure: Mapping[str, frozenset[str]] = field(init=False)
     # Effective scopes by granted scopes. Only verified tokens fill it; most have the same few lists of scopes.
-    _cache: dict[tuple[str, ...], frozenset[str]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _cache: dict[tuple[str, ...], frozenset[str]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.prefix != "":

@@ -26,14 +26,6 @@ from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.errors import ConfigurationError
 
 
-class Validation(StrEnum):
-    """The way in which the tokens of an issuer are validated."""
-
-    JWT = "jwt"  # locally, with the issuer's published keys
-    INTROSPECTION = "introspection"  # by introspection of every token
-    AUTO = "auto"  # JWTs locally, all other tokens by introspection
-
-
 class Dialect(StrEnum):
     """The form of the request to the endpoint and of its answer."""
 
@@ -161,17 +153,21 @@ class Introspection:
         whole(self.max_entries, "introspection.max_entries")
         whole(self.retries, "introspection.retries", least=0)
 
+    @property
+    def reviews_tokens(self) -> bool:
+        """True if the dialect is the TokenReview API of Kubernetes, which is asked for audiences."""
+        return self.dialect is Dialect.KUBERNETES_TOKEN_REVIEW
+
     def _check_dialect(self) -> None:
         object.__setattr__(self, "dialect", member(Dialect, self.dialect, "introspection.dialect"))
         if self.dialect is not Dialect.RFC7662:
-            asks_as_client = self.dialect is Dialect.KUBERNETES_TOKEN_REVIEW
-            auth = ClientAuthentication.BEARER if asks_as_client else ClientAuthentication.NONE
+            auth = ClientAuthentication.BEARER if self.reviews_tokens else ClientAuthentication.NONE
             if self.endpoint is None or self.signed or self.auth is not auth:
                 raise ConfigurationError(
                     f'introspection.dialect: "{self.dialect.value}" needs endpoint and auth = "{auth.value}", '
                     "and not signed"
                 )
-            if asks_as_client and not self.require_audience:
+            if self.reviews_tokens and not self.require_audience:
                 raise ConfigurationError(
                     "introspection.require_audience: must be true with this dialect; without it, tokens for the API "
                     "server itself would be accepted"

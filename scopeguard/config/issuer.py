@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.config import checks
 from scopeguard.config.algorithms import DEFAULT_ALGORITHMS, check_algorithms
@@ -35,21 +35,24 @@ from scopeguard.config.checks import (
     strings,
     text,
 )
-from scopeguard.config.dpop import DPoPMode
+from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.implied_scopes import ScopeVocabulary
-from scopeguard.config.introspection import Dialect, Introspection, Validation
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.leeway import LEEWAY, MAX_LEEWAY
 from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
-from scopeguard.config.status_list import StatusListPolicy, check_policy
+from scopeguard.config.validation import Validation
 from scopeguard.errors import ConfigurationError
 from scopeguard.reasons import Reason
+
+if TYPE_CHECKING:
+    from scopeguard.config.introspection import Introspection
+    from scopeguard.config.status_list import StatusListPolicy
 
 _KEY_SET: Final = KeySetPolicy()
 _KEY_PLACES: Final = ("keys", "jwks_file", "jwks_uri", "key_url_template")
 _MOST_KEY_SETS: Final = 4
 _SPIFFE: Final = "spiffe://"
-_TRUST_DOMAIN: Final = re.compile(r"spiffe://[a-z0-9._\-]{1,255}")
+_TRUST_DOMAIN: Final = r"spiffe://[a-z0-9._\-]{1,255}"
 _FILES: Final = {
     "jwks_file": "a JWK Set",
     "jwks_ca_file": "certificates as PEM",
@@ -330,7 +333,7 @@ class Issuer:
             flag(getattr(self, name), name)
         text(self.scope_prefix, "scope_prefix")
         self._set("implies", self.vocabulary.implies)
-        check_policy(self.experimental_status_list, self.url, self.validate, self.insecure_http_dangerously)
+        self._check_status_list()
         if self.token_header is not None:
             self._set("token_header", field_name(self.token_header, "token_header"))
         elif self.padded_segments or self.header_claims:
@@ -351,14 +354,27 @@ class Issuer:
                 raise ConfigurationError(
                     f'{name}: has no effect with validate = "jwt"; set "introspection" or "auto", or remove {name}'
                 )
-        elif not isinstance(self.introspection, Introspection):
+        else:
+            self._check_introspection()
+
+    def _check_introspection(self) -> None:
+        from scopeguard.config.introspection import Introspection  # most issuers need no introspection
+
+        if not isinstance(self.introspection, Introspection):
             given = "" if self.introspection is None else f", not {type(self.introspection).__name__}"
             raise ConfigurationError(
                 f"introspection: validate = {self.validate.value!r} needs an Introspection{given}, as in "
                 'Introspection(client_id="api", client_secret=...)'
             )
-        elif self.introspection.endpoint is not None:
+        if self.introspection.endpoint is not None:
             check_url(self.introspection.endpoint, "introspection.endpoint", insecure=self.insecure_http_dangerously)
+
+    def _check_status_list(self) -> None:
+        if self.experimental_status_list is None:
+            return
+        from scopeguard.config.status_list import check_policy  # most issuers have no status lists
+
+        check_policy(self.experimental_status_list, self.url, self.validate, self.insecure_http_dangerously)
 
     def _find_scope_text_claim(self) -> str | None:
         """Return the scope claim that takes precedence if spaces separate its scopes, otherwise ``None``."""
@@ -401,12 +417,12 @@ class Issuer:
 
     @property
     def _reviews_tokens(self) -> bool:
-        return self.introspection is not None and self.introspection.dialect is Dialect.KUBERNETES_TOKEN_REVIEW
+        return self.introspection is not None and self.introspection.reviews_tokens
 
     def _find_trust_domain(self) -> str | None:
         if not self.url.startswith(_SPIFFE):
             return None
-        if not _TRUST_DOMAIN.fullmatch(self.url):
+        if not re.fullmatch(_TRUST_DOMAIN, self.url):
             raise ConfigurationError(
                 f"issuer: {self.url!r} is not the id of a trust domain; write it as in spiffe://prod.example.com"
             )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from scopeguard.errors import ConfigurationError
 from scopeguard.extras import upgrade_command
@@ -15,8 +14,7 @@ SEED_OCTETS: Final = 32
 """The length of ``priv`` in a JWK (RFC 9964 section 4)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParameterSet:
+class ParameterSet(NamedTuple):
     """The sizes of a parameter set in octets: RFC 9964 section 5, table 1."""
 
     number: int

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from scopeguard.config.authzen import AuthZen
 from scopeguard.request import PolicyRequest
 from scopeguard.tokens import AccessToken
+
+if TYPE_CHECKING:
+    from scopeguard.config.authzen import AuthZen
 
 Decide: TypeAlias = Callable[[AccessToken, PolicyRequest], bool | Awaitable[bool]]
 """A function, sync or async, that returns ``True`` to allow the request and ``False`` to deny it."""
@@ -28,7 +30,7 @@ class Policy:
     @property
     def title(self) -> str:
         """The name of ``decide`` for reports: a URL, or a module and a function. It has no secret."""
-        if isinstance(self.decide, AuthZen):
+        if not callable(self.decide):
             return self.decide.url
         named = self.decide if hasattr(self.decide, "__qualname__") else type(self.decide)
         return f"{named.__module__}.{named.__qualname__}"

@@ -16,16 +16,14 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from scopeguard.config.algorithms import DEFAULT_ALGORITHMS
-from scopeguard.config.dpop import DPoP, DPoPMode
-from scopeguard.config.introspection import Introspection, Validation
+from scopeguard.config.dpop import DPoP
+from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import AudienceOptOut, Issuer
-from scopeguard.config.mutual_tls import MutualTLS
 from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.token_sources import SourceLimit, StrayQueryToken, TokenSource, TokenSources
+from scopeguard.config.validation import Validation
 from scopeguard.errors import ConfigurationError
-
-_DEFAULT_TTL: Final = Introspection.__dataclass_fields__["ttl"].default
 
 
 class Profile(StrEnum):
@@ -207,43 +205,6 @@ def check_api(
         )
 
 
-def check_unprofiled(issuer: Issuer) -> None:
-    """Raise :class:`ConfigurationError` for a setting of *issuer* that only a profile allows."""
-    if issuer.canonicalize_audience:
-        raise ConfigurationError(
-            f"issuer {issuer.url!r}: canonicalize_audience: only profile 'mcp' allows it, because the other standards "
-            "compare audiences exactly; set the profile, or list both spellings in audience"
-        )
-
-
-def check_proofs(
-    profile: Profile | None, issuer: Issuer, dpop: DPoP | None, mutual_tls: MutualTLS | None = None
-) -> None:
-    """Raise :class:`ConfigurationError` if *issuer* accepts or requires bound tokens and no proof is checked.
-
-    *dpop*: the policy of the guard, which holds for issuers without a mode of their own. A guard calls this last, so
-    that contradictions of other settings are reported first.
-    """
-    if dpop is None and issuer.dpop not in (None, DPoPMode.OFF):
-        # The guard sets the default policy for a configured issuer, but not for an issuer that a resolver finds.
-        raise ConfigurationError(
-            f"issuer {issuer.url!r}: dpop: the guard checks no proofs, so a stolen token would be accepted; set "
-            "dpop=DPoP() on the guard"
-        )
-    mode = issuer.dpop if issuer.dpop is not None else None if dpop is None else dpop.mode
-    if issuer.mutual_tls and mutual_tls is None:
-        raise ConfigurationError(
-            f"issuer {issuer.url!r}: mutual_tls: the guard does not know where certificates are found; set "
-            "mutual_tls on the guard"
-        )
-    if issuer.require_sender_constraint and mode in (None, DPoPMode.OFF) and mutual_tls is None:
-        cause = "require_sender_constraint" if profile is None else f"profile {profile.value!r}"
-        raise ConfigurationError(
-            f"issuer {issuer.url!r}: {cause} accepts only tokens that are bound to a key, and no proof of possession "
-            'is checked, so every token would be refused; set dpop=DPoP(mode="required") or mutual_tls on the guard'
-        )
-
-
 def widen_proof_window(profile: Profile, dpop: DPoP) -> DPoP:
     """Return *dpop* with the window of *profile*, unless it has one of its own.
 
@@ -293,7 +254,7 @@ def _short_answers(
     profile: Profile, issuer: Issuer, introspection: Introspection, limits: tuple[float, float]
 ) -> Introspection:
     default, longest = limits
-    if introspection.ttl == _DEFAULT_TTL:
+    if introspection.ttl == introspection.__dataclass_fields__["ttl"].default:
         return replace(introspection, ttl=default)
     if introspection.ttl > longest:
         raise _contradiction(

@@ -8,7 +8,7 @@ from typing import Final
 
 from scopeguard.config.answer_limits import ANSWER_TIMEOUT, LARGEST_ALLOWED_STATUS_LIST, LARGEST_STATUS_LIST
 from scopeguard.config.checks import check_form, check_url, flag, origin_of, positive, strings, whole
-from scopeguard.config.introspection import Validation
+from scopeguard.config.validation import Validation
 from scopeguard.errors import ConfigurationError
 
 _ORIGINS: Final = "experimental_status_list.allowed_origins"
@@ -57,9 +57,7 @@ class StatusListPolicy:
 
 
 def check_policy(policy: object, issuer: str, validate: Validation, insecure: Collection[str] = ()) -> None:
-    """Raise :class:`ConfigurationError` unless *policy* is ``None`` or can work for *issuer*."""
-    if policy is None:
-        return
+    """Raise :class:`ConfigurationError` unless *policy* is one that can work for *issuer*."""
     if not isinstance(policy, StatusListPolicy):
         raise ConfigurationError(f"experimental_status_list: must be a StatusListPolicy, not {type(policy).__name__}")
     if validate is Validation.INTROSPECTION:

@@ -45,7 +45,7 @@ class StrayQueryToken(StrEnum):
     REFUSE = "refuse"  # with 400 (FAPI 2.0 §5.3.4)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class SourceLimit:
     """The places that a profile allows.
 

@@ -9,47 +9,37 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.checks import check_url, flag, instance, methods, plain_function, text
+from scopeguard.config.checks import check_url, flag, instance, member, methods, plain_function, text
 from scopeguard.config.cors import Preflight
-from scopeguard.config.dpop import DPoP, DPoPMode
+from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.issuer import Issuer
-from scopeguard.config.mutual_tls import MutualTLS
-from scopeguard.config.profiles import (
-    DEMANDS,
-    Profile,
-    check_api,
-    check_proofs,
-    check_unprofiled,
-    limit_sources,
-    tighten_issuer,
-    widen_proof_window,
-)
-from scopeguard.config.resolver import IssuerResolver
-from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.config.token_sources import TokenSources
+from scopeguard.core.issuer_checks import check_proofs, check_unprofiled
 from scopeguard.errors import ConfigurationError
 from scopeguard.request import RequestView
 from scopeguard.rules import Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle
-from scopeguard.spec.resource_metadata import metadata_url
-from scopeguard.spec.signatures import Backends
+from scopeguard.spec.resource_metadata_url import metadata_url
+from scopeguard.spec.signatures import Backends, SignatureBackend
 
 if TYPE_CHECKING:
     from scopeguard.config.api_keys import ApiKeys
+    from scopeguard.config.dpop import DPoP
+    from scopeguard.config.mutual_tls import MutualTLS
+    from scopeguard.config.profiles import Profile
+    from scopeguard.config.resource import Resource
     from scopeguard.rules.mcp import McpPolicy
 
 log: Final = logging.getLogger("scopeguard")
 
 _KINDS: Final[dict[str, tuple[type, str]]] = {
-    "resolver": (IssuerResolver, "an IssuerResolver, as in IssuerResolver(accepts=..., resolve=...)"),
     "catalog": (ScopeCatalog, "a ScopeCatalog"),
     "challenge": (ChallengeStyle, "a ChallengeStyle (for a realm alone, set realm)"),
     "implies": (Mapping, 'a table of lists, as in {"cloud-platform": ["bigquery"]}'),
     "revocation": (RevocationPolicy, "a RevocationPolicy"),
-    "mutual_tls": (MutualTLS, "a MutualTLS"),
 }
 _FLAGS: Final = ("require_https", "keep_token_for_exchange", "forward_token_dangerously", "fast")
 _METHODS: Final = {
@@ -59,7 +49,7 @@ _METHODS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Settings:
     """The arguments of :class:`~scopeguard.guard.Guard`, checked, except for its issuers and connections."""
 
@@ -97,11 +87,32 @@ class Settings:
     def apply_profile(self, issuer: Issuer) -> Issuer:
         """Return *issuer* with what the profile demands. Raises :class:`ConfigurationError` for a contradiction."""
         profile = self.profile
-        if profile is None or DEMANDS[profile].exact_audience:
-            check_unprofiled(issuer)
         if profile is None:
+            check_unprofiled(issuer)
             return issuer
+        from scopeguard.config.profiles import DEMANDS, tighten_issuer
+
+        if DEMANDS[profile].exact_audience:
+            check_unprofiled(issuer)
         return tighten_issuer(profile, issuer, self.resource, revocable=self.revocable)
+
+
+def choose_backends(chosen: Iterable[SignatureBackend | str], *, fast: bool) -> Backends:
+    """Return the libraries that verify signatures instead of ``cryptography``. Most guards have none."""
+    if chosen == () and not fast:
+        return ()
+    from scopeguard.core.signature_backends import load_backends
+
+    return load_backends(chosen, fast=fast)
+
+
+def choose_profile(profile: Profile | str | None) -> Profile | None:
+    """Return the member that *profile* names. Raises :class:`ConfigurationError` if there is none."""
+    if profile is None:
+        return None
+    from scopeguard.config.profiles import Profile
+
+    return member(Profile, profile, "profile")
 
 
 def apply_profile(
@@ -118,6 +129,8 @@ def apply_profile(
     """
     profile = settings.profile
     if profile is not None:
+        from scopeguard.config.profiles import DEMANDS, check_api, limit_sources, widen_proof_window
+
         check_api(
             profile,
             issuers,
@@ -161,6 +174,8 @@ def check_resource(
                     "give the guard a resource"
                 )
         return None
+    from scopeguard.config.resource import Resource
+
     if isinstance(resource, str):
         resource = Resource(resource)
     instance(resource, Resource, "resource", "the URL of the API, or a Resource")
@@ -219,12 +234,16 @@ def choose_dpop(
     An issuer or a rule with a mode of its own needs a policy as well, and gets the default one. Raises
     :class:`ConfigurationError` without a URL to compare proofs with, and if *store* cannot remember proofs.
     """
-    if dpop is not None:
-        instance(dpop, DPoP, "dpop", 'a DPoP, as in DPoP(mode="required")')
     modes = {issuer.dpop for issuer in issuers} | {rule.dpop for rule in (rules.all if rules is not None else ())}
     is_used = modes - {None, DPoPMode.OFF}
-    policy = dpop if isinstance(dpop, DPoP) else DPoP() if is_used else None
-    if policy is None or (policy.mode is DPoPMode.OFF and not is_used):
+    if dpop is None and not is_used:
+        return None
+    from scopeguard.config.dpop import DPoP
+
+    policy = DPoP() if dpop is None else dpop
+    if not isinstance(policy, DPoP):
+        raise ConfigurationError(f'dpop: must be a DPoP, as in DPoP(mode="required"), not {type(dpop).__name__}')
+    if policy.mode is DPoPMode.OFF and not is_used:
         return None
     if policy.base_url is None and resource is None:
         raise ConfigurationError(
@@ -267,6 +286,14 @@ def check_arguments(issuers: Sequence[object], **arguments: Any) -> None:
             from scopeguard.config.api_keys import ApiKeys
 
             instance(value, ApiKeys, name, 'an ApiKeys, as in ApiKeys(prefix="acme", keys_file="keys.toml")')
+        elif name == "resolver":
+            from scopeguard.config.resolver import IssuerResolver
+
+            instance(value, IssuerResolver, name, "an IssuerResolver, as in IssuerResolver(accepts=..., resolve=...)")
+        elif name == "mutual_tls":
+            from scopeguard.config.mutual_tls import MutualTLS
+
+            instance(value, MutualTLS, name, "a MutualTLS")
         elif name in _KINDS:
             instance(value, _KINDS[name][0], name, _KINDS[name][1])
         elif name in _METHODS:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from scopeguard.config.mutual_tls import MutualTLS
 from scopeguard.config.token_sources import TokenSources
 from scopeguard.errors import InvalidRequest
 from scopeguard.flow.credentials import Credential
 from scopeguard.reasons import Reason
 from scopeguard.redaction import printable
 from scopeguard.request import RequestView
+
+if TYPE_CHECKING:
+    from scopeguard.config.mutual_tls import MutualTLS
 
 log: Final = logging.getLogger("scopeguard")
 

@@ -14,22 +14,19 @@ from copy import copy
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from scopeguard.config.authzen import AuthZen
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import is_loopback, member
 from scopeguard.config.cors import Preflight
-from scopeguard.config.dpop import DPoPMode
+from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.policy import Policy
-from scopeguard.config.resolver import IssuerResolver
 from scopeguard.config.token_sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.core.arguments import Settings
 from scopeguard.core.cleartext import CleartextTokens
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Listener, Report, Reporter, Unavailable
 from scopeguard.core.named_files import check_named_files
-from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.core.wiring import build_context, build_decision_point, build_issuer_record
 from scopeguard.edge import sync as blocking
 from scopeguard.edge.runtime import Runtime, Transport
@@ -65,6 +62,10 @@ from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.tokens import ANONYMOUS, AccessToken, Anonymous
 
 T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from scopeguard.config.resolver import IssuerResolver
+    from scopeguard.core.resource_metadata import ResourceMetadata
 
 log: Final = logging.getLogger("scopeguard")
 
@@ -127,6 +128,8 @@ class Engine:
         if resource is not None and resource.serve_metadata:
             # A trust domain of SPIFFE is not an authorization server: no client can get a token there.
             urls = [record.issuer.url for record in self.issuers.all if record.issuer.trust_domain is None]
+            from scopeguard.core.resource_metadata import ResourceMetadata
+
             dpop = self.settings.dpop
             self.metadata = ResourceMetadata(
                 resource, urls, self.sources.methods, self.settings.rules, dpop,
@@ -651,7 +654,7 @@ class Engine:
                         "a function that blocks"
                     )
                 settings = policy.decide
-                if isinstance(settings, AuthZen) and id(settings) not in self.context.points:
+                if not callable(settings) and id(settings) not in self.context.points:
                     self.context.points[id(settings)] = build_decision_point(settings)
         if rules.all and all(rules is not known for known in self._rules):
             self._rules = (*self._rules, rules)[-_MOST_KNOWN_RULES:]

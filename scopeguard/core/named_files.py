@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from scopeguard.config.api_keys import ApiKeys
 from scopeguard.config.issuer import Issuer
 from scopeguard.edge.files import check_file
+
+if TYPE_CHECKING:
+    from scopeguard.config.api_keys import ApiKeys
 
 _FILES: Final = ("jwks_file", "jwks_seed", "jwks_ca_file", "jwks_bearer_file")
 

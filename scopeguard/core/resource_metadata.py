@@ -13,13 +13,12 @@ from scopeguard.rules import Rule, Rules
 from scopeguard.spec.challenge import Response
 from scopeguard.spec.resource_metadata import (
     NOT_FOUND,
-    WELL_KNOWN,
     MetadataResponse,
     build_metadata,
-    metadata_paths,
     parse_signing_key,
     sign_metadata,
 )
+from scopeguard.spec.resource_metadata_url import WELL_KNOWN, metadata_paths
 
 _BELOW = f"{WELL_KNOWN}/"
 

@@ -1,8 +1,8 @@
 """Builds the run-time state of a guard from its configuration. Performs no I/O.
 
-A guard imports introspection, proofs of possession, API keys, status lists and policy decision points only if its
-settings need them, which saves other guards 12 ms at start. The functions that build the state of such a part import
-the part and its flow, so that no request waits for an import.
+A guard imports introspection, proofs of possession, API keys, status lists, policy decision points, keys with a URL
+each and packed keys only if its settings need them, which saves other guards 12 ms at start. The functions that build
+the state of such a part import the part and its flow, so that no request waits for an import.
 """
 
 from __future__ import annotations
@@ -16,16 +16,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from scopeguard.config.authzen import AuthZen
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import member
-from scopeguard.config.dpop import DPoP, DPoPMode
+from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.implied_scopes import ScopeVocabulary
-from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer
-from scopeguard.config.profiles import check_proofs
-from scopeguard.config.resolver import IssuerResolver
 from scopeguard.core.arguments import Settings
+from scopeguard.core.issuer_checks import check_proofs
 from scopeguard.edge.insecure_http import warn_of_insecure_hosts
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.context import Context
@@ -40,6 +37,9 @@ from scopeguard.state.revocation import Revocations
 from scopeguard.state.token_cache import TokenCache
 
 if TYPE_CHECKING:
+    from scopeguard.config.authzen import AuthZen
+    from scopeguard.config.introspection import Introspection
+    from scopeguard.config.resolver import IssuerResolver
     from scopeguard.config.status_list import StatusListPolicy
     from scopeguard.flow.possession import Possession
     from scopeguard.state.api_keys import ApiKeyState
@@ -116,6 +116,7 @@ def build_possession(settings: Settings, *, shared: bool) -> Possession | None:
     """Return what the checks of proofs and certificates share, or ``None`` if there are none."""
     if settings.dpop is None and settings.mutual_tls is None:
         return None
+    from scopeguard.config.dpop import DPoP
     from scopeguard.flow.possession import Possession
     from scopeguard.spec.nonce import DPOP, NonceSealer
     from scopeguard.spec.request_uri import normalise_uri
@@ -151,6 +152,10 @@ def build_issuer_record(issuer: Issuer, catalog: ScopeCatalog, backends: Backend
     if issuer.keys is not None:
         use = key_use(issuer.trust_domain)
         static = parse_configured_key_set(issuer.keys, padded=issuer.key_set.padded, backends=backends, use=use)
+    if issuer.key_url_template is not None:
+        import_module("scopeguard.flow.key_by_id")
+    if issuer.jwks_seed is not None:
+        import_module("scopeguard.flow.packed_keys")
     policy = issuer.experimental_status_list
     warn_of_insecure_hosts(issuer.url, issuer.insecure_http_dangerously)
     record = IssuerRecord(

@@ -18,7 +18,7 @@ from scopeguard.django.responses import Refused, finish, refuse_permission, to_r
 from scopeguard.django.state import RequestState, state_of
 from scopeguard.django.users import set_user
 from scopeguard.inbound_tokens import to_serve
-from scopeguard.spec.resource_metadata import WELL_KNOWN
+from scopeguard.spec.resource_metadata_url import WELL_KNOWN
 from scopeguard.tokens import Serving, begin_serving, end_serving
 
 GetResponse = Callable[[HttpRequest], Any]

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from scopeguard.config.checks import is_loopback
-from scopeguard.config.introspection import Dialect, Validation
+from scopeguard.config.introspection import Dialect
 from scopeguard.config.token_sources import TokenSource
+from scopeguard.config.validation import Validation
 from scopeguard.core.engine import Engine
 from scopeguard.doctor.clocks import check_clock, server_offset
 from scopeguard.doctor.finding import Finding, error, ok, skipped, warning

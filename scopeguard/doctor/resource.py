@@ -12,7 +12,7 @@ from scopeguard.doctor.outages import describe
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Send, ask
 from scopeguard.spec.answers import is_json
-from scopeguard.spec.resource_metadata import metadata_url
+from scopeguard.spec.resource_metadata_url import metadata_url
 
 SUBJECT: Final = "resource"
 _CHECK: Final = "metadata"

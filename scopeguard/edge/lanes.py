@@ -26,7 +26,7 @@ _SHORTEST_PAUSE: Final = 1.0
 _WEIGHT: Final = 0.2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Bounds:
     """The bounds of one lane.
 

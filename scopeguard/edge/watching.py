@@ -21,7 +21,7 @@ OK: Final = "ok"
 FAILED: Final = "failed"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Exchange:
     """One piece of outbound work that has ended, such as fetching a key set with the metadata that names it.
 

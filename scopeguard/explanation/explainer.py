@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final
 
-from scopeguard.config.introspection import Validation
 from scopeguard.config.token_sources import TokenSource, TokenSources
+from scopeguard.config.validation import Validation
 from scopeguard.core.decision import Decision, Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.edge import aio

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from scopeguard.config.dpop import DPoPMode
+from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.policy import Policy
 from scopeguard.config.token_sources import TokenSources
 from scopeguard.errors import AccessDenied, AuthorityUnavailable, Forbidden, InsufficientScope

@@ -46,7 +46,7 @@ from scopeguard.guard import Guard, engine_of
 from scopeguard.request import ProofNotes
 from scopeguard.rules import Rule
 from scopeguard.scopes import check_scope
-from scopeguard.spec.resource_metadata import WELL_KNOWN
+from scopeguard.spec.resource_metadata_url import WELL_KNOWN
 
 
 class DocumentedDependency(Protocol):

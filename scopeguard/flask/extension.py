@@ -37,7 +37,7 @@ from scopeguard.guard import Guard, engine_of
 from scopeguard.inbound_tokens import to_serve
 from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.spec.credentials import has_access_token
-from scopeguard.spec.resource_metadata import WELL_KNOWN
+from scopeguard.spec.resource_metadata_url import WELL_KNOWN
 from scopeguard.spec.response_headers import add_proof_headers, private_headers, uncached_headers
 from scopeguard.tokens import AccessToken, Anonymous
 from scopeguard.wsgi import (

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from hashlib import sha256
 from math import inf
 
-from scopeguard.config.dpop import DPoPMode
-from scopeguard.config.introspection import Validation
+from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.token_sources import TokenSource, TokenSources
+from scopeguard.config.validation import Validation
 from scopeguard.errors import AuthorityUnavailable, InvalidApiKey, InvalidProof, InvalidToken
 from scopeguard.flow.context import Context
 from scopeguard.flow.credentials import Credential, find_credential

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scopeguard.state.authzen import DecisionPoint
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Context:
     """The issuers, the clock and the token cache of one guard.
 

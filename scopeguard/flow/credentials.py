@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from scopeguard.config.dpop import DPoPMode
+from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.token_sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.errors import InvalidRequest, InvalidToken, MissingCredentials
 from scopeguard.flow.effects import Flow, ReadForm, ask
@@ -24,7 +24,7 @@ _PREFLIGHT: Final = 'browsers send no token; put CORS middleware around the guar
 
 
 # Not frozen: a frozen object takes twice as long to construct, and each validated token needs one.
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Credential:
     """A token or an API key as the request presented it, and the place where it was found."""
 

@@ -131,14 +131,14 @@ class ProofStore(Store, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class UseStore(Effect[T_co]):
     """Call *operation* with the shared store; the answer is its return value.
 
     It may block: an event loop calls it in a worker thread.
     """
 
-    operation: Callable[[Store], T_co] = field(compare=False, repr=False)
+    operation: Callable[[Store], T_co]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +161,7 @@ class Lane(StrEnum):
     DECISIONS = "decisions"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SingleFlight(Effect[None]):
     """Run ``flow`` once for all callers with the same ``key``, in any thread or event loop.
 
@@ -181,8 +181,8 @@ class SingleFlight(Effect[None]):
 
     key: str
     authority: str
-    needed: Callable[[], bool] = field(compare=False, repr=False)
-    flow: Callable[[], Flow[tuple[str, ...]]] = field(compare=False, repr=False)
+    needed: Callable[[], bool] = field(repr=False)
+    flow: Callable[[], Flow[tuple[str, ...]]] = field(repr=False)
     wait: bool = True
     deadline: float = FLIGHT_TIMEOUT
     label: str = ""
@@ -196,7 +196,7 @@ class SingleFlight(Effect[None]):
         return self.label or self.key
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class CallHook(Effect[T_co]):
     """Call a function of the configuration; the answer is its return value.
 
@@ -204,10 +204,10 @@ class CallHook(Effect[T_co]):
     own.
     """
 
-    hook: Callable[[], T_co | Awaitable[T_co]] = field(compare=False, repr=False)
+    hook: Callable[[], T_co | Awaitable[T_co]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class CallApp(Effect[Any]):
     """Call a function of the app about this request; the answer is its return value.
 
@@ -215,7 +215,7 @@ class CallApp(Effect[Any]):
     functions may block: an event loop calls them in a worker thread, with the context variables of the request.
     """
 
-    function: Callable[[], Any] = field(compare=False, repr=False)
+    function: Callable[[], Any]
     is_async: bool = False
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
+from scopeguard.config.validation import Validation
 from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.answers import check_status
 from scopeguard.flow.context import Context

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.token_sources import LARGEST_TOKEN
+from scopeguard.config.validation import Validation
 from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.answers import describe_unused_keys, json_body
 from scopeguard.flow.effects import Clock, Flow, ReadFile, Send, SingleFlight, ask
 from scopeguard.flow.issuers import discover, has_keys, longest_search
-from scopeguard.flow.key_by_id import key_by_id
-from scopeguard.flow.packed_keys import plant_packed_keys
 from scopeguard.flow.waiting_times import QUEUE_TIMEOUT
 from scopeguard.reasons import Reason
 from scopeguard.spec import credentials, jwt
@@ -82,6 +80,8 @@ def verify_by_set(token: Unverified, record: IssuerRecord, clock: Clock) -> Flow
     """
     kid, algorithm, ring = token.header.get("kid"), token.header["alg"], record.ring
     if record.by_id is not None:
+        from scopeguard.flow.key_by_id import key_by_id  # imported already, when the guard was constructed
+
         key = find_signer(token, ((yield from key_by_id(kid, record, record.by_id, clock)),), record)
         if key is None:
             raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid, alg=algorithm, url=record.issuer.key_url_template)
@@ -240,6 +240,8 @@ def refresh_keys(
 
     def refresh() -> Flow[tuple[str, ...]]:
         if record.issuer.jwks_seed is not None and ring.may_plant:
+            from scopeguard.flow.packed_keys import plant_packed_keys  # imported already, like key_by_id
+
             return (yield from plant_packed_keys(record, clock))
         number = ring.begin(clock.monotonic(), provoked=provoked)
         if number is None:

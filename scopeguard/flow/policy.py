@@ -7,7 +7,6 @@ from functools import partial
 from types import CoroutineType
 from typing import Any
 
-from scopeguard.config.authzen import AuthZen
 from scopeguard.config.policy import Policy
 from scopeguard.flow.context import Context
 from scopeguard.flow.effects import CallApp, Flow, ask
@@ -32,14 +31,14 @@ def decide(policies: Iterable[Policy], token: AccessToken, request: RequestView,
             client=request.client,
             is_websocket=request.is_websocket,
         )
-        if isinstance(policy.decide, AuthZen):
-            from scopeguard.flow.authzen import evaluate  # imported already, when the guard was constructed
-
-            answer = yield from evaluate(context.points[id(policy.decide)], token, policy_request, context.clock)
-        else:
+        if callable(policy.decide):
             function = partial(policy.decide, token, policy_request)
             answer = yield from ask(CallApp(function=function, is_async=policy.is_async))
             check_answer(answer, policy)
+        else:
+            from scopeguard.flow.authzen import evaluate  # imported already, when the guard was constructed
+
+            answer = yield from evaluate(context.points[id(policy.decide)], token, policy_request, context.clock)
         if answer is not True:
             return False
     return True

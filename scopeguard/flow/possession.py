@@ -16,7 +16,8 @@ from hashlib import sha256
 from typing import Final, cast
 from urllib.parse import quote
 
-from scopeguard.config.dpop import DPoP, DPoPMode
+from scopeguard.config.dpop import DPoP
+from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.mutual_tls import CertificateSource, MutualTLS
 from scopeguard.errors import AuthorityUnavailable, InvalidProof, InvalidToken, NonceRequired
 from scopeguard.flow.credentials import Credential

@@ -14,7 +14,7 @@ from litestar.routes import BaseRoute
 from scopeguard.adapter.declarations import REQUIREMENT
 from scopeguard.audit.litestar_routes import access_of, handlers_of, marked_objects
 from scopeguard.config.checks import instance
-from scopeguard.config.dpop import DPoPMode
+from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import OPTIONAL, PUBLIC
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, scopes_in

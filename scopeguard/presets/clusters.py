@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from scopeguard.config.checks import PathObject, flag, path
 from scopeguard.config.client_authentication import ClientAuthentication
-from scopeguard.config.introspection import Dialect, Introspection, Validation
+from scopeguard.config.introspection import Dialect, Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.token_sources import LARGEST_TOKEN
+from scopeguard.config.validation import Validation
 from scopeguard.edge.files import check_file, open_regular
 from scopeguard.errors import ConfigurationError
 from scopeguard.presets.parts import ALWAYS_A_MACHINE, IP_ADDRESS, JWT_OR_NONE, LABEL, Form, fit, fit_all, nonempty, url

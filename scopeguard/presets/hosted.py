@@ -14,9 +14,10 @@ from dataclasses import replace
 from typing import Any, Final
 
 from scopeguard.config.checks import flag
-from scopeguard.config.introspection import Introspection, Validation
+from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer, ScopeClaim, ScopeForm
 from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
+from scopeguard.config.validation import Validation
 from scopeguard.errors import ConfigurationError
 from scopeguard.presets.parts import (
     ANY_JWT,

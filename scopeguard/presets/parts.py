@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from scopeguard.config.checks import strings
-from scopeguard.config.introspection import Introspection, Validation
+from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import ScopeClaim, ScopeForm
 from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
+from scopeguard.config.validation import Validation
 from scopeguard.errors import ConfigurationError
 
 SCOPE: Final = ScopeClaim("scope")

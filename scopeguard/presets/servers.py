@@ -20,9 +20,10 @@ from typing import Any, Final
 
 from scopeguard.config.checks import flag
 from scopeguard.config.client_authentication import ClientAuthentication
-from scopeguard.config.introspection import Dialect, Introspection, Validation
+from scopeguard.config.introspection import Dialect, Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.machines import MachineSign
+from scopeguard.config.validation import Validation
 from scopeguard.errors import ConfigurationError
 from scopeguard.presets.parts import (
     ANY_JWT,

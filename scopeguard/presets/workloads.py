@@ -13,9 +13,10 @@ from typing import Final
 
 from scopeguard.config.checks import flag
 from scopeguard.config.client_authentication import ClientAuthentication
-from scopeguard.config.introspection import Dialect, Introspection, Validation
+from scopeguard.config.introspection import Dialect, Introspection
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer
 from scopeguard.config.machines import MachineSign
+from scopeguard.config.validation import Validation
 from scopeguard.errors import ConfigurationError
 from scopeguard.presets.parts import (
     ALWAYS_A_MACHINE,

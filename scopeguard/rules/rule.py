@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from scopeguard.conditions import Condition
-from scopeguard.config.authzen import AuthZen
-from scopeguard.config.checks import Converted, converted, is_async, member, strings, text
-from scopeguard.config.dpop import DPoPMode
+from scopeguard.config.checks import Converted, converted, instance, is_async, member, strings, text
+from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.policy import Decide, Policy
 from scopeguard.config.suggestions import nearest
 from scopeguard.config.token_sources import TokenSource, check_sources
@@ -21,6 +20,9 @@ from scopeguard.rules.path_matching import NEVER, Tree
 from scopeguard.rules.template_syntax import Template
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, check_scope
 from scopeguard.spec.error_body import ErrorBody
+
+if TYPE_CHECKING:
+    from scopeguard.config.authzen import AuthZen
 
 # fmt: off
 METHODS: Final = frozenset((
@@ -34,7 +36,7 @@ METHODS: Final = frozenset((
 """The methods of the IANA registry (RFC 9110 §16.1). PRI is left out: no request may use it (RFC 9113 §3.4)."""
 
 _ACCESS: Final = 'a requirement, as in all_of("rows.read"), or PUBLIC, OPTIONAL or DENIED'
-_EXTENSION_METHOD: Final = re.compile(r"[A-Z][A-Z0-9]*(?:[-_][A-Z0-9]+)*")
+_EXTENSION_METHOD: Final = r"[A-Z][A-Z0-9]*(?:[-_][A-Z0-9]+)*"
 
 
 class Access(Enum):
@@ -166,11 +168,11 @@ class Rule:
                 f"rule {self.path!r}: decide: needs an access token, and {self.access.name} requires none; write a "
                 "requirement, or leave access out for any valid token"
             )
-        if not isinstance(decide, AuthZen) and not callable(decide):
-            raise ConfigurationError(
-                f"rule {self.path!r}: decide: must be an AuthZen or a function that takes an AccessToken and a "
-                f"PolicyRequest, not {type(decide).__name__}"
-            )
+        if not callable(decide):
+            from scopeguard.config.authzen import AuthZen  # few rules ask a policy decision point
+
+            wanted = "an AuthZen or a function that takes an AccessToken and a PolicyRequest"
+            instance(decide, AuthZen, f"rule {self.path!r}: decide", wanted)
         if isinstance(decide, type):
             raise ConfigurationError(f"rule {self.path!r}: decide: must be an object, not the class {decide.__name__}")
         return Policy(decide=decide, route=self.path, is_async=is_async(decide))
@@ -184,7 +186,7 @@ class Rule:
     def _check_extensions(self, given: Iterable[str]) -> frozenset[str]:
         extensions = frozenset(strings(given, f"rule {self.path!r}: extension_methods"))
         for method in extensions:
-            if not _EXTENSION_METHOD.fullmatch(method):
+            if not re.fullmatch(_EXTENSION_METHOD, method):
                 raise ConfigurationError(
                     f"rule {self.path!r}: extension_methods: {method!r} is not a method; write it in capitals"
                 )

@@ -49,7 +49,7 @@ class Rest:
 Step: TypeAlias = One | Many | Rest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Template:
     """A path template, with one step for each segment. *shape* is the template without the names of its parameters."""
 

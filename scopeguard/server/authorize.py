@@ -22,7 +22,7 @@ from scopeguard.config.trusted_proxies import Proxies
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
 from scopeguard.request import HeaderList
-from scopeguard.spec.resource_metadata import WELL_KNOWN
+from scopeguard.spec.resource_metadata_url import WELL_KNOWN
 
 log: Final = logging.getLogger("scopeguard.serve")
 

@@ -42,6 +42,7 @@ No function here does I/O, reads a clock, logs or keeps state. Time, keys and re
 ``response_headers``       add header fields to the responses of the app
 ``error_body``             write the body of a refusal: RFC 9457
 ``resource_metadata``      write the metadata of the API: RFC 9728
+``resource_metadata_url``  where that metadata is: RFC 9728 section 3.1
 ``authzen``                write requests to a policy decision point and read answers: AuthZEN 1.0
 ``mcp``                    parse messages of MCP clients: JSON-RPC 2.0, MCP 2026-07-28
 ``challenge_parser``       parse a challenge, for the client

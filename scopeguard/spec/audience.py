@@ -14,7 +14,7 @@ from scopeguard.spec.token_kind import check_is_access_token
 from scopeguard.tokens import Unverified
 
 # The scheme and the host of an https or http URL, without user information.
-_ORIGIN: Final = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://[A-Za-z0-9.:\[\]-]+(?=[/?#]|\Z)")
+_ORIGIN: Final = r"[Hh][Tt][Tt][Pp][Ss]?://[A-Za-z0-9.:\[\]-]+(?=[/?#]|\Z)"
 _AUDIENCES: Final = "a non-empty string or an array of them"
 
 
@@ -92,5 +92,5 @@ def _matches_canonically(audience: Collection[str], accepted: Collection[str]) -
 
 
 def _lower_origin(value: str) -> str:
-    origin = _ORIGIN.match(value)
+    origin = re.match(_ORIGIN, value)
     return value if origin is None else origin[0].lower() + value[origin.end() :]

@@ -30,7 +30,7 @@ from scopeguard.spec.retry_after import write_retry_after
 _QUOTABLE: Final = re.compile(r"[\x20-\x7E]*")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _RESERVED: Final = frozenset(("realm", "scope", "error", "error_description", "error_uri", "acr_values", "max_age"))
-_ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x23-\x5B\x5D-\x7E]+")
+_ABSOLUTE_URI: Final = r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x23-\x5B\x5D-\x7E]+"
 
 
 def quote(value: str) -> str:
@@ -121,7 +121,7 @@ class ChallengeStyle:
             parts.append(f"{name}={_quote_setting(value, name)}")
         if self.error_uri is not None:
             instance(self.error_uri, str, "error_uri", "a string")
-        if self.error_uri is not None and not _ABSOLUTE_URI.fullmatch(self.error_uri):
+        if self.error_uri is not None and not re.fullmatch(_ABSOLUTE_URI, self.error_uri):
             raise ConfigurationError(f"error_uri: {self.error_uri!r} is not an absolute URI in printable ASCII")
         object.__setattr__(self, "dpop_algorithms", strings(self.dpop_algorithms, "dpop_algorithms", empty=False))
         flag(self.dpop_only, "dpop_only")

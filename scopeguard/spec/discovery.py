@@ -24,7 +24,7 @@ class NotMetadata(MalformedMetadata):
     """The document is not metadata at all: it is not a JSON object, or has no ``issuer``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Metadata:
     """The members of the metadata that are used, and the whole document as ``raw``. It never widens the policy."""
 

@@ -1,4 +1,4 @@
-"""OAuth 2.0 Protected Resource Metadata (RFC 9728): the place of the document, its content, and the response."""
+"""OAuth 2.0 Protected Resource Metadata (RFC 9728): the content of the document, and the response."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
-from scopeguard.conditions import AuthorizationDetail
-from scopeguard.config.dpop import DPoP, DPoPMode
+from scopeguard.authorization_details import AuthorizationDetail
+from scopeguard.config.dpop import DPoP
+from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.resource import Resource
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.scopes import Requirement, conditions_in
@@ -18,34 +18,8 @@ from scopeguard.spec.challenge import Response
 if TYPE_CHECKING:
     from scopeguard.spec.client_authentication import AssertionKey
 
-WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 # RFC 9728 section 2: "Defined values are ["header", "body", "query"]".
 _METHODS: Final = ((TokenSource.HEADER, "header"), (TokenSource.FORM, "body"), (TokenSource.QUERY, "query"))
-
-
-def metadata_url(resource: str) -> str:
-    """Return the URL of the metadata of *resource*.
-
-    RFC 9728 section 3.1: "If the resource identifier value contains a path or query component, any terminating slash
-    (/) following the host component MUST be removed before inserting /.well-known/ and the well-known URI path suffix
-    between the host component and the path and/or query components."
-    """
-    parts = urlsplit(resource)
-    path = "" if parts.path == "/" else parts.path
-    query = f"?{parts.query}" if parts.query else ""
-    return f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{path}{query}"
-
-
-def metadata_paths(resource: str) -> tuple[tuple[str, str], ...]:
-    """Return the paths and queries at which the metadata of *resource* is served.
-
-    The first is the one that RFC 9728 defines. The second is the well-known path alone, which clients try when the
-    challenge names no URL (MCP 2026-07-28). A path that ends in a slash is served without it, too.
-    """
-    parts = urlsplit(resource)
-    path = "" if parts.path == "/" else parts.path
-    found = [(WELL_KNOWN + path, parts.query), (WELL_KNOWN, ""), (WELL_KNOWN + path.rstrip("/"), parts.query)]
-    return tuple(dict.fromkeys(found))
 
 
 def build_metadata(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeGuard
 
-from scopeguard.config.dpop import DPoPMode
+from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken
 from scopeguard.reasons import Reason

@@ -72,7 +72,7 @@ _NOT_PUBLIC: Final = frozenset(
     )
 )  # fmt: skip
 
-_NAME: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+")
+_NAME: Final = r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+"
 
 
 def is_special(host: str) -> bool:
@@ -87,7 +87,7 @@ def is_special(host: str) -> bool:
     # A public name has several labels, and no top-level domain begins with a digit. Resolvers read "127.1" and
     # "0x7f000001" as addresses.
     top = host.rpartition(".")[2]
-    return not _NAME.fullmatch(host) or top[0].isdigit() or top in _NOT_PUBLIC
+    return not re.fullmatch(_NAME, host) or top[0].isdigit() or top in _NOT_PUBLIC
 
 
 def _is_special_address(address: IPv4Address | IPv6Address) -> bool:

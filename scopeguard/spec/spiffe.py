@@ -14,7 +14,7 @@ KEY_USE: Final = "jwt-svid"
 """The ``use`` of the keys in a bundle that verify JWT-SVIDs. Others verify certificates."""
 
 _LONGEST: Final = 2048
-_ID: Final = re.compile(r"spiffe://([a-z0-9._\-]{1,255})((?:/[A-Za-z0-9._\-]+)+)")
+_ID: Final = r"spiffe://([a-z0-9._\-]{1,255})((?:/[A-Za-z0-9._\-]+)+)"
 _PREFIX: Final = "spiffe://"
 
 
@@ -43,7 +43,7 @@ def check_id(claims: Mapping[str, Any], trust_domain: str) -> None:
     subject = claims.get("sub")
     if subject is None:
         raise InvalidToken(Reason.MISSING_CLAIM, claim="sub")
-    found = _ID.fullmatch(subject) if isinstance(subject, str) and len(subject) <= _LONGEST else None
+    found = re.fullmatch(_ID, subject) if isinstance(subject, str) and len(subject) <= _LONGEST else None
     if found is None or {".", ".."} & set(found[2].split("/")):
         raise malformed_claim("sub", subject, f"a SPIFFE ID, as in spiffe://{trust_domain}/path")
     if found[1] != trust_domain:

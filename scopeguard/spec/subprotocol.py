@@ -24,7 +24,7 @@ SOURCE: Final = "subprotocol"
 _KUBERNETES: Final = "base64url.bearer.authorization.k8s.io."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Subprotocols:
     """The subprotocols that a client offers.
 

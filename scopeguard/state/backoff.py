@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Backoff:
     """Pauses of *first* seconds after the first failure, then doubled with each further one up to *longest* seconds."""
 

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from scopeguard.config.dpop import DPoPMode
+from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.implied_scopes import ScopeVocabulary
-from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
-from scopeguard.config.resolver import IssuerResolver
+from scopeguard.config.validation import Validation
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec import jwt
 from scopeguard.spec.discovery import Metadata
@@ -22,14 +21,15 @@ from scopeguard.spec.signatures import Backends
 from scopeguard.spec.spiffe import trust_domain_of
 from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.fork import Locked
-from scopeguard.state.key_by_id import KeysById
 from scopeguard.state.keys import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.similar_names import SimilarNames
 from scopeguard.tokens import LateFields, Unverified
 
 if TYPE_CHECKING:
+    from scopeguard.config.resolver import IssuerResolver
     from scopeguard.state.introspection import IntrospectionState
+    from scopeguard.state.key_by_id import KeysById
     from scopeguard.state.status_list import StatusLists
 
 K = TypeVar("K")
@@ -48,7 +48,7 @@ _NEWCOMERS: Final = "newcomers"
 _MOST_SHOWN_KEYS: Final = 5
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class IssuerRecord:
     """One issuer with its key ring, its cached metadata and its introspection state. Issuers share no state.
 
@@ -67,7 +67,7 @@ class IssuerRecord:
     introspection: IntrospectionState | None = None
     status_lists: StatusLists | None = None
     backends: Backends = ()  # tried before ``cryptography``
-    metadata: tuple[Metadata, ...] = field(default=(), repr=False)
+    metadata: tuple[Metadata, ...] = ()
     metadata_until: float = 0.0
     keys_moved: bool = False
     newcomer: bool = False
@@ -75,18 +75,22 @@ class IssuerRecord:
     # The end of a pause of verify_at_once() after a bad signature, in monotonic seconds.
     left_to_flow_until: float = 0.0
     # For the encoded headers of accepted tokens: whether the rules of RFC 9068 applied.
-    headers: dict[bytes, bool] = field(default_factory=dict, repr=False)
+    headers: dict[bytes, bool] = field(default_factory=dict)
     # For values of Issuer.scope_text_claim in accepted tokens: the scopes in them.
-    scope_texts: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
-    late_fields: LateFields = field(init=False, repr=False)  # for jwt.accept()
-    by_id: KeysById | None = field(init=False, repr=False)  # replaces the ring if each key has its own URL
+    scope_texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    late_fields: LateFields = field(init=False)  # for jwt.accept()
+    by_id: KeysById | None = field(init=False)  # replaces the ring if each key has its own URL
     jwks_uri: str | None = None  # the configured URL of the ring's key set
     # The same issuer with its other key sets: each has its own ring, and all share the rest.
-    others: tuple[IssuerRecord, ...] = field(default=(), repr=False)
+    others: tuple[IssuerRecord, ...] = ()
 
     def __post_init__(self) -> None:
         self.late_fields = partial(jwt.late_fields, issuer=self.issuer)
-        self.by_id = None if self.issuer.key_url_template is None else KeysById(self.issuer.key_set)
+        self.by_id = None
+        if self.issuer.key_url_template is not None:
+            from scopeguard.state.key_by_id import KeysById
+
+            self.by_id = KeysById(self.issuer.key_set)
         uris = self.issuer.jwks_uris
         if self.jwks_uri is None and uris:
             self.jwks_uri = uris[0]
@@ -173,7 +177,7 @@ def _keep(memo: dict[K, T], key: K, value: T) -> None:
         memo[key] = value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class KnownHeader:
     """The header of accepted tokens: their issuer, its parameters, and whether the rules of RFC 9068 applied."""
 
@@ -184,7 +188,7 @@ class KnownHeader:
     algorithm: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Resolution:
     """A cached look-up of an issuer: found, unknown (no ``record``) or failed. ``until``: its end (monotonic)."""
 

@@ -45,7 +45,7 @@ _LONGEST_KID: Final = 64
 _Name = tuple[str | None, str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Found:
     """The keys that may verify the token, and the generation of the set they come from."""
 
@@ -53,7 +53,7 @@ class Found:
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Due:
     """Usable keys of a set that the caller refreshes. ``overdue``: it is past its lifetime, so wait."""
 
@@ -61,7 +61,7 @@ class Due:
     overdue: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Absent:
     """No cached key can verify the token.
 
@@ -79,7 +79,7 @@ class Absent:
     retry_after: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Held:
     """A key set with its times, in monotonic seconds.
 
@@ -93,7 +93,7 @@ class Held:
     stale_at: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Missing:
     """A key that was missing from a set fetched after its first look-up."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from scopeguard.config.introspection import Validation
+from scopeguard.config.validation import Validation
 from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.keys import KeyRing
 

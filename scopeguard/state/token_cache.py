@@ -15,10 +15,10 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from scopeguard.config.dpop import DPoPMode
+from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.redaction import FINGERPRINT_OCTETS
 from scopeguard.spec import jwt
@@ -42,7 +42,7 @@ _READY_FACTOR: Final = 6
 _SEAL_OVERHEAD: Final = 1024
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class CachedToken:
     """A verified token: its claims, its issuer, the key that signed it, its header, and the request field it came in.
 
@@ -55,11 +55,11 @@ class CachedToken:
     access: AccessToken
     record: IssuerRecord
     key: VerificationKey
-    header: Mapping[str, Any] = field(repr=False)
+    header: Mapping[str, Any]
     location: str | None
     since: float
     until: float
-    held: Held | None = field(default=None, repr=False)
+    held: Held | None = None
     cleared: int = -1
     instant: bool = False
     size: int = 0
@@ -97,7 +97,7 @@ class _Generations(Generic[V]):
             self.old.pop(key, None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class _Seal:
     """The properties that all tokens with the same signing key and header share."""
 

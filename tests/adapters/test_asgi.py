@@ -33,7 +33,8 @@ from scopeguard import (
     any_of,
 )
 from scopeguard.asgi import GuardMiddleware, route_path
-from scopeguard.config.introspection import Introspection, Validation
+from scopeguard.config.introspection import Introspection
+from scopeguard.config.validation import Validation
 from scopeguard.edge.lanes import BOUNDS
 from scopeguard.errors import ResponseAborted
 from scopeguard.flow.effects import Lane

@@ -20,7 +20,8 @@ import pytest
 
 from loopback import Loopback, answering, response
 from scopeguard import Guard, Issuer
-from scopeguard.config.introspection import Introspection, Validation
+from scopeguard.config.introspection import Introspection
+from scopeguard.config.validation import Validation
 from scopeguard.devserver.keys import SigningKey, base64url, compact
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError

@@ -8,7 +8,8 @@ import pytest
 
 from scopeguard import Guard, Issuer
 from scopeguard.config.client_authentication import ClientAuthentication
-from scopeguard.config.introspection import Introspection, Validation
+from scopeguard.config.introspection import Introspection
+from scopeguard.config.validation import Validation
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.errors import ConfigurationError
 

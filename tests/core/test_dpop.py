@@ -26,7 +26,7 @@ from scopeguard import (
     asgi,
     wsgi,
 )
-from scopeguard.config.dpop import DPoPMode
+from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.core.starting import take_over
 from scopeguard.errors import AuthorityUnavailable, InvalidProof, NonceRequired
 from scopeguard.flow.effects import Store

@@ -43,11 +43,11 @@ from scopeguard import (
 from scopeguard.config.profiles import (
     DEMANDS,
     check_api,
-    check_proofs,
     limit_sources,
     tighten_issuer,
     widen_proof_window,
 )
+from scopeguard.core.issuer_checks import check_proofs
 from scopeguard.devserver.keys import SigningKey, base64url
 from scopeguard.guard import Granted, engine_of
 from scopeguard.request import HeaderList

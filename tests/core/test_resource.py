@@ -27,7 +27,7 @@ from scopeguard import (
 )
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.guard import engine_of
-from scopeguard.spec.resource_metadata import WELL_KNOWN, metadata_paths, metadata_url
+from scopeguard.spec.resource_metadata_url import WELL_KNOWN, metadata_paths, metadata_url
 from scopeguard.testing import FakeAuthority
 
 RES = "https://api.example/v1"

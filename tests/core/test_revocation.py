@@ -12,8 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from scopeguard import Guard, Issuer
-from scopeguard.config.introspection import Introspection, Validation
+from scopeguard.config.introspection import Introspection
 from scopeguard.config.revocation import RevocationPolicy
+from scopeguard.config.validation import Validation
 from scopeguard.core.revoking import record_revocation
 from scopeguard.devserver.keys import base64url
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError

@@ -72,7 +72,7 @@ def test_texts_are_short_sentences_in_ascii(entry: Entry):
 
 
 def test_settings_that_a_fix_names_exist():
-    known = {**vars(scopeguard), "McpPolicy": McpPolicy}
+    known = {"McpPolicy": McpPolicy, **{name: getattr(scopeguard, name) for name in scopeguard.__all__}}
     named = re.findall(r"`(\w+)\((\w+)=[^`]*\)`", "".join(entry.fix for entry in CATALOG.values()))
     assert len(named) > 20
     for owner, setting in named:

@@ -11,9 +11,10 @@ import pytest
 
 from flow_player import play
 from scopeguard import Guard, Issuer
-from scopeguard.config.introspection import Introspection, Validation
+from scopeguard.config.introspection import Introspection
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.token_sources import TokenSource, TokenSources
+from scopeguard.config.validation import Validation
 from scopeguard.core.revoking import record_revocation
 from scopeguard.devserver.keys import compact
 from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken

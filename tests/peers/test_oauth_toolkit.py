@@ -11,7 +11,8 @@ import pytest
 
 from peers import Peer, secret_of
 from scopeguard import Decision, Denied, Granted, Guard, Issuer, Reason, Unavailable, all_of
-from scopeguard.config.introspection import Introspection, Validation
+from scopeguard.config.introspection import Introspection
+from scopeguard.config.validation import Validation
 
 Ask = Callable[..., Decision]
 

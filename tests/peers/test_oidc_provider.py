@@ -34,7 +34,8 @@ from scopeguard import (
     all_of,
 )
 from scopeguard.asgi import GuardMiddleware
-from scopeguard.config.introspection import Introspection, Validation
+from scopeguard.config.introspection import Introspection
+from scopeguard.config.validation import Validation
 from scopeguard.testing import FakeClock
 
 Ask = Callable[..., Decision]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
-from scopeguard.conditions import MACHINE, NOT_DELEGATED, USER, Condition, DelegatedTo, UserAuthentication
+from scopeguard.conditions import MACHINE, NOT_DELEGATED, USER, Condition, DelegatedTo
 from scopeguard.config.file.place import Place
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
+from scopeguard.user_authentication import UserAuthentication
 
 _ACCESS: Final[Mapping[str, Callable[[Any], Requirement | Access]]] = {
     "any_of": lambda scopes: any_of(*scopes),

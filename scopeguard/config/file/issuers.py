@@ -8,8 +8,8 @@ from typing import Any
 from scopeguard.config.file.place import Place
 from scopeguard.config.file.presets import preset_issuer, takes
 from scopeguard.config.file.tables import INSECURE, ISSUER
-from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer
+from scopeguard.config.validation import Validation
 from scopeguard.errors import ConfigurationError
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, Final, Literal
 
-from scopeguard.conditions import AuthorizationDetail
+from scopeguard.authorization_details import AuthorizationDetail
 from scopeguard.config.api_keys import ApiKeys
 from scopeguard.config.checks import member
 from scopeguard.config.dpop import DPoP
