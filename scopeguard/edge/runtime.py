@@ -250,9 +250,10 @@ class Runtime:
 
     def abandon(self, flight: SingleFlight, wake: Wake) -> None:
         """Remove the caller that passed *wake*. Drop *flight* if it has not begun and no other caller waits for it."""
+        # Look up the ticket first: once this caller has left, the flight may end, and the next one may have its key.
+        ticket = self._tickets.get(flight.key)
         if not self.flights.leave(flight.key, wake):
             return
-        ticket = self._tickets.get(flight.key)
         if ticket is not None and self.lanes[flight.lane].withdraw(ticket):
             self._tickets.pop(flight.key, None)
             self.flights.finish(flight.key)  # wakes callers that joined since

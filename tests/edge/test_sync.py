@@ -465,6 +465,34 @@ def test_work_without_a_remaining_caller_is_not_done(runtime: Runtime, table: An
     assert job.url not in table.asked
 
 
+def test_leaving_a_flight_does_not_withdraw_the_next_one_with_its_key(
+    runtime: Runtime, table: Any, new_job: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """Kind: what is looked up by key after the owner of the key may have changed."""
+    table.gate = threading.Event()
+    for i in range(ORDINARY):
+        runtime.start_flight(new_job(f"https://{i}.test/").flight(**flow_for()), lambda failure=None: None)
+    table.wait_for(ORDINARY)
+    flight = new_job("https://left.test/").flight(**flow_for())
+    woken: list[BaseException | None] = []
+    runtime.start_flight(flight, woken.append)
+    leave = runtime.flights.leave
+
+    def leave_and_let_others_act(key: str, wake: Any) -> bool:
+        was_last = leave(key, wake)
+        first = runtime._tickets[key]
+        assert runtime.lanes[flight.lane].withdraw(first)
+        first.refuse()  # the flight ends
+        assert runtime.start_flight(flight, lambda failure=None: None)
+        return was_last
+
+    monkeypatch.setattr(runtime.flights, "leave", leave_and_let_others_act)
+    runtime.abandon(flight, woken.append)
+    assert runtime.is_queued(flight)
+    table.gate.set()
+    runtime.close()
+
+
 def test_background_work_refused_by_a_full_lane_is_logged(
     runtime: Runtime, table: Any, new_job: Any, caplog: pytest.LogCaptureFixture
 ):
