@@ -135,7 +135,7 @@ def test_requirement_of_a_replaced_view_is_not_cached(monkeypatch: pytest.Monkey
     assert [client.get("/a").status_code for _ in range(2)] == [200, 200]
     monkeypatch.setitem(app.view_functions, "a", fresh_view())
     assert [client.get("/a").status_code for _ in range(2)] == [401, 401]
-    monkeypatch.setattr("scopeguard.adapter.route_access._MOST_ROUTES", 0)
+    monkeypatch.setattr("scopeguard.adapter.route_access.MOST_ROUTES", 0)
     monkeypatch.setitem(app.view_functions, "a", public(fresh_view()))
     assert [client.get("/a").status_code for _ in range(2)] == [200, 200]
 

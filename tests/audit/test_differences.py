@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flask
@@ -151,10 +152,10 @@ class OddRoute(BaseRoute):
         Starlette(routes=ROUTES, middleware=[Middleware(BaseHTTPMiddleware, dispatch=dispatch)]),
         BaseHTTPMiddleware(api(""), dispatch=dispatch),
         Starlette(routes=[OddRoute()]),
-        object(),
+        partial(unseen),
         SetsPathInfo(api("")),
     ],
-    ids=["function", "object", "middleware", "dispatch", "dispatch around", "route", "nothing", "attribute"],
+    ids=["function", "object", "middleware", "dispatch", "dispatch around", "route", "partial", "attribute"],
 )
 def test_app_that_cannot_be_inspected_is_reported(app: Any, guarded: Callable[..., Any]):
     assert found(guarded(app)) == {"unknown-path": ["* /"]}
