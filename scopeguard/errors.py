@@ -37,8 +37,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import ClassVar, Final
 
+from scopeguard.log_values import printable
 from scopeguard.reasons import Reason
-from scopeguard.redaction import printable
 from scopeguard.refusal_texts import (
     AUTHORITY_UNAVAILABLE,
     INVALID_API_KEY,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, final
 
-from scopeguard.redaction import printable
+from scopeguard.log_values import printable
 
 
 class Headers(Protocol):

@@ -28,8 +28,8 @@ from scopeguard.errors import AccessDenied, AuthorityUnavailable, ConfigurationE
 from scopeguard.flow.effects import CallHook, ask
 from scopeguard.flow.keys import verify_signature
 from scopeguard.guard import Guard, engine_of
+from scopeguard.log_values import printable
 from scopeguard.reasons import Reason
-from scopeguard.redaction import printable
 from scopeguard.request import RequestView
 from scopeguard.spec.challenge import Response
 from scopeguard.spec.jwt import peek

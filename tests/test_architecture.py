@@ -27,7 +27,7 @@ PACKAGE = ROOT / "scopeguard"
 
 # Imports run one way: a layer imports itself and the layers above it in this list. "" is scopeguard/__init__.py.
 LAYERS = (
-    ("extras", "numeric_date", "reasons", "redaction"),
+    ("extras", "numeric_date", "reasons", "log_values"),
     ("refusal_texts", "errors"),
     ("config.checks",),
     ("tokens", "conditions", "user_authentication", "authorization_details", "scopes", "request", "inbound_tokens"),

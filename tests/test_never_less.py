@@ -29,7 +29,7 @@ from scopeguard.config.profiles import tighten_issuer
 from scopeguard.core.starting import take_over
 from scopeguard.guard import engine_of
 from scopeguard.testing import FakeAuthority
-from scopeguard.testing.forgeries.forge import Forge
+from scopeguard.testing.forgeries.token_parts import Forge
 
 RECORDED: dict[str, Any] = json.loads(switches.RECORD.read_text("utf-8"))
 HOW = "record it with: python tests/support/switches.py"

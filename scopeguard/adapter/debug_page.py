@@ -16,12 +16,12 @@ from urllib.parse import parse_qs
 from scopeguard.adapter.debug_page_templates import decisions_page
 from scopeguard.adapter.debug_reasons import reasons_page
 from scopeguard.config.checks import is_loopback
-from scopeguard.config.trusted_proxies import PROXY_FIELDS
+from scopeguard.config.trusted_proxies import SIGNS_OF_A_PROXY
 from scopeguard.core.causes_and_fixes import entry_of
 from scopeguard.core.decision import DecisionEvent, Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.errors import ConfigurationError
-from scopeguard.redaction import printable
+from scopeguard.log_values import printable
 from scopeguard.request import Headers
 from scopeguard.rules.path_readings import is_suspicious
 from scopeguard.spec.challenge import Response
@@ -150,7 +150,7 @@ def find_stranger(headers: Headers, peer: str | None, server: str | None) -> str
     hosts = headers.get_all("host")
     if len(hosts) != 1 or not is_loopback(_host_of(hosts[0].decode("latin-1"))):
         return "Host does not name this machine"
-    added = next((name for name in PROXY_FIELDS if headers.get_all(name)), None)
+    added = next((name for name in SIGNS_OF_A_PROXY if headers.get_all(name)), None)
     if added is not None:
         return f"a proxy has added {added}"
     own = (b"http://" + hosts[0], b"https://" + hosts[0])

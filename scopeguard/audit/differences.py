@@ -8,7 +8,7 @@ from scopeguard.adapter.declarations import Layer
 from scopeguard.audit.inspection import inspect_app
 from scopeguard.audit.report import Code
 from scopeguard.guard import engine_of
-from scopeguard.redaction import printable
+from scopeguard.log_values import printable
 from scopeguard.rules.routed import RoutedRules
 
 _MOST_NAMES: Final = 3

@@ -12,7 +12,7 @@ from scopeguard.audit.report import Code, Finding, Report, Severity
 from scopeguard.config.audit import AuditMode
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
-from scopeguard.redaction import printable
+from scopeguard.log_values import printable
 from scopeguard.state.fork import Locked
 
 log: Final = logging.getLogger("scopeguard")

@@ -8,7 +8,7 @@ from typing import Final
 
 from scopeguard.audit import messages
 from scopeguard.audit.report import Entry, Finding, Report
-from scopeguard.redaction import printable
+from scopeguard.log_values import printable
 
 _HEAD: Final = ("method", "path", "requires", "tokens from", "declared by")
 _LONGEST: Final = 2000

@@ -9,7 +9,7 @@ from typing import Final, NoReturn
 
 from scopeguard.client.errors import ScopeNotGranted, TokenEndpointError, TokenEndpointUnavailable
 from scopeguard.client.proofs import Proofs
-from scopeguard.client.retries import BETWEEN_ATTEMPTS, LONGEST_RETRY_AFTER
+from scopeguard.client.repeated_token_requests import BETWEEN_ATTEMPTS, LONGEST_RETRY_AFTER
 from scopeguard.client.settings import Policy
 from scopeguard.config.answer_limits import LARGEST_ANSWER, LARGEST_TOKEN_RESPONSE
 from scopeguard.config.client_authentication import ClientAuthentication

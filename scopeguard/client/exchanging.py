@@ -21,7 +21,7 @@ from scopeguard.client.errors import (
     TokenExchangeRefused,
 )
 from scopeguard.client.fetching import Fetcher
-from scopeguard.client.retries import PAUSE_OF_A_REFUSED_CLIENT, PAUSE_OF_AN_EXCHANGE, make_transport
+from scopeguard.client.repeated_token_requests import PAUSE_OF_A_REFUSED_CLIENT, PAUSE_OF_AN_EXCHANGE, make_transport
 from scopeguard.client.settings import ExchangePolicy, Grant, NarrowerScope
 from scopeguard.edge import aio
 from scopeguard.edge import sync as blocking
@@ -29,8 +29,8 @@ from scopeguard.edge.runtime import Runtime
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.effects import CallHook, Flow, Lane, SingleFlight, ask
 from scopeguard.flow.waiting_times import HOOK_TIMEOUT, QUEUE_TIMEOUT
+from scopeguard.log_values import fingerprint
 from scopeguard.reasons import Reason
-from scopeguard.redaction import fingerprint
 from scopeguard.spec.outage_statuses import DOWN_OR_BUSY
 from scopeguard.spec.token_endpoint import TokenRefusal, TokenResponse, Tolerance
 from scopeguard.spec.token_exchange import assertion_form, check_issued_type, exchange_form

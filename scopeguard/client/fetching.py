@@ -13,7 +13,7 @@ from functools import partial
 
 from scopeguard.client.endpoint import TokenEndpoint, describe, refuses_client
 from scopeguard.client.errors import Failure, TokenEndpointError, TokenEndpointUnavailable
-from scopeguard.client.retries import PAUSE_OF_A_REFUSED_CLIENT, make_transport
+from scopeguard.client.repeated_token_requests import PAUSE_OF_A_REFUSED_CLIENT, make_transport
 from scopeguard.client.settings import NarrowerScope, Policy
 from scopeguard.edge import aio
 from scopeguard.edge import sync as blocking

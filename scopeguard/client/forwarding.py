@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from scopeguard.client.errors import ForwardingRefused
-from scopeguard.redaction import fingerprint
+from scopeguard.log_values import fingerprint
 from scopeguard.tokens import access_token_or_none
 
 _SEPARATORS: Final = re.compile(r'[\s,;="]+')

@@ -19,7 +19,7 @@ from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.edge.insecure_http import warn_of_insecure_hosts
 from scopeguard.errors import ConfigurationError
 from scopeguard.inbound_tokens import InboundToken, inbound_token, text_for_exchange
-from scopeguard.redaction import fingerprint
+from scopeguard.log_values import fingerprint
 from scopeguard.spec.token_endpoint import TokenResponse
 from scopeguard.spec.token_exchange import ID_JAG
 

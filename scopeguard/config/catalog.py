@@ -12,7 +12,7 @@ from scopeguard.config import checks
 from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.config.suggestions import nearest
 from scopeguard.errors import ConfigurationError
-from scopeguard.redaction import printable
+from scopeguard.log_values import printable
 from scopeguard.scopes import check_scope, is_scope
 
 # Every guard has a catalog, and most are not read from a file. So the modules that only some functions need (tomllib,

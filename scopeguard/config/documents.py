@@ -18,7 +18,7 @@ from scopeguard.config.suggestions import nearest
 from scopeguard.edge.files import read_bytes
 from scopeguard.errors import ConfigurationError
 from scopeguard.extras import install_command
-from scopeguard.redaction import printable
+from scopeguard.log_values import printable
 
 DocumentOrPath: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
 

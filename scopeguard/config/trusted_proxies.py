@@ -1,4 +1,4 @@
-"""The proxies whose header fields are trusted."""
+"""The proxies whose header fields are trusted, and the fields that show that a proxy was there."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from scopeguard.errors import ConfigurationError
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _UNIX: Final = "unix"
-PROXY_FIELDS: Final = (
+SIGNS_OF_A_PROXY: Final = (
     "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
     "x-forwarded-server", "x-forwarded-by", "x-forwarded-prefix", "x-forwarded-scheme", "x-forwarded-ssl",
     "x-original-forwarded-for", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip",
     "x-envoy-external-address", "x-cluster-client-ip",
 )  # fmt: skip
-"""Fields that proxies add. A request with one of them did not come straight from a program on this machine."""
+"""Fields that proxies add. A request with one of them did not come straight from a program on this machine.
+
+Only their presence counts. Their values are not read.
+"""
 
 
 class Proxies:

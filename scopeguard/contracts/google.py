@@ -22,7 +22,7 @@ from scopeguard.contracts.contract import (
 )
 from scopeguard.contracts.operations import Operation, rules_of
 from scopeguard.errors import ConfigurationError
-from scopeguard.redaction import printable
+from scopeguard.log_values import printable
 from scopeguard.rules import DENIED, Access
 from scopeguard.rules.rule import METHODS
 from scopeguard.scopes import Requirement, any_of

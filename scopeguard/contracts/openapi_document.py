@@ -25,7 +25,7 @@ from scopeguard.contracts.contract import (
 from scopeguard.contracts.operations import Operation, rules_of
 from scopeguard.contracts.schemes import Schemes
 from scopeguard.errors import ConfigurationError
-from scopeguard.redaction import printable
+from scopeguard.log_values import printable
 from scopeguard.rules import Access
 from scopeguard.scopes import Requirement, all_of
 

@@ -10,7 +10,7 @@ from scopeguard.config.checks import items
 from scopeguard.config.documents import Document
 from scopeguard.config.suggestions import nearest
 from scopeguard.errors import ConfigurationError
-from scopeguard.redaction import printable
+from scopeguard.log_values import printable
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from scopeguard.config.token_sources import TokenSources
 from scopeguard.errors import InvalidRequest
 from scopeguard.flow.credentials import Credential
+from scopeguard.log_values import printable
 from scopeguard.reasons import Reason
-from scopeguard.redaction import printable
 from scopeguard.request import RequestView
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from scopeguard.core.causes_and_fixes import entry_of
 from scopeguard.errors import AccessDenied, AuthorityUnavailable
-from scopeguard.redaction import printable
+from scopeguard.log_values import printable
 from scopeguard.request import RequestView, describe_request
 from scopeguard.spec.challenge import Response
 

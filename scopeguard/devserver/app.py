@@ -18,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from scopeguard.config.checks import flag, instance, is_loopback
-from scopeguard.config.trusted_proxies import PROXY_FIELDS
+from scopeguard.config.trusted_proxies import SIGNS_OF_A_PROXY
 from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.authorization_endpoint import COOKIE, BrowserRequest
 from scopeguard.devserver.faults import Switch, Unreachable
@@ -160,7 +160,7 @@ def _is_local(request: Request) -> bool:
     The ``Host`` header is checked because of DNS rebinding: a web page can make its own host name resolve to
     127.0.0.1, and its requests are then same-origin.
     """
-    if any(name in request.headers for name in PROXY_FIELDS):
+    if any(name in request.headers for name in SIGNS_OF_A_PROXY):
         return False
     try:
         host = urlsplit("//" + request.headers.get("host", "")).hostname or ""

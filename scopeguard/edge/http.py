@@ -1,7 +1,7 @@
 """The HTTP client: https only, no redirects, no cookies, no proxies from the environment, bounded size and time.
 
 Only this module uses ``httpx``. The library is imported at the first exchange, because the import is slow. The network
-backend below httpx is in :mod:`scopeguard.edge.deadlines`.
+backend below httpx is in :mod:`scopeguard.edge.exchange_deadlines`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 from urllib.parse import urlsplit
 
 from scopeguard.config.checks import check_url, flag, path
-from scopeguard.edge.deadlines import Deadline, DeadlineBackend, NameLookups, Streams
+from scopeguard.edge.exchange_deadlines import Deadline, DeadlineBackend, NameLookups, Streams
 from scopeguard.edge.files import check_file, require_regular
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.effects import Answer, Send

@@ -31,8 +31,8 @@ from scopeguard.flow.introspection_requests import ask_authority
 from scopeguard.flow.issuers import find_issuer, has_keys, parse
 from scopeguard.flow.keys import verify_signature
 from scopeguard.flow.possession import check_possession
+from scopeguard.log_values import fingerprint
 from scopeguard.reasons import Reason
-from scopeguard.redaction import fingerprint
 from scopeguard.request import RequestView
 from scopeguard.rules import PUBLIC, Rules
 from scopeguard.scopes import Requirement

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from scopeguard.config.issuer import AudienceOptOut
 from scopeguard.explanation.probes import DATES, Content
-from scopeguard.redaction import printable
+from scopeguard.log_values import printable
 from scopeguard.spec.jwt import RFC9068_CLAIMS
 from scopeguard.spec.sender_constraint import accepts_proofs
 

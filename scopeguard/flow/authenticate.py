@@ -22,7 +22,7 @@ from scopeguard.flow.issuers import find_issuer, parse
 from scopeguard.flow.keys import signing_keys, verify_by_any_set, verify_by_set
 from scopeguard.flow.observation import CredentialKind, Observation, TokenCheck
 from scopeguard.flow.revocation import check_not_revoked
-from scopeguard.redaction import FINGERPRINT_OCTETS, fingerprint
+from scopeguard.log_values import FINGERPRINT_OCTETS, fingerprint
 from scopeguard.request import RequestView
 from scopeguard.spec import jwt
 from scopeguard.spec.jwks import VerificationKey

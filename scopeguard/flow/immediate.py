@@ -20,7 +20,7 @@ from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.authenticate import accept
 from scopeguard.flow.context import Context
 from scopeguard.flow.keys import find_signer
-from scopeguard.redaction import FINGERPRINT_OCTETS
+from scopeguard.log_values import FINGERPRINT_OCTETS
 from scopeguard.spec import jwt
 from scopeguard.spec.jws import split_octets
 from scopeguard.spec.strict_json import MalformedJSON

@@ -19,8 +19,8 @@ from scopeguard.flow.issuers import longest_search
 from scopeguard.flow.keys import longest_fetch
 from scopeguard.flow.revocation import stable_part, sync_if_due
 from scopeguard.flow.waiting_times import HOOK_TIMEOUT, QUEUE_TIMEOUT, longest_exchange
+from scopeguard.log_values import fingerprint
 from scopeguard.reasons import Reason
-from scopeguard.redaction import fingerprint
 from scopeguard.spec import introspection, jwt
 from scopeguard.state.introspection import IntrospectionAnswer, IntrospectionState
 from scopeguard.state.issuers import IssuerRecord

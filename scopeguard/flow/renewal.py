@@ -8,8 +8,8 @@ from scopeguard.flow.authenticate import validate
 from scopeguard.flow.context import Context
 from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import Flow
+from scopeguard.log_values import fingerprint
 from scopeguard.reasons import Reason
-from scopeguard.redaction import fingerprint
 from scopeguard.spec import credentials
 from scopeguard.tokens import AccessToken
 

@@ -27,7 +27,7 @@ from urllib.parse import quote
 from scopeguard.asgi import ASGIApp, Message, Receive, Scope, Send
 from scopeguard.errors import InsufficientScope
 from scopeguard.guard import Decision, DecisionEvent, Denied, Granted
-from scopeguard.redaction import printable
+from scopeguard.log_values import printable
 from scopeguard.tokens import AccessToken, Anonymous
 from scopeguard.wsgi import Environ, StartResponse, WSGIApp
 

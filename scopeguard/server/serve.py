@@ -31,12 +31,12 @@ from scopeguard.mcp import McpMiddleware
 from scopeguard.rules.routed import check_root_path
 from scopeguard.server import authorize
 from scopeguard.server.access_log import AccessLog, ASGIAccessLog, DiagnosticFormatter, Format, WSGIAccessLog, note
+from scopeguard.server.forwarded_fields import ASGIForwarded, Proxies, WSGIForwarded
 from scopeguard.server.readyz import ASGIReadyz, Probe, WSGIReadyz
 from scopeguard.server.reload import NOT_RELOADED, ASGISwitch, Reloader, Switch, WSGISwitch
 from scopeguard.server.servers import serve_asgi, serve_wsgi
 from scopeguard.server.summary import fetch_keys, introduction, warnings
 from scopeguard.server.supervisor import Supervisor
-from scopeguard.server.trusted_proxies import ASGIForwarded, Proxies, WSGIForwarded
 from scopeguard.wsgi import WSGIApp
 
 log: Final = logging.getLogger("scopeguard.serve")

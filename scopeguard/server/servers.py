@@ -62,7 +62,7 @@ def serve_asgi(
     config = uvicorn.Config(
         app,
         interface="asgi3",
-        # uvicorn's access log shows query strings. scopeguard.server.trusted_proxies replaces its proxy headers.
+        # uvicorn's access log shows query strings. scopeguard.server.forwarded_fields replaces its proxy headers.
         access_log=False,
         log_config=None,
         log_level="warning",
@@ -87,7 +87,7 @@ class _Waitress:
         self._signals = 0
         self._limit = connections
         self._warning = LimitReached(connections)
-        # clear_untrusted_proxy_headers is off because scopeguard.server.trusted_proxies removes these headers.
+        # clear_untrusted_proxy_headers is off because scopeguard.server.forwarded_fields removes these headers.
         self._server = create_server(
             app,
             map=self._map,

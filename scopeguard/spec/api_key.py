@@ -22,8 +22,8 @@ from zlib import crc32
 from scopeguard.config.api_keys import ID_LENGTH, ApiKey
 from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.errors import ConfigurationError, InvalidApiKey, InvalidRequest
+from scopeguard.log_values import FINGERPRINT_OCTETS
 from scopeguard.reasons import Reason
-from scopeguard.redaction import FINGERPRINT_OCTETS
 from scopeguard.tokens import AccessToken
 
 SECRET_LENGTH: Final = 43  # 62 ** 43 > 2 ** 256

@@ -18,8 +18,8 @@ from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.machines import is_machine
 from scopeguard.errors import InvalidToken
+from scopeguard.log_values import fingerprint
 from scopeguard.reasons import Reason
-from scopeguard.redaction import fingerprint
 from scopeguard.spec.audience import audience_of, check_audience
 from scopeguard.spec.jws import check_header, parse_header, split_compact
 from scopeguard.spec.log_facts import describe, malformed_claim, unexpected_claim

@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.token_cache import TokenCachePolicy
-from scopeguard.redaction import FINGERPRINT_OCTETS
+from scopeguard.log_values import FINGERPRINT_OCTETS
 from scopeguard.spec import jwt
 from scopeguard.spec.jwks import VerificationKey
 from scopeguard.spec.strict_json import parse_object

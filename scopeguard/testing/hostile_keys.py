@@ -17,7 +17,7 @@ from scopeguard.config.checks import instance
 from scopeguard.config.ml_dsa import is_available
 from scopeguard.devserver.keys import SigningKey, base64url
 from scopeguard.testing.fake import FakeAuthority
-from scopeguard.testing.forgeries.forge import BadToken, Corpus, Forge
+from scopeguard.testing.forgeries.token_parts import BadToken, Corpus, Forge
 
 # The prefix of a PKCS #1 signature over SHA-256 (RFC 8017 section 9.2, note 1).
 _DIGEST_INFO: Final = bytes.fromhex("3031300d060960864801650304020105000420")

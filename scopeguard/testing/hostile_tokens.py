@@ -19,7 +19,7 @@ from scopeguard.config.checks import flag, instance, number
 from scopeguard.config.leeway import LEEWAY
 from scopeguard.testing.fake import FakeAuthority
 from scopeguard.testing.forgeries import algorithms, claims, confusion, encryption, headers, ml_dsa, structure
-from scopeguard.testing.forgeries.forge import BadToken, Corpus, Forge
+from scopeguard.testing.forgeries.token_parts import BadToken, Corpus, Forge
 
 __all__ = ["BadToken", "bad_tokens"]
 

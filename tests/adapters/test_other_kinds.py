@@ -13,7 +13,7 @@ from framework_doors import FRAMEWORK_DOORS
 from scenarios import REALM, Exchange
 from scopeguard import ChallengeStyle, Guard
 from scopeguard.testing import BadToken, FakeAuthority, bad_tokens
-from scopeguard.testing.forgeries.forge import Forge
+from scopeguard.testing.forgeries.token_parts import Forge
 
 # Signed by the issuer, for this API, with all claims of an access token: only the type differs.
 TYPES = [

@@ -27,8 +27,8 @@ from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision, Denied, Granted, Unavailable, engine_of
+from scopeguard.log_values import fingerprint
 from scopeguard.reasons import Reason
-from scopeguard.redaction import fingerprint
 from scopeguard.scopes import all_of
 from scopeguard.spec.client_authentication import Proof
 from scopeguard.spec.introspection import request_form

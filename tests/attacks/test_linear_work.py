@@ -19,13 +19,13 @@ from scopeguard.config.authzen import AuthZen
 from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.config.issuer import ScopeClaim
 from scopeguard.config.mutual_tls import CertificateSource
-from scopeguard.redaction import printable
+from scopeguard.log_values import printable
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import PUBLIC, Rule, Rules
 from scopeguard.rules.mcp import canonical_uri
 from scopeguard.rules.routed import Place, Prefixes, RoutedRules
 from scopeguard.server.access_log import Entry
-from scopeguard.server.trusted_proxies import Proxies
+from scopeguard.server.forwarded_fields import Proxies
 from scopeguard.spec import (
     api_key,
     authzen,

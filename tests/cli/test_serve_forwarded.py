@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopeguard.errors import ConfigurationError
-from scopeguard.server.trusted_proxies import ASGIForwarded, Proxies, WSGIForwarded
+from scopeguard.server.forwarded_fields import ASGIForwarded, Proxies, WSGIForwarded
 
 
 async def never(*_: Any) -> Any:

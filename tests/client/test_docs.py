@@ -6,7 +6,7 @@ import re
 
 from environment import ROOT
 from scopeguard.client import ClientSettings
-from scopeguard.client.retries import LONGEST_RETRY_AFTER
+from scopeguard.client.repeated_token_requests import LONGEST_RETRY_AFTER
 from scopeguard.client.settings import ExchangePolicy, ExchangeSettings, Policy
 from scopeguard.config.answer_limits import LARGEST_ANSWER, LARGEST_TOKEN_RESPONSE
 

@@ -41,8 +41,8 @@ from scopeguard.client import (
 )
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Answer, Send
+from scopeguard.log_values import fingerprint
 from scopeguard.reasons import Reason
-from scopeguard.redaction import fingerprint
 from scopeguard.spec.token_exchange import ACCESS_TOKEN, ID_JAG, JWT, JWT_BEARER, TOKEN_EXCHANGE
 from scopeguard.state.backoff import Backoff
 from scopeguard.tokens import begin_serving, end_serving

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopeguard.errors import ConfigurationError
-from scopeguard.redaction import fingerprint
+from scopeguard.log_values import fingerprint
 from scopeguard.tokens import (
     ANONYMOUS,
     LATE,

@@ -25,8 +25,8 @@ from scopeguard.devserver.keys import SigningKey
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, RequestTooLarge
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision, DecisionEvent, Denied, Granted, Unavailable, engine_of
+from scopeguard.log_values import fingerprint
 from scopeguard.reasons import Reason
-from scopeguard.redaction import fingerprint
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.scopes import all_of
 from scopeguard.spec.challenge import ChallengeStyle

@@ -54,7 +54,7 @@ from scopeguard.request import HeaderList
 from scopeguard.spec import introspection, jwt
 from scopeguard.spec.jwks import parse_key_set
 from scopeguard.testing import FakeAuthority, ProofKey
-from scopeguard.testing.forgeries.forge import Forge
+from scopeguard.testing.forgeries.token_parts import Forge
 from scopeguard.tokens import Unverified
 
 ISS, RES = "https://as.example", "https://api.example/v1"

@@ -64,7 +64,7 @@ LOCAL_ISSUER, LOCAL_API = "http://127.0.0.1:9000", "http://127.0.0.1:8000"
 
 def _reachable(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> FakeAuthority:
     """Let guards and clients that are created with their defaults reach *authority*."""
-    for module in ("scopeguard.guard", "scopeguard.client.retries"):
+    for module in ("scopeguard.guard", "scopeguard.client.repeated_token_requests"):
         monkeypatch.setattr(f"{module}.HttpxTransport", lambda: authority.transport)
     return authority
 

@@ -28,7 +28,7 @@ from scopeguard import DPoP, Guard, Issuer
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.devserver.uvicorn_server import Serving
 from scopeguard.server.authorize import Proxy, ProxyRequests, Settings, answer
-from scopeguard.server.trusted_proxies import ASGIForwarded, Proxies
+from scopeguard.server.forwarded_fields import ASGIForwarded, Proxies
 from scopeguard.testing import FakeAuthority, ProofKey
 
 PATIENCE: Final = 20.0

@@ -14,7 +14,7 @@ from jwt.algorithms import get_default_algorithms
 from scopeguard import HeaderList, Issuer, KeySetPolicy, Reason, RequestView
 from scopeguard.guard import Denied, Granted, Guard
 from scopeguard.testing import BadToken, FakeAuthority, FakeClock, bad_keys, bad_tokens
-from scopeguard.testing.forgeries.forge import Corpus
+from scopeguard.testing.forgeries.token_parts import Corpus
 
 NAMES = sorted(bad_tokens(FakeAuthority(), strict=True))
 KEY_NAMES = sorted(bad_keys(FakeAuthority()))

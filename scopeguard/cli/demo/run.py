@@ -12,7 +12,7 @@ from scopeguard.cli.demo.story import StepFailed, Story
 from scopeguard.cli.demo.world import World
 from scopeguard.cli.devserver import curl
 from scopeguard.core.decision import DecisionEvent, Granted
-from scopeguard.redaction import printable
+from scopeguard.log_values import printable
 
 log: Final = logging.getLogger("scopeguard")
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from scopeguard.devserver.keys import SigningKey, base64url
-from scopeguard.testing.forgeries.forge import Corpus, Forge, attacker_key
+from scopeguard.testing.forgeries.token_parts import Corpus, Forge, attacker_key
 
 _HASHES: Final[Mapping[str, Any]] = {"HS256": hashlib.sha256, "HS384": hashlib.sha384, "HS512": hashlib.sha512}
 _ORDER_P256: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551

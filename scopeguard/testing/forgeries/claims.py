@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from scopeguard.testing.forgeries.forge import ATTACKER, Corpus, Forge
+from scopeguard.testing.forgeries.token_parts import ATTACKER, Corpus, Forge
 
 _WRONG_DATES: Final[tuple[tuple[str, Any], ...]] = (
     ("string", "4102444800"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from scopeguard.testing.forgeries.forge import Corpus, Forge, attacker_key
+from scopeguard.testing.forgeries.token_parts import Corpus, Forge, attacker_key
 
 # These are signed with the authority's key and have the API as audience and all claims of an access token. Only their
 # typ shows that they are not access tokens; with a claim missing, they would be refused for that reason.

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from scopeguard.devserver.keys import base64url, json_bytes
-from scopeguard.testing.forgeries.forge import Corpus, Forge
+from scopeguard.testing.forgeries.token_parts import Corpus, Forge
 
 _KEY = bytes(range(32))
 _VECTOR = bytes(12)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from scopeguard.devserver.keys import base64url, json_bytes
-from scopeguard.testing.forgeries.forge import ATTACKER, Corpus, Forge, attacker_key
+from scopeguard.testing.forgeries.token_parts import ATTACKER, Corpus, Forge, attacker_key
 
 
 def add_all(forge: Forge, corpus: Corpus) -> None:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from scopeguard.config.ml_dsa import is_available
 from scopeguard.devserver.keys import SigningKey, base64url
-from scopeguard.testing.forgeries.forge import Corpus, Forge, attacker_key
+from scopeguard.testing.forgeries.token_parts import Corpus, Forge, attacker_key
 
 _NAMES: Final = (
     "ml-dsa-65", "ML-DSA", "MLDSA65", "ML-DSA-65 ", "ML-DSA-64", "HashML-DSA-65", "ML-DSA-65-ES256", "CRYDI3",

@@ -7,7 +7,7 @@ import json
 from typing import Final
 
 from scopeguard.devserver.keys import base64url, json_bytes
-from scopeguard.testing.forgeries.forge import Corpus, Forge, encode
+from scopeguard.testing.forgeries.token_parts import Corpus, Forge, encode
 
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 

@@ -16,7 +16,7 @@ import pytest
 from forked import Child
 from loopback import Connection, Loopback, answering, response
 from scopeguard.edge import deadlines
-from scopeguard.edge.deadlines import MOST_LOOKUPS, Deadline, DeadlineBackend, NameLookups, Streams
+from scopeguard.edge.exchange_deadlines import MOST_LOOKUPS, Deadline, DeadlineBackend, NameLookups, Streams
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Send
