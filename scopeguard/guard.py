@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.checks import insecure_hosts, member
+from scopeguard.config.checks import member
 from scopeguard.config.cors import Preflight
+from scopeguard.config.hosts import insecure_hosts
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.refusal_log import RefusalLog, check_refusal_log
 from scopeguard.config.revocation import RevocationPolicy

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 
 from scopeguard.adapter.debug_page_templates import decisions_page
 from scopeguard.adapter.debug_reasons import reasons_page
-from scopeguard.config.checks import is_loopback
+from scopeguard.config.hosts import is_loopback
 from scopeguard.config.trusted_proxies import SIGNS_OF_A_PROXY
 from scopeguard.core.causes_and_fixes import entry_of
 from scopeguard.core.decision import DecisionEvent, Denied, Granted, Unavailable

@@ -11,8 +11,9 @@ from typing import Final
 import click
 
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.checks import check_url, host_and_port, is_loopback, join_host_port
 from scopeguard.config.documents import read_document
+from scopeguard.config.hosts import host_and_port, is_loopback, join_host_port
+from scopeguard.config.urls import check_url
 from scopeguard.devserver import (
     Authority,
     Client,

@@ -13,12 +13,9 @@ from scopeguard.client.dpop import DPoPKey, check_key
 from scopeguard.config.answer_limits import ANSWER_TIMEOUT
 from scopeguard.config.checks import (
     Converted,
-    check_url,
     converted,
     flag,
-    insecure_hosts,
     instance,
-    join_host_port,
     mapping,
     methods,
     number,
@@ -27,6 +24,8 @@ from scopeguard.config.checks import (
     whole,
 )
 from scopeguard.config.client_authentication import ClientAuthentication
+from scopeguard.config.hosts import insecure_hosts, join_host_port
+from scopeguard.config.urls import check_url
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.edge.runtime import SystemClock, Transport
 from scopeguard.errors import ConfigurationError

@@ -11,7 +11,7 @@ from scopeguard.client.errors import OriginNotAllowed
 from scopeguard.client.httpx_parts import REPLAYABLE, Auth, with_proof, without_proof
 from scopeguard.client.proofs import Proofs
 from scopeguard.client.settings import origin
-from scopeguard.config.checks import is_loopback
+from scopeguard.config.hosts import is_loopback
 from scopeguard.spec.dpop_client import USE_DPOP_NONCE
 from scopeguard.spec.token_endpoint import TokenResponse
 

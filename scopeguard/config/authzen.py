@@ -8,19 +8,9 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
 from scopeguard.config.answer_limits import DECISION_TIMEOUT
-from scopeguard.config.checks import (
-    Converted,
-    check_url,
-    converted,
-    flag,
-    function,
-    insecure_hosts,
-    member,
-    number,
-    positive,
-    text,
-    whole,
-)
+from scopeguard.config.checks import Converted, converted, flag, function, member, number, positive, text, whole
+from scopeguard.config.hosts import insecure_hosts
+from scopeguard.config.urls import check_url
 from scopeguard.errors import ConfigurationError
 from scopeguard.request import PolicyRequest
 from scopeguard.tokens import AccessToken

@@ -10,11 +10,9 @@ import functools
 import inspect
 import math
 import re
-from collections.abc import AsyncGenerator, Collection, Coroutine, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Mapping
 from enum import StrEnum
-from ipaddress import IPv6Address, ip_address
 from typing import Any, Final, Protocol, TypeVar, cast
-from urllib.parse import SplitResult, urlsplit
 
 from scopeguard.errors import ConfigurationError
 
@@ -23,12 +21,7 @@ T = TypeVar("T")
 Given_contra = TypeVar("Given_contra", contravariant=True)
 Kept_co = TypeVar("Kept_co", covariant=True)
 
-# RFC 3986 §2. Other characters are refused because parsers disagree about them: some read a backslash as a slash.
-_URL_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
-# These are compiled when a setting needs them, which few settings do.
-_HOST: Final = r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*:[0-9a-f:.]*"
-_HOST_AND_PORT: Final = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}"
-_FIELD_NAME: Final = r"[A-Za-z0-9\-]+"
+_FIELD_NAME: Final = r"[A-Za-z0-9\-]+"  # compiled when a setting needs it, which few do
 MOST_SECONDS: Final = 1_000_000_000
 """The longest time limit: 31 years. Locks and sockets raise :class:`OverflowError` for much longer ones."""
 
@@ -56,111 +49,6 @@ class Converted(Protocol[Given_contra, Kept_co]):
 def converted(default: T) -> Converted[Any, T]:
     """Return *default*, typed as the default of a :class:`Converted` setting."""
     return cast("Converted[Any, T]", default)
-
-
-def check_url(url: str, setting: str, *, query: bool = True, insecure: Collection[str] | None = None) -> str:
-    """Return *url*. Raises :class:`ConfigurationError` unless it is an https URL without credentials and fragment.
-
-    http is accepted for loopback addresses, whose traffic does not leave the machine, and for the hosts in *insecure*:
-    ``"name:port"`` as :func:`insecure_hosts` returns them, compared exactly. ``None`` means that there is no such
-    setting for *url*, so the message does not recommend it. Unless *query* is true, the URL must not have a query.
-    """
-    parts = check_form(url, setting, query=query)
-    if parts.scheme == "http" and not is_loopback(parts.hostname or "") and host_and_port(url) not in (insecure or ()):
-        fix = "use https (http is for loopback addresses only)"
-        if insecure is not None:
-            fix = (
-                "use https; for a network on which every machine is trusted, "
-                f'set insecure_http_dangerously = ["{host_and_port(url)}"]'
-            )
-        raise ConfigurationError(f"{setting}: {url!r} is cleartext; {fix}")
-    return url
-
-
-def check_form(url: str, setting: str, *, query: bool = True) -> SplitResult:
-    """Return the parts of *url*, with the checks of :func:`check_url` except that any host may be reached by http."""
-    if not isinstance(url, str):
-        raise ConfigurationError(f"{setting}: must be a URL, a string, not {type(url).__name__}")
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ConfigurationError(f"{setting}: the value is not a URL; write it as in https://host/path") from None
-    if "@" in parts.netloc or (not parts.netloc and "@" in url):  # first, because later messages show the URL
-        raise ConfigurationError(f"{setting}: the URL must not contain credentials; remove the part before @")
-    if not host or parts.scheme not in ("https", "http") or not _URL_CHARACTERS.fullmatch(url):
-        # Without a scheme, the value may be a secret that was given in the wrong place. So it is not shown.
-        shown, fix = (repr(url), "write it") if "://" in url else ("the value", "write it with its scheme,")
-        raise ConfigurationError(f"{setting}: {shown} is not an https URL; {fix} as in https://host/path")
-    if "#" in url or (not query and "?" in url):
-        raise ConfigurationError(f"{setting}: {url!r} must not have a {'fragment' if query else 'query or fragment'}")
-    return parts
-
-
-def host_and_port(url: str) -> str:
-    """Return ``"name:port"`` of *url*, a valid URL, in lower case. The default port of its scheme is added."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    port = (443 if parts.scheme == "https" else 80) if parts.port is None else parts.port
-    return join_host_port(host, port)
-
-
-def join_host_port(host: str, port: int) -> str:
-    """Return *host* and *port* as URLs contain them, with an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def origin_of(url: str) -> str:
-    """Return the origin of *url*, a valid URL, with its port (RFC 6454 §4)."""
-    return f"{urlsplit(url).scheme}://{host_and_port(url)}"
-
-
-def insecure_hosts(values: object) -> frozenset[str]:
-    """Return *values*, a list of ``"name:port"``, in lower case.
-
-    Raises :class:`ConfigurationError` for a single string, a URL, a name without a port and a pattern.
-    """
-    setting = "insecure_http_dangerously"
-    if isinstance(values, str):
-        raise ConfigurationError(f'{setting}: must be a list, as in ["keycloak:8080"], not a string')
-    found = strings(values, setting)
-    for item in found:
-        if not re.fullmatch(_HOST_AND_PORT, item) or not 0 < int(item.rpartition(":")[2]) < 65536:
-            raise ConfigurationError(
-                f'{setting}: {item!r} is not a host with a port; write it as in "keycloak:8080", without a scheme, '
-                "a path or a wildcard"
-            )
-    return frozenset(item.lower() for item in found)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether *host* is a loopback address or ``localhost``. Names are not resolved."""
-    if host in ("127.0.0.1", "::1", "localhost"):
-        return True
-    octets = host.removeprefix("::ffff:").split(".")  # the form of 127.0.0.1 on a socket for both address families
-    return len(octets) == 4 and octets[0] == "127" and all(o.isascii() and o.isdigit() for o in octets)
-
-
-def canonical_host(host: str) -> str:
-    """Return *host* of a URL in a form for comparisons: lower case, without a final dot, addresses in shortest form."""
-    lowered = host.lower().rstrip(".")
-    try:
-        address = ip_address(lowered)
-    except ValueError:
-        return lowered
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return str(address) if mapped is None else f"::ffff:{mapped}"
-
-
-def host_names(values: object, setting: str) -> tuple[str, ...]:
-    """Return *values*, host names or addresses, in their canonical form and without duplicates."""
-    hosts = strings(values, setting)
-    for host in hosts:
-        if not re.fullmatch(_HOST, canonical_host(host.removeprefix("[").removesuffix("]"))):
-            raise ConfigurationError(
-                f"{setting}: {host!r} is not a host; write a name or an address, without a scheme and a port"
-            )
-    return tuple(dict.fromkeys(canonical_host(host.removeprefix("[").removesuffix("]")) for host in hosts))
 
 
 def media_type(typ: str) -> str:

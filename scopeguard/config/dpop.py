@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from scopeguard.config.algorithms import DPOP_ALGORITHMS, SUPPORTED_DPOP_ALGORITHMS
-from scopeguard.config.checks import Converted, check_url, converted, flag, member, number, positive, strings, whole
+from scopeguard.config.checks import Converted, converted, flag, member, number, positive, strings, whole
 from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.ml_dsa import ML_DSA, check_available
+from scopeguard.config.urls import check_url
 from scopeguard.errors import ConfigurationError
 
 _MIN_KEY_BYTES: Final = 32

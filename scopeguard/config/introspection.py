@@ -11,7 +11,6 @@ from scopeguard.config.answer_limits import ANSWER_TIMEOUT
 from scopeguard.config.checks import (
     Converted,
     PathObject,
-    check_form,
     converted,
     flag,
     instance,
@@ -23,6 +22,7 @@ from scopeguard.config.checks import (
     whole,
 )
 from scopeguard.config.client_authentication import ClientAuthentication
+from scopeguard.config.urls import check_form
 from scopeguard.errors import ConfigurationError
 
 

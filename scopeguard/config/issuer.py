@@ -19,12 +19,9 @@ from scopeguard.config.checks import (
     Converted,
     PathObject,
     accepted_values,
-    check_url,
     converted,
     field_name,
     flag,
-    host_names,
-    insecure_hosts,
     instance,
     items,
     mapping,
@@ -36,10 +33,12 @@ from scopeguard.config.checks import (
     text,
 )
 from scopeguard.config.dpop_mode import DPoPMode
+from scopeguard.config.hosts import host_names, insecure_hosts
 from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.leeway import LEEWAY, MAX_LEEWAY
 from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
+from scopeguard.config.urls import check_url
 from scopeguard.config.validation import Validation
 from scopeguard.errors import ConfigurationError
 from scopeguard.reasons import Reason

@@ -9,17 +9,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
-from scopeguard.config.checks import (
-    Converted,
-    check_form,
-    converted,
-    flag,
-    instance,
-    mapping,
-    strings,
-    text,
-    whole,
-)
+from scopeguard.config.checks import Converted, converted, flag, instance, mapping, strings, text, whole
+from scopeguard.config.urls import check_form
 from scopeguard.errors import ConfigurationError
 
 # RFC 5646 in its usual extent: "en", "pt-BR", "zh-Hant-TW".

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from scopeguard.config.answer_limits import ANSWER_TIMEOUT, LARGEST_ALLOWED_STATUS_LIST, LARGEST_STATUS_LIST
-from scopeguard.config.checks import check_form, check_url, flag, origin_of, positive, strings, whole
+from scopeguard.config.checks import flag, positive, strings, whole
+from scopeguard.config.hosts import origin_of
+from scopeguard.config.urls import check_form, check_url
 from scopeguard.config.validation import Validation
 from scopeguard.errors import ConfigurationError
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.checks import check_url, flag, instance, member, methods, plain_function, text
+from scopeguard.config.checks import flag, instance, member, methods, plain_function, text
 from scopeguard.config.cors import Preflight
 from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.config.token_sources import TokenSources
+from scopeguard.config.urls import check_url
 from scopeguard.core.issuer_checks import check_proofs, check_unprofiled
 from scopeguard.errors import ConfigurationError
 from scopeguard.request import RequestView

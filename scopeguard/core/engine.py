@@ -17,9 +17,10 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.checks import is_loopback, member
+from scopeguard.config.checks import member
 from scopeguard.config.cors import Preflight
 from scopeguard.config.dpop_mode import DPoPMode
+from scopeguard.config.hosts import is_loopback
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.policy import Policy
 from scopeguard.config.token_sources import StrayQueryToken, TokenSource, TokenSources

@@ -17,7 +17,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from scopeguard.config.checks import flag, instance, is_loopback
+from scopeguard.config.checks import flag, instance
+from scopeguard.config.hosts import is_loopback
 from scopeguard.config.trusted_proxies import SIGNS_OF_A_PROXY
 from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.authorization_endpoint import COOKIE, BrowserRequest
@@ -32,9 +33,6 @@ log: Final = logging.getLogger("scopeguard.devserver")
 MAX_BODY: Final = 64 * 1024  # bytes
 _METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _FORM: Final = "application/x-www-form-urlencoded"
-# Web pages on loopback, such as Swagger UI, and pages of registered redirect URIs may request tokens. Other pages may
-# not, and no page may use /control.
-_LOOPBACK_ORIGIN: Final = r"https?://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?"
 _PAGE_HEADERS: Final = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -57,7 +55,6 @@ def create_app(authority: Authority, *, control: bool = True) -> Starlette:
     flag(control, "control")
     cors = Middleware(
         _cors_of(authority),
-        allow_origin_regex=_LOOPBACK_ORIGIN,
         allow_methods=["GET", "POST"],
         allow_headers=["*"],
         max_age=60,
@@ -75,13 +72,26 @@ def create_app(authority: Authority, *, control: bool = True) -> Starlette:
 
 
 def _cors_of(authority: Authority) -> type[CORSMiddleware]:
-    """Return middleware that also lets pages of the origins of registered redirect URIs read the responses."""
+    """Return middleware that lets web pages on loopback, such as Swagger UI, and registered pages request tokens.
 
-    class RegisteredOrigins(CORSMiddleware):
+    Registered pages are those of the origins of registered redirect URIs. Other pages may not read the responses.
+    """
+
+    class PagesOfDevelopers(CORSMiddleware):
         def is_allowed_origin(self, origin: str) -> bool:
-            return super().is_allowed_origin(origin) or origin in authority.registry.origins
+            return _is_loopback_origin(origin) or origin in authority.registry.origins
 
-    return RegisteredOrigins
+    return PagesOfDevelopers
+
+
+def _is_loopback_origin(origin: str) -> bool:
+    try:
+        parts = urlsplit(origin)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    is_origin = origin == f"{parts.scheme}://{parts.netloc}" and "@" not in origin
+    return is_origin and parts.scheme in ("http", "https") and is_loopback(host)
 
 
 class _Endpoints:

@@ -22,7 +22,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.checks import check_form, instance, methods, text, whole
+from scopeguard.config.checks import instance, methods, text, whole
+from scopeguard.config.urls import check_form
 from scopeguard.devserver.authorization_endpoint import AuthorizationEndpoint, BrowserRequest
 from scopeguard.devserver.codes import CodeBook
 from scopeguard.devserver.faults import Endpoint, Faults

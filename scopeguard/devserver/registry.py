@@ -15,7 +15,8 @@ from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.checks import check_form, instance, items, member, strings, text, whole
+from scopeguard.config.checks import instance, items, member, strings, text, whole
+from scopeguard.config.urls import check_form
 from scopeguard.devserver.lifetimes import TOKEN_LIFETIME
 from scopeguard.errors import ConfigurationError
 from scopeguard.scopes import check_scope

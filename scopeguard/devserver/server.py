@@ -8,7 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from scopeguard.config.checks import flag, function, instance, is_loopback, join_host_port, text, whole
+from scopeguard.config.checks import flag, function, instance, text, whole
+from scopeguard.config.hosts import is_loopback, join_host_port
 from scopeguard.devserver.app import create_app
 from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.page import WARNING

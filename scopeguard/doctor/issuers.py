@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from scopeguard.config.checks import is_loopback
+from scopeguard.config.hosts import is_loopback
 from scopeguard.config.introspection import Dialect
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.config.validation import Validation

@@ -10,7 +10,7 @@ from typing import Any
 
 from cryptography import x509
 
-from scopeguard.config.checks import origin_of
+from scopeguard.config.hosts import origin_of
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.edge.runtime import Transport
 from scopeguard.errors import AuthorityUnavailable

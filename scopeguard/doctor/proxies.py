@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from scopeguard.config.checks import is_loopback
+from scopeguard.config.hosts import is_loopback
 from scopeguard.config.trusted_proxies import Proxies, address_of
 from scopeguard.doctor.finding import Finding, error, ok, warning
 

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from scopeguard.config.checks import is_loopback
+from scopeguard.config.hosts import is_loopback
 from scopeguard.core.engine import Engine
 from scopeguard.doctor.finding import Finding, Level, error, ok, skipped, warning
 from scopeguard.doctor.thresholds import CLOCK_DIFFERENCE

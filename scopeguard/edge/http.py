@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 from urllib.parse import urlsplit
 
-from scopeguard.config.checks import check_url, flag, path
+from scopeguard.config.checks import flag, path
+from scopeguard.config.urls import check_url
 from scopeguard.edge.exchange_deadlines import Deadline, DeadlineBackend, NameLookups, Streams
 from scopeguard.edge.files import check_file, require_regular
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError

@@ -13,10 +13,11 @@ from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
-from scopeguard.config.checks import check_url, text
+from scopeguard.config.checks import text
 from scopeguard.config.dpop import DPoP
 from scopeguard.config.dpop_mode import DPoPMode
 from scopeguard.config.token_sources import TokenSource, TokenSources
+from scopeguard.config.urls import check_url
 from scopeguard.errors import ConfigurationError
 from scopeguard.scopes import Requirement, check_scope, conditions_in, scopes_in
 from scopeguard.spec.challenge import ChallengeStyle

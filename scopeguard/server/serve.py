@@ -22,7 +22,7 @@ import click
 
 from scopeguard import asgi, wsgi
 from scopeguard.asgi import ASGIApp
-from scopeguard.config.checks import join_host_port
+from scopeguard.config.hosts import join_host_port
 from scopeguard.config.suggestions import nearest
 from scopeguard.edge.listener import listen, unix_listener
 from scopeguard.errors import ConfigurationError

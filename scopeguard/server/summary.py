@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from scopeguard.config.checks import is_loopback
+from scopeguard.config.hosts import is_loopback
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.guard import Guard
 from scopeguard.rules import Access, Rule

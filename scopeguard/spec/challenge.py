@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
-from scopeguard.config.checks import check_form, flag, instance, items, strings
+from scopeguard.config.checks import flag, instance, items, strings
+from scopeguard.config.urls import check_form
 from scopeguard.errors import (
     AccessDenied,
     AuthorityUnavailable,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-from scopeguard.config.checks import canonical_host, check_url, host_and_port, is_loopback
+from scopeguard.config.hosts import canonical_host, host_and_port, is_loopback
+from scopeguard.config.urls import check_url
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.special_hosts import is_special
 from scopeguard.spec.strict_json import MalformedJSON, parse_object

@@ -11,8 +11,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from scopeguard.config.checks import check_url, origin_of
+from scopeguard.config.hosts import origin_of
 from scopeguard.config.issuer import Issuer
+from scopeguard.config.urls import check_url
 from scopeguard.errors import ConfigurationError, InvalidToken
 from scopeguard.numeric_date import LATEST_DATE
 from scopeguard.reasons import Reason

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from scopeguard.config.authzen import AuthZen
-from scopeguard.config.checks import check_url
+from scopeguard.config.urls import check_url
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.reasons import Reason

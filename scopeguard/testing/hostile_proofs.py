@@ -25,8 +25,9 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import rsa, utils
 
-from scopeguard.config.checks import check_url, instance, text
+from scopeguard.config.checks import instance, text
 from scopeguard.config.ml_dsa import is_available
+from scopeguard.config.urls import check_url
 from scopeguard.devserver.keys import SigningKey, base64url, compact, json_bytes
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules.rule import METHODS

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from algorithms import USABLE
 from scopeguard import Guard
 from scopeguard.config.algorithms import DEFAULT_ALGORITHMS, SUPPORTED_ALGORITHMS
-from scopeguard.config.checks import check_url, is_loopback, media_type
+from scopeguard.config.checks import media_type
+from scopeguard.config.hosts import is_loopback
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer, ScopeClaim, ScopeForm
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.leeway import MAX_LEEWAY
 from scopeguard.config.token_sources import StrayQueryToken, TokenSource, TokenSources, check_sources
+from scopeguard.config.urls import check_url
 from scopeguard.errors import ConfigurationError
 
 ISS = "https://as.example"
@@ -190,7 +192,10 @@ def test_only_an_issuer_without_discovery_may_have_a_name_that_is_not_a_url():
             assert issuer(name, **elsewhere).url == name
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1"])
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "127.0.0.1", "127.255.255.254", "::1", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1", "::ffff:7f00:1"],
+)
 def test_loopback_names_are_recognised(host):
     assert is_loopback(host)
 
@@ -198,7 +203,8 @@ def test_loopback_names_are_recognised(host):
 @pytest.mark.parametrize(
     "host",
     ["", "::", "0.0.0.0", "127.0.0", "127.0.0.1.2", "127.0.0.x", "127...", "127.0.0.\u0661", "1.127.0.1", "localhost.x",
-     "::ffff:10.0.0.1", "::2", "unix"],
+     "127.999.999.999", "127.0.0.256", "127.0.0.01", "127.0.0.1:80", "::ffff:10.0.0.1", "::ffff:127.0.0.256",
+     "::127.0.0.1", "::1%as.example", "[::1]", "::2", "unix"],
     ids=ascii,
 )  # fmt: skip
 def test_nothing_else_is_loopback(host):

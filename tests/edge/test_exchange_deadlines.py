@@ -15,7 +15,7 @@ import pytest
 
 from forked import Child
 from loopback import Connection, Loopback, answering, response
-from scopeguard.edge import deadlines
+from scopeguard.edge import exchange_deadlines
 from scopeguard.edge.exchange_deadlines import MOST_LOOKUPS, Deadline, DeadlineBackend, NameLookups, Streams
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import AuthorityUnavailable
@@ -179,7 +179,7 @@ class Network:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     clock = FakeClock()
-    monkeypatch.setattr(deadlines, "time", SimpleNamespace(monotonic=clock.monotonic))
+    monkeypatch.setattr(exchange_deadlines, "time", SimpleNamespace(monotonic=clock.monotonic))
     return clock
 
 

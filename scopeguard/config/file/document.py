@@ -11,7 +11,7 @@ from typing import Any, Final
 from scopeguard.config import checks
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.authzen import AuthZen
-from scopeguard.config.checks import check_url, insecure_hosts, member
+from scopeguard.config.checks import member
 from scopeguard.config.cors import Preflight
 from scopeguard.config.file.contracts import catalog_of, contracts_of
 from scopeguard.config.file.issuers import read_issuer, refuse_repeated_urls, refuse_shared_prefixes, with_hosts
@@ -20,7 +20,9 @@ from scopeguard.config.file.place import Place
 from scopeguard.config.file.references import UnreadableError, text_of
 from scopeguard.config.file.rules import read_rules
 from scopeguard.config.file.tables import INSECURE, TOP_LEVEL, elsewhere
+from scopeguard.config.hosts import insecure_hosts
 from scopeguard.config.issuer import Issuer
+from scopeguard.config.urls import check_url
 from scopeguard.contracts import Contract
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.challenge import ChallengeStyle
