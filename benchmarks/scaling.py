@@ -86,7 +86,7 @@ def warm_and_cold(material: Material, token: str, arguments: dict[str, Any]) -> 
     return checks_of(warm, [view(token)], **arguments), checks_of(cold, [view(token)], **arguments)
 
 
-def by_size(sizes: Sequence[int], rounds: int) -> dict[str, Measured]:
+def measure_sizes(sizes: Sequence[int], rounds: int) -> dict[str, Measured]:
     material, turns = Material("ES256"), {}
     for size in sizes:
         token = token_of_size(material, size)
@@ -95,7 +95,7 @@ def by_size(sizes: Sequence[int], rounds: int) -> dict[str, Measured]:
     return in_turns(turns, rounds=rounds)
 
 
-def by_scopes(counts: Sequence[int], rounds: int) -> dict[str, Measured]:
+def measure_scopes(counts: Sequence[int], rounds: int) -> dict[str, Measured]:
     """Measure tokens by the number of their scopes. The route requires the last one."""
     material, turns = Material("ES256"), {}
     for count in counts:
@@ -121,7 +121,7 @@ class Published:
         pass
 
 
-def by_keys(counts: Sequence[int], rounds: int) -> dict[str, Measured]:
+def measure_keys(counts: Sequence[int], rounds: int) -> dict[str, Measured]:
     """Measure tokens by the number of keys. The token is signed with the last key of the set."""
     material = Material("ES256")
     signer, token = material.authority.key(), material.authority.mint("read")
@@ -277,14 +277,14 @@ def _best(work: Callable[[], object], times: int) -> float:
     return min(taken)
 
 
-def in_a_new_process(count: int, ready: int) -> dict[str, float]:
+def run_in_new_process(count: int, ready: int) -> dict[str, float]:
     """Run :func:`memory_of` in a new process. In this one, memory that is free already would hide the growth."""
     command = [sys.executable, "-m", "benchmarks.scaling", "--memory", str(count), str(ready)]
     run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     return dict(json.loads(run.stdout))
 
 
-def by_rules(counts: Sequence[int], rounds: int) -> dict[str, float]:
+def measure_rules(counts: Sequence[int], rounds: int) -> dict[str, float]:
     """Return the seconds to find a rule: the smallest of several rounds."""
     found: dict[str, float] = {}
     for kind in rules.KINDS:
@@ -296,7 +296,7 @@ def by_rules(counts: Sequence[int], rounds: int) -> dict[str, float]:
     return found
 
 
-def by_issuers(counts: Sequence[int], loops: int) -> dict[str, dict[str, float]]:
+def measure_issuers(counts: Sequence[int], loops: int) -> dict[str, dict[str, float]]:
     return {
         f"{count:,} issuers": {"bytes": row.bytes_each, "routing": row.routing, "check": row.check}
         for count in counts
@@ -308,19 +308,19 @@ def measure(*, quick: bool) -> dict[str, Any]:
     logging.getLogger("scopeguard").setLevel(logging.ERROR)
     rounds = 5 if quick else 30
     sizes = {
-        **by_size([512, 1024, 16_000] if quick else [512, 1024, 2048, 4096, 8192, 16_000], rounds),
-        **by_keys([1, 50] if quick else [1, 10, 100, 1000], rounds),
-        **by_scopes([1, 500] if quick else [1, 5, 50, 500], rounds),
+        **measure_sizes([512, 1024, 16_000] if quick else [512, 1024, 2048, 4096, 8192, 16_000], rounds),
+        **measure_keys([1, 50] if quick else [1, 10, 100, 1000], rounds),
+        **measure_scopes([1, 500] if quick else [1, 5, 50, 500], rounds),
     }
     made = Made()
     at, pause_at = (2_000, 5_000) if quick else (BYTES_PER_TOKEN_AT, PAUSE_AT)
     counts = [100, pause_at] if quick else [100, 1_000, 10_000, 100_000, pause_at]
     results: dict[str, Any] = {
         "times": {name: {"smallest": m.smallest, "median": m.median} for name, m in sizes.items()},
-        "rules": by_rules((10, 100) if quick else (10, 100, 1000, 10_000), 3 if quick else 21),
-        "issuers": by_issuers((1, 10) if quick else (1, 10, 100, 1000), 20 if quick else 2000),
-        "memory": {"at": at, **in_a_new_process(at, TokenCachePolicy().ready_entries)},
-        "packed memory": {"at": at, **in_a_new_process(at, 2)},
+        "rules": measure_rules((10, 100) if quick else (10, 100, 1000, 10_000), 3 if quick else 21),
+        "issuers": measure_issuers((1, 10) if quick else (1, 10, 100, 1000), 20 if quick else 2000),
+        "memory": {"at": at, **run_in_new_process(at, TokenCachePolicy().ready_entries)},
+        "packed memory": {"at": at, **run_in_new_process(at, 2)},
         "remembered": {str(count): costs_of(made, count) for count in counts},
     }
     return {**results, "figures": list(figures(results, str(pause_at)))}

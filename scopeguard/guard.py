@@ -464,7 +464,7 @@ class Guard:
         """:meth:`revoke` for asyncio and trio."""
         from scopeguard.edge import aio
 
-        await aio.in_thread(
+        await aio.run_in_thread(
             lambda: self.revoke(token=token, jti=jti, subject=subject, client_id=client_id, issuer=issuer, at=at)
         )
 

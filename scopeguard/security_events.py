@@ -23,7 +23,7 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.config.token_sources import TokenSources
 from scopeguard.config.validation import Validation
 from scopeguard.core.revoking import record_revocation
-from scopeguard.edge.aio import in_thread
+from scopeguard.edge.aio import run_in_thread
 from scopeguard.errors import AccessDenied, AuthorityUnavailable, ConfigurationError, InvalidToken
 from scopeguard.flow.effects import CallHook, ask
 from scopeguard.flow.keys import verify_signature
@@ -170,7 +170,7 @@ class SecurityEventReceiver:
             try:
                 token = self._parse(await FormBody(scope, receive, TokenSources()).read(LARGEST_SECURITY_EVENT))
                 await self._engine.aperform(verify_signature(token, self._transmitter, self._engine.clock))
-                response = await in_thread(lambda: self._process(token))
+                response = await run_in_thread(lambda: self._process(token))
             except (AccessDenied, AuthorityUnavailable) as error:
                 response = _write_refusal(error)
         headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in response.headers]

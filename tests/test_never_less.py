@@ -325,6 +325,6 @@ def test_sources_of_a_route_keep_the_limits_of_the_guard():
         token_sources=TokenSources(methods=["header"], stray_query_token="refuse", max_token_bytes=100),
         rules=[Rule("/x", token_sources=["header", "form"])],
     )
-    narrowed = guard.sources.only(["header", "form"])
+    narrowed = guard.sources.with_methods(["header", "form"])
     assert narrowed.max_token_bytes == 100
     assert narrowed.stray_query_token == "refuse"

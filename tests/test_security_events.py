@@ -406,7 +406,7 @@ def test_change_applies_in_each_process_with_the_store_and_only_to_its_user(
     assert authority.transport.count("introspection") == 2
     authority.clock.advance(1)
     assert send(receiver, event(authority, type_)).status == 202
-    authority.revoke(token)  # The result of the change at the authority.
+    authority.revoke(token)  # As after the session was ended at the authorization server.
     authority.revoke(other)
     assert not is_good(elsewhere, token)
     assert not is_good(here, token)

@@ -63,7 +63,7 @@ local = Issuer("https://as.test", audience="x", validate=Validation.JWT)
 strict = TokenSources(methods=["header"], stray_query_token="refuse")
 lenient = TokenSources(methods={TokenSource.HEADER, TokenSource.QUERY}, stray_query_token=StrayQueryToken.IGNORE)
 guard = Guard(issuer, token_sources=("header", "query"))
-Guard(issuer, token_sources=lenient.only(["form"]))
+Guard(issuer, token_sources=lenient.with_methods(["form"]))
 FakeAuthority().mint("read", token_format="opaque")
 
 

@@ -1,4 +1,4 @@
-"""``python -m website.debug_page``: show the debug page some requests, and take docs/pictures/debug-page.png of it."""
+"""``python -m website.debug_page``: send requests to an app and save its debug page as docs/pictures/debug-page.png."""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ from scopeguard.audit.route import (
 def find_routes(app: web.Application, around: Surroundings) -> list[AppRoute]:
     """Return the routes of *app* and of its sub-apps, one for each method."""
     layers = [value for value in (app[key] for key in app) if isinstance(value, Layer)]
-    around = around.inside_layers(layers)
+    around = around.enter_layers(layers)
     for middleware in app.middlewares:
-        around = around.inside(middleware)
+        around = around.enter(middleware)
     found: list[AppRoute] = []
     for resource in app.router.resources():
         inner = getattr(resource, "_app", None)

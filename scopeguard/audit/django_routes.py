@@ -30,7 +30,7 @@ def find_routes(around: Surroundings) -> list[AppRoute]:
     for path in settings.MIDDLEWARE:
         middleware = import_string(path)
         find_layer = getattr(middleware, FIND_LAYER, None)
-        around = around.inside(middleware) if find_layer is None else around.inside_layers([find_layer()])
+        around = around.enter(middleware) if find_layer is None else around.enter_layers([find_layer()])
     found = [found for item in get_resolver().url_patterns for found in _routes_of(item, "/", around)]
     # Django Ninja has a pattern for each operation, and every one of them leads to all operations of the path.
     return list({(one.path, one.methods, one.endpoint, one.declared, one.called): one for one in found}.values())

@@ -19,7 +19,7 @@ _FIELD: Final = re.compile(r"\{([^{}:]+)(?::([^{}]*))?\}")
 def find_routes(app: Any, around: Surroundings) -> list[AppRoute]:
     """Return the routes of *app*, a Falcon app for WSGI or ASGI: those of its router, then sinks and static files."""
     for component in app._unprepared_middleware:
-        around = around.inside(component)
+        around = around.enter(component)
     router = app._router
     if not isinstance(router, CompiledRouter):
         return [opaque_route(router, around)]

@@ -23,9 +23,9 @@ def find_routes(app: Any, around: Surroundings) -> list[AppRoute]:
     """Return the routes of *app*, one for each method."""
     layer = app.extensions.get(EXTENSION)
     if isinstance(layer, Layer):
-        around = around.inside_layers([layer])
+        around = around.enter_layers([layer])
     for after in app.after_request_funcs.get(None, ()):
-        around = around.inside(after)
+        around = around.enter(after)
     found: list[AppRoute] = []
     for rule in app.url_map.iter_rules():
         if rule.build_only:

@@ -31,7 +31,7 @@ _VALUES: Final = {PUBLIC.value: PUBLIC, OPTIONAL.value: OPTIONAL}
 def find_routes(app: Litestar, around: Surroundings) -> list[AppRoute]:
     """Return the routes of *app*, one for each handler."""
     if app.cors_config is not None:
-        around = around.inside(_CorsMiddleware)
+        around = around.enter(_CorsMiddleware)
     found: list[AppRoute] = []
     for route in app.routes:
         is_mount = isinstance(route, ASGIRoute) and getattr(route.route_handler, "is_mount", False)

@@ -26,18 +26,18 @@ class Surroundings:
     layers: tuple[tuple[Layer, str], ...] = ()
     cors: str = ""
 
-    def at(self, path: str) -> Surroundings:
+    def enter_mount(self, path: str) -> Surroundings:
         """Return the surroundings of an app that is mounted at *path* in this one."""
         return replace(self, prefix=self.prefix + path)
 
-    def inside(self, middleware: Any) -> Surroundings:
+    def enter(self, middleware: Any) -> Surroundings:
         """Return the surroundings inside *middleware* that is not a layer: a class, an instance, or a function."""
         kind = middleware if isinstance(middleware, type) or hasattr(middleware, "__qualname__") else type(middleware)
         hidden = any(not layer.passes_preflights for layer, _ in self.layers)
         # CORS middleware has no common base, but its name says what it is: CORSMiddleware, cors_after_request.
         return replace(self, cors=name_of(kind)) if hidden and "cors" in kind.__qualname__.lower() else self
 
-    def inside_layers(self, layers: Iterable[Layer]) -> Surroundings:
+    def enter_layers(self, layers: Iterable[Layer]) -> Surroundings:
         """Return the surroundings inside *layers*."""
         return replace(self, layers=(*self.layers, *((layer, self.prefix) for layer in layers)))
 

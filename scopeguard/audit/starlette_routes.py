@@ -37,7 +37,7 @@ def find_routes(app: Any, around: Surroundings, walk: Walk) -> list[AppRoute]:
     router = app
     if isinstance(app, Starlette | Stack):
         for number, item in enumerate(app.user_middleware):
-            around = around.inside_layers(_layer(number, item, app)).inside(item.cls)
+            around = around.enter_layers(_layer(number, item, app)).enter(item.cls)
         router = app.router
     found = [item for route in expand_routes(router) for item in _route(route, around, walk)]
     default = getattr(router, "default", None)
@@ -83,14 +83,14 @@ def expand_routes(router: Router) -> list[Any]:
 def _route(route: Any, around: Surroundings, walk: Walk) -> list[AppRoute]:
     kind = getattr(route, "original_route", route)
     if isinstance(kind, Mount):
-        return walk(route.app, around.at(_template(route.path)))
+        return walk(route.app, around.enter_mount(_template(route.path)))
     if isinstance(kind, Host):
         return walk(route.app, around)
     if isinstance(kind, Route | WebSocketRoute):
-        around = around.inside_layers(_layers_around(route.app))
+        around = around.enter_layers(_layers_around(route.app))
         return _endpoint(route, around, websocket=isinstance(kind, WebSocketRoute))
     path = getattr(route, "path", None)  # a route class of the app or of FastAPI
-    at = around.at(_template(path)) if isinstance(path, str) else around
+    at = around.enter_mount(_template(path)) if isinstance(path, str) else around
     declared = _dependencies(route)
     methods = getattr(route, "methods", None)
     return [

@@ -22,10 +22,10 @@ def find_routes(app: Any, around: Surroundings) -> list[AppRoute]:
     outermost = app
     for _ in range(_DEEPEST):
         if isinstance(app, Layer):
-            around = around.inside_layers([app])
+            around = around.enter_layers([app])
             app = app.app
             continue
-        around = around.inside(app)
+        around = around.enter(app)
         owner = app.__self__ if inspect.ismethod(app) else None
         framework = _framework(app if owner is None else owner)
         if framework in _WRAPPED:
@@ -61,7 +61,9 @@ def find_routes(app: Any, around: Surroundings) -> list[AppRoute]:
             return falcon_routes.find_routes(app, around)
         mounts = getattr(app, "mounts", None)
         if isinstance(mounts, dict):  # werkzeug's DispatcherMiddleware, for example
-            mounted = [found for path, inner in mounts.items() for found in find_routes(inner, around.at(path))]
+            mounted = [
+                found for path, inner in mounts.items() for found in find_routes(inner, around.enter_mount(path))
+            ]
             return [*mounted, *find_routes(app.app, around)]
         inner = next((getattr(app, name) for name in _INNER if callable(getattr(app, name, None))), None)
         if inner is None:

@@ -250,8 +250,8 @@ def _sources(engine: Engine, rules: Rules | None, request: RequestView, *, is_ke
     """Return the token sources of the route. A token is explained as if it was sent in a header."""
     sources = Route.find(rules, None, request).sources(engine.sources)
     if is_key:
-        return sources if rules is not None else sources.only([TokenSource.API_KEY])
-    return sources if sources.only_api_keys else sources.only([TokenSource.HEADER])
+        return sources if rules is not None else sources.with_methods([TokenSource.API_KEY])
+    return sources if sources.only_api_keys else sources.with_methods([TokenSource.HEADER])
 
 
 def _belongs(token: str, header: str | None, engine: Engine) -> bool:

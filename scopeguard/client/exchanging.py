@@ -180,7 +180,7 @@ class Exchanger:
         match failure:
             case TokenEndpointUnavailable(retry_after=seconds):
                 held.fail(key, failure, now, by_server=by_server, timed_out=timed_out, retry_after=seconds)
-            case TokenEndpointError() if refuses_client(failure) and not held.answered_recently(now):
+            case TokenEndpointError() if refuses_client(failure) and not held.has_answered_recently(now):
                 held.fail(key, failure, now, by_server=True, retry_after=PAUSE_OF_A_REFUSED_CLIENT)
             case _:
                 held.refuse(key, failure, now)

@@ -177,14 +177,14 @@ class ApiKeys:
                 f'"acme" or "acme_live", not {self.prefix!r}'
             )
         if (self.keys_file is None) == (self.lookup is None):
-            raise ConfigurationError("api_keys: set either keys_file or lookup: the place where the keys are")
+            raise ConfigurationError("api_keys: set keys_file or lookup, but not both; it says where the keys are")
         if self.keys_file is not None:
             object.__setattr__(self, "keys_file", path(self.keys_file, "api_keys.keys_file"))
         if self.lookup is not None:
             function(self.lookup, "api_keys.lookup", "a function that takes a key id and returns an ApiKey or None")
         name = field_name(self.header, "api_keys.header")
         if name in _TAKEN:
-            raise ConfigurationError(f"api_keys.header: {self.header} has another meaning; use a field of its own")
+            raise ConfigurationError(f"api_keys.header: {self.header} has a meaning already; choose another field")
         object.__setattr__(self, "header_field", name)
         object.__setattr__(self, "is_async", is_async(self.lookup))
         if self.issuer is not None:

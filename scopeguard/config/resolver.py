@@ -15,7 +15,7 @@ class IssuerResolver:
     """Finds the :class:`Issuer` for an ``iss`` that no configured issuer has.
 
     The ``iss`` comes from a token that is not verified yet, and any caller can choose it. ``accepts`` limits which
-    look-ups a caller can cause. So let it match the whole text, as ``re.fullmatch`` does, and do not fetch anything by
+    look-ups a caller can cause. So it must match the whole text, as ``re.fullmatch`` does. Do not fetch anything from
     the ``iss`` itself.
 
     * ``accepts``: a function that returns whether the ``iss`` may belong to an issuer of yours. It is called for every

@@ -145,7 +145,7 @@ class TokenSources:
         """Return whether ``X-Forwarded-Authorization`` is read from *sender*. ``None`` is a Unix socket."""
         return self._proxies is None or self._proxies.trusts(sender)
 
-    def only(self, methods: Iterable[str]) -> Self:
+    def with_methods(self, methods: Iterable[str]) -> Self:
         """Return these settings with other *methods*, for a route with token sources of its own.
 
         They may include the query, even with ``stray_query_token="refuse"``. If a profile does not allow a place, this

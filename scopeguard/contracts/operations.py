@@ -74,11 +74,12 @@ def _merge(operations: Iterable[Operation]) -> list[Operation]:
     found: dict[tuple[str, str], Operation] = {}
     for operation in operations:
         earlier = found.get(operation.key)
-        found[operation.key] = operation if earlier is None else _both(earlier, operation, earlier.path)
+        found[operation.key] = operation if earlier is None else _combine(earlier, operation, earlier.path)
     return list(found.values())
 
 
-def _both(one: Operation, other: Operation, path: str) -> Operation:
+def _combine(one: Operation, other: Operation, path: str) -> Operation:
+    """Return one operation at *path* that requires what both require."""
     if one.access == other.access:
         return replace(one, path=path, unrolled=False)
     source = f"{one.source} and {other.source.partition(': ')[2]}"
@@ -194,7 +195,7 @@ def _common_operation(one: Operation, other: Operation) -> Operation | None:
     if all(narrower_at_a_step):
         if one.unrolled and other.unrolled:
             raise _undecided_error(one, other, one.path, other.path)
-        return _both(one, other, "/" + "/".join(chosen))
+        return _combine(one, other, "/" + "/".join(chosen))
     for operation, narrower, wider in ((one, narrower_at_a_step[0], other), (other, narrower_at_a_step[1], one)):
         if narrower and operation.unrolled and not wider.unrolled:
             # Its own rule has {name:segments} and comes after the other rule.

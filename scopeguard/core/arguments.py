@@ -154,7 +154,7 @@ def apply_profile(
         )
         for rule in () if settings.rules is None else settings.rules.all:
             if rule.sources is not None:
-                settings.sources.only(rule.sources)
+                settings.sources.with_methods(rule.sources)
     for issuer in [settings.apply_profile(issuer) for issuer in issuers]:
         check_proofs(profile, issuer, settings.dpop, settings.mutual_tls)
     return settings
@@ -223,7 +223,7 @@ def check_api_keys(api_keys: ApiKeys | None, issuers: Sequence[Issuer], resource
 
 def choose_sources(token_sources: TokenSources | Iterable[str], api_keys: ApiKeys | None) -> TokenSources:
     """Return the token sources of a guard with *api_keys*."""
-    chosen = token_sources if isinstance(token_sources, TokenSources) else TokenSources().only(token_sources)
+    chosen = token_sources if isinstance(token_sources, TokenSources) else TokenSources().with_methods(token_sources)
     return chosen.with_api_keys(api_keys)
 
 

@@ -234,7 +234,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 MalformedMessage,
                 "MCP 2026-07-28, Streamable HTTP",
                 "`Mcp-Method` or `Mcp-Name` is missing, repeated or differs from the body.",
-                "Update the client to the protocol version that it announces, or let it send both as in the body.",
+                "Update the client to the protocol version that it announces, or make it send both as in the body.",
             ),
             _entry(
                 Reason.MALFORMED_MESSAGE,
@@ -375,7 +375,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 Reason.UNEXPECTED_CLAIM,
                 InvalidToken,
                 "",
-                "A claim is absent or has another value than the settings expect.",
+                "A claim is absent or does not have the value that the settings expect.",
                 "Compare it with `Issuer(expected_claims=...)`, `claim_prefixes` and `aliases`, or with the arguments "
                 "of the preset.",
             ),
@@ -444,8 +444,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 Reason.MALFORMED_SCOPE,
                 InvalidToken,
                 "RFC 6749 section 3.3",
-                "The scope claim has another form than the settings expect, or a scope has characters that none may "
-                "have.",
+                "The scope claim does not have the form that the settings expect, or a scope has characters that no "
+                "scope may have.",
                 "Correct the form in `Issuer(scope_claims=...)`: words in a string, an array, or either.",
             ),
             _entry(
@@ -602,8 +602,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 Reason.API_KEY_MALFORMED,
                 InvalidApiKey,
                 "",
-                "The API key has another prefix or length, or its checksum is wrong.",
-                "Copy the whole key. A key of another API has another prefix. With checksum_secret, a key that was "
+                "The prefix, the length or the checksum of the API key is wrong.",
+                "Copy the whole key. A key of another API has a different prefix. With checksum_secret, a key that was "
                 "made without it has a wrong checksum: make a new one.",
             ),
             _entry(
@@ -618,7 +618,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 Reason.API_KEY_MISMATCH,
                 InvalidApiKey,
                 "",
-                "There is an API key with this id, and it has another secret.",
+                "There is an API key with this id, but its secret is different.",
                 "The checksum is right, so this is not a typing error: the key was replaced, or it is forged. Compare "
                 "the SHA-256 of the key with `sha256` in the file.",
             ),

@@ -638,7 +638,7 @@ class Engine:
             )
         for rule in rules.all:
             if rule.sources is not None:
-                self.sources.only(rule.sources).check_senders()
+                self.sources.with_methods(rule.sources).check_senders()
             if rule.sources == frozenset((TokenSource.API_KEY,)) and self._needs_proof(rule):
                 raise ConfigurationError(
                     f"rule {rule.path!r}: token_sources: takes API keys only, and dpop requires a proof of possession, "
@@ -710,7 +710,7 @@ def _without_form(sources: TokenSources) -> TokenSources:
     left = sources.methods - {TokenSource.FORM}
     if not left:
         raise ConfigurationError("token_sources: only the form is enabled, and this caller cannot read forms")
-    return sources.only(left)
+    return sources.with_methods(left)
 
 
 def _is_anonymous(error: AccessDenied | AuthorityUnavailable) -> bool:

@@ -109,7 +109,7 @@ class GoogleServiceAccount:
         Raises :class:`ConfigurationError` if *path* exists: the file may hold a real key.
         """
         try:
-            # The file is created with its mode, so that no other user can read the key at any time.
+            # The file is created with its mode, so that no other user can ever read the key.
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as problem:
             raise ConfigurationError(f"service account file: cannot be created: {problem.strerror}") from None

@@ -21,7 +21,7 @@ from scopeguard.doctor.files import check_files
 from scopeguard.doctor.finding import Diagnosis, Finding, error, ok, skipped, warning
 from scopeguard.doctor.issuers import check_issuer, static_findings
 from scopeguard.doctor.noting_transport import WatchedTransport
-from scopeguard.doctor.proxies import Door, check_door, check_trusted
+from scopeguard.doctor.proxies import ServerAddress, check_server, check_trusted
 from scopeguard.doctor.resource import check_resource
 from scopeguard.doctor.rules import check_app, check_rules
 from scopeguard.doctor.store import SUBJECT as STORE
@@ -137,8 +137,10 @@ def _check_guard(guard: Guard, request: Request) -> list[Finding]:
     findings.append(check_rules(guard, audited=request.app is not None))
     if request.app is not None:
         findings.append(check_app(request.app, request.target, request.file, guard))
-    door = Door(host=request.host, trusted=request.trusted_proxies, needs_https=engine.settings.require_https)
-    return [*findings, *check_door(door), *_check_certificates(guard)]
+    server = ServerAddress(
+        host=request.host, trusted=request.trusted_proxies, needs_https=engine.settings.require_https
+    )
+    return [*findings, *check_server(server), *_check_certificates(guard)]
 
 
 def _check_certificates(guard: Guard) -> list[Finding]:

@@ -173,7 +173,7 @@ class _Examination:
         return [warning(self.subject, "metadata", text, fix=fix)]
 
     def compare_key_urls(self) -> list[Finding]:
-        """Compare a configured ``jwks_uri`` with that of the metadata, if there are metadata."""
+        """Compare a configured ``jwks_uri`` with that of the metadata, if there is any."""
         issuer = self.record.issuer
         if not self.needs_keys or not issuer.jwks_uris or issuer.jwks_file or issuer.trust_domain is not None:
             return []
@@ -185,7 +185,7 @@ class _Examination:
             return []
         if metadata.jwks_uri in issuer.jwks_uris:
             return [ok(self.subject, "metadata", "jwks_uri is the one that the metadata name")]
-        text = f"jwks_uri is {' '.join(issuer.jwks_uris)}, and the metadata name {metadata.jwks_uri}"
+        text = f"jwks_uri is {' '.join(issuer.jwks_uris)}, and the metadata names {metadata.jwks_uri}"
         fix = "correct jwks_uri, or leave it out: then the guard follows the metadata when the server moves its keys"
         return [warning(self.subject, "metadata", text, fix=fix)]
 

@@ -16,7 +16,7 @@ _WIDTH: Final = max(len(level) for level in Level)
 
 
 def as_text(diagnosis: Diagnosis) -> str:
-    """Return a line for each finding, below its subject, with the fix under it, and the numbers at the end."""
+    """Return the findings as text, grouped by subject, each with its fix. The last line has the count of each level."""
     lines: list[str] = []
     for subject, findings in groupby(diagnosis.findings, key=lambda finding: finding.subject):
         lines += ["", click.style(subject, bold=True)]

@@ -150,7 +150,7 @@ def _check_replicas(facts: ServerFacts, replicas: int, *, claims: bool) -> Findi
         fix = f"set replicas = {facts.replicas} in [store]" if facts.replicas else "start replicas, and set replicas"
         return warning(SUBJECT, "replicas", text, fix=fix)
     if 0 < replicas < facts.replicas:
-        text = f"{found}, of which {replicas} must confirm used proofs and revocations; another one may lack them"
+        text = f"{found}, of which {replicas} must confirm used proofs and revocations; the others may lack them"
         return ok(SUBJECT, "replicas", text)
     return ok(SUBJECT, "replicas", f"{found}; {replicas} must confirm used proofs and revocations")
 

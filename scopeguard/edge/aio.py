@@ -80,7 +80,7 @@ def prepare() -> None:
     anyio.Event()
 
 
-async def in_thread(work: Callable[[], T]) -> T:
+async def run_in_thread(work: Callable[[], T]) -> T:
     """Call *work* in a thread and return its result."""
     return await anyio.to_thread.run_sync(work)
 

@@ -103,7 +103,7 @@ class Explainer:
     async def aexplain(self) -> Explanation:
         """:meth:`explain` for asyncio and trio. The checks are performed in a worker thread."""
         decision = await self.engine.acheck(self.request, **self._arguments())
-        return await aio.in_thread(partial(self._explain, decision))
+        return await aio.run_in_thread(partial(self._explain, decision))
 
     def _arguments(self) -> dict[str, Any]:
         """Return the arguments with which the engine decides."""

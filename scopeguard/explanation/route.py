@@ -91,7 +91,7 @@ class Route:
 
     def sources(self, sources: TokenSources) -> TokenSources:
         """Return the places in which this route takes tokens: those of its rule, or *sources*."""
-        return sources if self.rule is None or self.rule.sources is None else sources.only(self.rule.sources)
+        return sources if self.rule is None or self.rule.sources is None else sources.with_methods(self.rule.sources)
 
     def check(
         self, results: Collector, access: AccessToken | None, now: float, leeway: float, error: Refusal | None

@@ -102,7 +102,7 @@ class Protected(DeclaringDependency):
         self._engine = engine = engine_of(guard)
         self._optional = optional
         self._has_own_sources = token_sources is not None
-        self._sources = engine.sources if token_sources is None else engine.sources.only(token_sources)
+        self._sources = engine.sources if token_sources is None else engine.sources.with_methods(token_sources)
         self._sources.check_senders()
         self._recalls = guard.rules is None  # else _decide() first looks for the middleware that applies the rules
         self._place = (engine, self._sources.methods)  # dependencies with an equal place check a request once

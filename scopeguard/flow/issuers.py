@@ -96,7 +96,7 @@ def resolve_issuer(name: str, context: Context) -> Flow[IssuerRecord | None]:
         return None
     found = [] if known is None else [known]
 
-    def needed() -> bool:
+    def is_needed() -> bool:
         known = resolved.lookup(name, clock.monotonic())
         found.extend([] if known is None else [known])
         return not found
@@ -116,7 +116,7 @@ def resolve_issuer(name: str, context: Context) -> Flow[IssuerRecord | None]:
             SingleFlight(
                 key=f"issuer {name!r}",
                 authority=name,
-                needed=needed,
+                needed=is_needed,
                 flow=look_up,
                 lane=Lane.HOOKS,
                 priority=resolved.has_accepted(name),

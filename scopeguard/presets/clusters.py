@@ -151,7 +151,10 @@ def _service_account_settings(
     namespaces: str | Iterable[str] | None,
     service_accounts: str | Iterable[str] | None,
 ) -> dict[str, Any]:
-    """Return the settings for tokens of service accounts: those in *namespaces*, and those in *service_accounts*."""
+    """Return settings that accept the tokens of service accounts.
+
+    *namespaces* and *service_accounts* limit which ones. ``None`` is no limit.
+    """
     prefixes: tuple[str, ...] = (_SUBJECT,)
     expected: dict[str, tuple[str, ...]] = {}
     if namespaces is not None:

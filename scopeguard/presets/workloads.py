@@ -184,7 +184,7 @@ def aws_alb(
       the load balancer of any customer.
     * *issuer*, *client_ids*: those of the identity provider in the rule of the listener. The provider's own token, in
       ``x-amzn-oidc-accesstoken``, is not read.
-    * *key_url_template*: the URL of the keys, with ``{kid}``, for regions with another one (GovCloud, China).
+    * *key_url_template*: the URL of the keys, with ``{kid}``, for regions with a different URL (GovCloud, China).
     """
     place = fit(region, "region", AWS_REGION)
     arns = nonempty(load_balancers, "load_balancers")

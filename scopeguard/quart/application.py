@@ -111,7 +111,7 @@ class _Extension(GuardMiddleware):
 
     def _announces(self, method: bytes | None, scope: Scope) -> bool:
         if scope["method"] == "OPTIONS" and look_up_route(self._quart, scope, "OPTIONS").method != "OPTIONS":
-            return False  # to the request class of the app it is no preflight
+            return False  # for the request class of the app it is not a preflight
         return super()._announces(method, scope)
 
     async def confirm(self) -> None:

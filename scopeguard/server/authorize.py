@@ -205,7 +205,7 @@ class _Verdict:
             if self._is_head:  # the length of a body that is not sent; the proxy may have asked with GET
                 headers = [(name, value) for name, value in headers if name.lower() != b"content-length"]
             status = message["status"]
-            if status < 400 and not self._is_allowed:  # resource metadata, which is no permission
+            if status < 400 and not self._is_allowed:  # resource metadata, which is not a permission
                 status = 403
             message = {**message, "status": status, "headers": headers}
         await self._send(message)

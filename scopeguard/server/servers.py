@@ -104,7 +104,7 @@ class _Waitress:
     def stop(self, *_: object) -> None:
         """Handle a signal: stop gracefully at the first, at once at the second."""
         self._signals += 1
-        for server in self._of(BaseWSGIServer):
+        for server in self._dispatchers_of(BaseWSGIServer):
             server.pull_trigger()
 
     def run(self, on_shutdown: Callable[[], None]) -> None:
@@ -113,15 +113,15 @@ class _Waitress:
             self._poll(_TICK)
         on_shutdown()
         self._poll(0)  # reads the requests that have already arrived
-        for server in self._of(BaseWSGIServer):
+        for server in self._dispatchers_of(BaseWSGIServer):
             wasyncore.dispatcher.close(server)  # its trigger is needed until the last response is sent
         deadline = time.monotonic() + self._grace
-        while (open_ := self._of(HTTPChannel)) and self._signals < 2 and time.monotonic() < deadline:
+        while (open_ := self._dispatchers_of(HTTPChannel)) and self._signals < 2 and time.monotonic() < deadline:
             for channel in open_:
                 if channel.request is None and not channel.requests and not channel.total_outbufs_len:
                     channel.handle_close()
             self._poll(min(_TICK, max(0.0, deadline - time.monotonic())))
-        unfinished = len(self._of(HTTPChannel))
+        unfinished = len(self._dispatchers_of(HTTPChannel))
         if unfinished:
             log.warning("cut off %d requests that did not end in time", unfinished)
             return
@@ -137,7 +137,7 @@ class _Waitress:
 
         It closes 5 % more than necessary, so that not every new connection needs a search.
         """
-        channels = self._of(HTTPChannel)
+        channels = self._dispatchers_of(HTTPChannel)
         idle = sorted(
             # Connections with an incomplete request are included: a slow sender is as idle as a silent one.
             (channel for channel in channels if not channel.requests and not channel.total_outbufs_len),
@@ -149,7 +149,7 @@ class _Waitress:
         if chosen:
             self._warning.report(len(chosen))
 
-    def _of(self, kind: type[Any]) -> list[Any]:
+    def _dispatchers_of(self, kind: type[Any]) -> list[Any]:
         return [found for found in list(self._map.values()) if isinstance(found, kind)]
 
 

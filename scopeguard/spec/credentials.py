@@ -64,7 +64,7 @@ def token_from_authorization(values: Sequence[bytes], max_bytes: int, form: re.P
     if len(values) > 1:
         raise InvalidRequest(Reason.REPEATED_AUTHORIZATION, lines=len(values))
     value = values[0].strip(b" \t")
-    # The scheme is compared as a whole: "BearerX" is another one.
+    # The scheme is compared as a whole: "BearerX" is a different scheme.
     if value[:6].lower() != b"bearer" or (len(value) > 6 and value[6] in _TCHAR):
         if _SECOND_BEARER.search(value):
             raise InvalidRequest(Reason.REPEATED_AUTHORIZATION, found="two credentials in one line")

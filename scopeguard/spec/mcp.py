@@ -199,7 +199,7 @@ def _check_spelling(members: Mapping[str, Any], known: frozenset[str], message_i
     # Some parsers match names of members without regard to case, and would read another message.
     for name in members:
         if name not in known and name.casefold() in known:
-            raise _invalid("a member has another spelling", message_id)
+            raise _invalid("a member has a different spelling", message_id)
 
 
 def _invalid(problem: str, message_id: str | int | None) -> MalformedMessage:
@@ -237,7 +237,7 @@ _CODES: Final = {
 
 
 def write_json_rpc(error: MalformedMessage) -> Response:
-    """Return the response to a message that *error* refuses: a JSON-RPC error, without a challenge."""
+    """Return *error* as a response: a JSON-RPC error, without a challenge."""
     document = {
         "jsonrpc": "2.0",
         "id": error.message_id,

@@ -62,7 +62,8 @@ _ISATAP: Final = frozenset((0x00005EFE, 0x02005EFE))
 # says the same of "example".
 _NOT_PUBLIC: Final = frozenset(
     (
-        # RFC 6761, RFC 6762, RFC 7686, RFC 9476. Below arpa are home.arpa (RFC 8375) and no public servers.
+        # RFC 6761, RFC 6762, RFC 7686, RFC 9476. arpa is listed because of home.arpa (RFC 8375);
+        # no public server has a name below it.
         "alt", "arpa", "invalid", "local", "localhost", "onion",
         # reserved by ICANN for private networks, in 2024 and 2018
         "internal", "corp", "home", "mail",

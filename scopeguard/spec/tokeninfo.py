@@ -2,7 +2,8 @@
 
 Google's endpoint differs from RFC 7662: numbers are strings (v3), members have other names (v1, v2), there is no
 ``active``, and the answer about an invalid token is a 400. It describes the tokens of *all* apps of Google's customers:
-the policy of the issuer must check that ``aud`` is a client ID of the operator. GitLab's differs in other ways.
+the policy of the issuer must check that ``aud`` is a client ID of the operator. :func:`read_gitlab` lists the
+differences of GitLab's.
 """
 
 from __future__ import annotations

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Backoff:
-    """Pauses of *first* seconds after the first failure, then doubled with each further one up to *longest* seconds."""
+    """Pauses of *first* seconds after the first failure, doubled with each further one, up to *longest* seconds."""
 
     first: float
     longest: float
 
     def pause(self, failures: int, retry_after: float | None = None) -> float:
-        """Return the seconds to wait after *failures* failures in a row, at least one.
+        """Return the seconds to wait after *failures* failures in a row, which is 1 or more.
 
         *retry_after*: the seconds that the server asked for. A longer ``retry_after`` is used, up to ``longest``.
         """

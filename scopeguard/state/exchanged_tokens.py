@@ -89,7 +89,7 @@ class ExchangedTokens(Locked, Generic[FailureT]):
         """The last failure that was recorded by :meth:`fail`."""
         return self._last_failure
 
-    def answered_recently(self, now: float) -> bool:
+    def has_answered_recently(self, now: float) -> bool:
         """Return whether the server has decided recently, which shows that it works and knows the client."""
         return self._suspicion.has_answered_recently(now)
 

@@ -170,7 +170,7 @@ class IssuerRecord:
 
 
 def _keep(memo: dict[K, T], key: K, value: T) -> None:
-    """Add to *memo*, which is cleared when it is full: it is useless if every accepted token has another key."""
+    """Add to *memo*, and clear it first if it is full: it is useless if every accepted token has a different key."""
     if key not in memo:
         if len(memo) >= _MOST_REMEMBERED:
             memo.clear()

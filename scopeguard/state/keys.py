@@ -218,7 +218,7 @@ class KeyRing(Locked):
             undecided, may_fetch = True, self._in_flight > 0 or pause == 0.0
             self._ask(_name(kid, algorithm, mark))
         elif not self._static and (kid is None or self.is_packed or not held.keys.has_key_id(kid)):
-            # Otherwise the keys are configured, or the key has another algorithm: the token is at fault.
+            # Otherwise the keys are configured, or the key has a different algorithm: the token is at fault.
             name = _name(kid, algorithm, mark)
             missing = self._missing.get(name)
             if missing is None:

@@ -143,7 +143,7 @@ class Revocations(Locked):
                 self._next_sweep = max(1024, 2 * len(self._entries))
 
     def take_over(self, other: Revocations) -> None:
-        """Add the entries of *other*. Its position in the shared log is not taken over: the log may be another one."""
+        """Add the entries of *other*. Its position in the shared log is not taken over: the logs may differ."""
         with other._lock:
             entries = tuple(other._entries.values())
         for entry in entries:

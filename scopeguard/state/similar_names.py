@@ -16,7 +16,7 @@ class SimilarNames:
         self._names = tuple(dict.fromkeys(names))
         # Of several similar names, the first one is shown.
         parts = [(_split(name), name) for name in reversed(self._names)]
-        self._alike = {part.loosely: name for part, name in parts}
+        self._alike = {part.loose_parts: name for part, name in parts}
         self._by_host = {part.host.lower(): name for part, name in parts}
         self._by_path = {path: name for part, name in parts if (path := part.path.lower().strip("/"))}
 
@@ -27,7 +27,7 @@ class SimilarNames:
         """
         given = _split(issuer)
         found = (
-            self._alike.get(given.loosely)
+            self._alike.get(given.loose_parts)
             or self._by_host.get(given.host.lower())
             or self._by_path.get(given.path.lower().strip("/"))
             or (self._names[0] if len(self._names) == 1 and given.scheme.lower() in _DEFAULT_PORTS else None)
@@ -47,7 +47,7 @@ class _Parts(NamedTuple):
     path: str
 
     @property
-    def loosely(self) -> tuple[str, str, str]:
+    def loose_parts(self) -> tuple[str, str, str]:
         """The parts in lower case, without the scheme and without slashes at the end."""
         return self.host.lower(), self.port, self.path.lower().rstrip("/")
 

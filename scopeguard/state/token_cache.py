@@ -131,7 +131,7 @@ class _Packed:
     ) -> int | None:
         """Return the number of the seal of *token*, or ``None`` if there is no room for another seal.
 
-        That happens if every token has another header.
+        That happens if every token has a different header.
         """
         name = (id(record), id(key), token.segment, location)
         number = self._numbers.get(name)
@@ -243,7 +243,7 @@ class TokenCache:
         packed = self._packed  # another thread may replace it, and a number is valid in one object only
         number = packed.number(token, record, key, location, issuers)
         if number is None:
-            # Every token has another header, or there are very many keys. Ready tokens stay.
+            # Every token has a different header, or there are very many keys. Ready tokens stay.
             self._packed = _Packed(self._policy)
             return
         entry = _PACKED.pack(since, until, number) + token.payload

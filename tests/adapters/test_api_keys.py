@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from aiohttp_calls import RunningApp
 from django_project import GUARD_MIDDLEWARE, USUAL_MIDDLEWARE, serving, url_conf
-from doors import call_asgi, call_wsgi, in_loop
+from doors import call_asgi, call_in_loop, call_wsgi
 from kept import keep
 from scenarios import Answered, Exchange
 from scopeguard import AUTHENTICATED, OPTIONAL, AccessToken, ApiKey, ApiKeys, Guard, Rule, Rules, asgi, wsgi
@@ -72,7 +72,7 @@ def wsgi_app(environ: Any, start_response: Any) -> list[bytes]:
 
 
 def _asgi(guard: Guard) -> Send:
-    return in_loop("trio", call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard))
+    return call_in_loop("trio", call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard))
 
 
 def _wsgi(guard: Guard) -> Send:
@@ -85,7 +85,7 @@ def _starlette(guard: Guard) -> Send:
         return Response(seen(request.headers.items(), request.state.access_token), headers=CACHE)
 
     middleware: Any = Middleware(asgi.GuardMiddleware, guard=guard)
-    return in_loop(
+    return call_in_loop(
         "asyncio", call_asgi, Starlette(routes=[Route(path, endpoint) for path in PATHS], middleware=[middleware])
     )
 
@@ -103,7 +103,7 @@ def _fastapi(guard: Guard) -> Send:
             return json.loads(seen(request.headers.items(), token))
 
         app.add_api_route(path, endpoint, name=path)
-    return in_loop("asyncio", call_asgi, app)
+    return call_in_loop("asyncio", call_asgi, app)
 
 
 def _flask(guard: Guard) -> Send:
@@ -128,7 +128,7 @@ def _django(*, asynchronous: bool) -> Callable[[Guard], Send]:
         views: dict[str, Any] = dict.fromkeys(PATHS, view_async if asynchronous else view)
         settings = {"GUARD": guard, "RULES": RULES.all, "PUBLIC": ["/public"]}
         app = serving(url_conf(views), settings, asynchronous=asynchronous, MIDDLEWARE=[GUARD_MIDDLEWARE])
-        return in_loop("asyncio", call_asgi, app) if asynchronous else lambda exchange: call_wsgi(app, exchange)
+        return call_in_loop("asyncio", call_asgi, app) if asynchronous else lambda exchange: call_wsgi(app, exchange)
 
     return opened
 
@@ -151,7 +151,11 @@ def _falcon(*, asynchronous: bool) -> Callable[[Guard], Send]:
         for path in PATHS:
             app.add_route(path, FalconAsyncResource() if asynchronous else FalconResource())
         guarded: Any = protect(app, guard=guard)
-        return in_loop("asyncio", call_asgi, guarded) if asynchronous else lambda exchange: call_wsgi(guarded, exchange)
+        return (
+            call_in_loop("asyncio", call_asgi, guarded)
+            if asynchronous
+            else lambda exchange: call_wsgi(guarded, exchange)
+        )
 
     return opened
 
@@ -322,7 +326,7 @@ def test_revocation_of_a_key_ends_its_stream():
             ended.append(scope["path"])
 
     app = asgi.GuardMiddleware(stream, guard=guard, close_streams="revocation")
-    send = in_loop("asyncio", call_asgi, app)
+    send = call_in_loop("asyncio", call_asgi, app)
     with pytest.raises(ResponseAborted):
         send(Exchange(target="/keys", headers=((b"x-api-key", KEY.encode()),)))
     assert ended == ["/keys"]

@@ -343,7 +343,7 @@ def receive_until_aborted(guarded: GuardMiddleware, token: str) -> tuple[bytes, 
 @pytest.mark.rule("H-04")
 @pytest.mark.parametrize(("expires_in", "lasts"), [(90, 120), (-10, 20), (-29, 1)])
 def test_response_stream_is_aborted_when_its_token_is_no_longer_accepted(expires_in: int, lasts: int):
-    """The class of fault: two deadlines for one token. A token within the leeway was accepted, and its stream ended."""
+    """Fault: two deadlines for one token. A token within the leeway was accepted, and its stream ended."""
     authority = FakeAuthority()
     guarded = GuardMiddleware(stream, guard=guard_for(authority), close_streams="expiry")
     body, took = receive_until_aborted(guarded, authority.mint(expires_in=expires_in))
@@ -430,7 +430,7 @@ def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
 
 
 def forms(authority: FakeAuthority, app: Any, **sources: Any) -> GuardMiddleware:
-    guard = guard_for(authority, token_sources=TokenSources(**sources).only(("header", "form")))
+    guard = guard_for(authority, token_sources=TokenSources(**sources).with_methods(("header", "form")))
     return GuardMiddleware(app, guard=guard)
 
 

@@ -178,7 +178,7 @@ def test_event_of_the_handler_has_no_token(authority: FakeAuthority, shape: Shap
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_event_of_the_handler_has_no_api_key(authority: FakeAuthority, shape: Shape):
-    """Kind: a credential of a newer kind that an adapter with its own list of credentials does not remove."""
+    """Fault: a credential of a newer kind that an adapter with its own list of credentials does not remove."""
     handler = Recorder()
     identifier, text, digest = make_key("acme", lambda size: b"x" * size)
     key = ApiKey(id=identifier, sha256=digest, client_id="client", expires_at=None)

@@ -66,12 +66,12 @@ def starlette_app(*middleware: Any) -> Starlette:
     return Starlette(routes=routes, middleware=middleware)
 
 
-def in_app(guard: Guard, **settings: Any) -> Ask:
+def guard_inside(guard: Guard, **settings: Any) -> Ask:
     guarding: Any = Middleware(asgi.GuardMiddleware, guard=guard, **settings)
     return TestClient(starlette_app(guarding)).request
 
 
-def around_app(guard: Guard, **settings: Any) -> Ask:
+def guard_outside(guard: Guard, **settings: Any) -> Ask:
     return TestClient(asgi.GuardMiddleware(starlette_app(), guard=guard, **settings)).request
 
 
@@ -142,21 +142,21 @@ def flask_app() -> Flask:
     return app
 
 
-def over_wsgi(app: Any) -> Ask:
+def wsgi_client(app: Any) -> Ask:
     return httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://api.test").request
 
 
 def flask_extension(guard: Guard, **settings: Any) -> Ask:
     app = flask_app()
     in_flask.ScopeGuard(app, guard, **settings)
-    return over_wsgi(app)
+    return wsgi_client(app)
 
 
 def flask_behind_middleware(guard: Guard, **settings: Any) -> Ask:
-    return over_wsgi(wsgi.GuardMiddleware(flask_app(), guard=guard, **settings))
+    return wsgi_client(wsgi.GuardMiddleware(flask_app(), guard=guard, **settings))
 
 
-WITH_RULES = [in_app, around_app, fastapi_in_app, fastapi_around_app, flask_extension, flask_behind_middleware]
+WITH_RULES = [guard_inside, guard_outside, fastapi_in_app, fastapi_around_app, flask_extension, flask_behind_middleware]
 
 
 def scopes_of(answer: Any) -> set[str] | None:
@@ -242,5 +242,5 @@ def test_before_request_functions_open_no_route(authority: FakeAuthority):
     app = flask_app()
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, audit="off")
     in_flask.ScopeGuard(app, guard, rules=[Rule("/insert")])
-    ask = over_wsgi(app)
+    ask = wsgi_client(app)
     assert ask("POST", "/v1/tables/rows", headers=authority.bearer("write")).status_code == 403

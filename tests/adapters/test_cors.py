@@ -82,24 +82,24 @@ def flask_app() -> Flask:
     return app
 
 
-def over_wsgi(app: Any) -> Ask:
+def wsgi_client(app: Any) -> Ask:
     return httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://api.test").request
 
 
 def wsgi_around(guard: Guard, **settings: Any) -> Ask:
-    return over_wsgi(wsgi.GuardMiddleware(flask_app(), guard=guard, **settings))
+    return wsgi_client(wsgi.GuardMiddleware(flask_app(), guard=guard, **settings))
 
 
 def flask_extension(guard: Guard, **settings: Any) -> Ask:
     app = flask_app()
     ScopeGuard(app, guard, **settings)
-    return over_wsgi(app)
+    return wsgi_client(app)
 
 
 def flask_extension_inside(guard: Guard, **settings: Any) -> Ask:
     app = flask_app()
     ScopeGuard(app, guard, **settings)
-    return over_wsgi(wsgi.GuardMiddleware(app, guard=guard, **settings))
+    return wsgi_client(wsgi.GuardMiddleware(app, guard=guard, **settings))
 
 
 DOORS = [asgi_outside, asgi_inside, asgi_around, wsgi_around, flask_extension, flask_extension_inside]
@@ -209,7 +209,7 @@ def test_preflight_for_a_route_described_only_by_its_view_passes(authority: Fake
     api.before_request(requires("api")(lambda: None))
     app.register_blueprint(api)
     ScopeGuard(app, guard_of(authority, cors_preflight="pass"), rules=[Rule("/api/items", methods=["OPTIONS"])])
-    ask = over_wsgi(app)
+    ask = wsgi_client(app)
     wanted = {
         ("/insert", "POST"): 200,
         ("/insert", "DELETE"): 401,
@@ -229,7 +229,7 @@ def test_view_that_handles_options_keeps_its_requirement(authority: FakeAuthorit
     app = Flask("app")
     app.add_url_rule("/own", "own", requires("write")(lambda: "in"), methods=["OPTIONS", "POST"])
     ScopeGuard(app, guard_of(authority, cors_preflight="pass"))
-    ask = over_wsgi(app)
+    ask = wsgi_client(app)
     assert ask("OPTIONS", "/own", headers=preflight()).status_code == 401
     assert ask("OPTIONS", "/own", headers=authority.bearer("write")).text == "in"
 
@@ -239,7 +239,7 @@ def test_rule_for_options_opens_only_the_automatic_answer_of_flask(authority: Fa
     app.add_url_rule("/own", "own", requires("write")(lambda: "in"), methods=["OPTIONS"])
     rules = [Rule("/{path:path}", PUBLIC, methods=["OPTIONS"]), Rule("/{path:path}")]
     ScopeGuard(app, guard_of(authority), rules=rules)
-    ask = over_wsgi(app)
+    ask = wsgi_client(app)
     assert ask("OPTIONS", "/insert").status_code == 200
     assert ask("OPTIONS", "/own").status_code == 401
     assert ask("POST", "/insert").status_code == 401
@@ -275,7 +275,7 @@ def test_app_that_fails_at_the_preflight_of_the_guard_does_not_change_the_refusa
         raise RuntimeError("a bug")
 
     app: Any = asgi.GuardMiddleware(asgi_app, guard=guard) if kind == "asgi" else None
-    ask = TestClient(app).request if app else over_wsgi(wsgi.GuardMiddleware(wsgi_app, guard=guard))
+    ask = TestClient(app).request if app else wsgi_client(wsgi.GuardMiddleware(wsgi_app, guard=guard))
     with caplog.at_level(logging.WARNING):
         refused = ask("POST", "/", headers={"Origin": SPA, "Authorization": "Bearer not.a.token"})
     assert refused.status_code == 401
@@ -283,7 +283,7 @@ def test_app_that_fails_at_the_preflight_of_the_guard_does_not_change_the_refusa
     assert "the app failed to answer a preflight" in caplog.text
 
 
-# The class of fault: a refused request waits, perhaps for ever, for the app's answer to a preflight that the guard
+# Fault: a refused request waits, perhaps for ever, for the app's answer to a preflight that the guard
 # makes itself.
 
 
@@ -449,7 +449,7 @@ def test_endless_answer_of_a_wsgi_app_to_the_preflight_of_the_guard_is_closed(
             answers[0].fails = True
         return answers[0]
 
-    ask = over_wsgi(wsgi.GuardMiddleware(app, guard=guard_of(authority, cors_preflight="pass")))
+    ask = wsgi_client(wsgi.GuardMiddleware(app, guard=guard_of(authority, cors_preflight="pass")))
     refused = ask("GET", "/", headers={"Origin": SPA})
     assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "*")
     assert "preflight" not in caplog.text
@@ -457,7 +457,7 @@ def test_endless_answer_of_a_wsgi_app_to_the_preflight_of_the_guard_is_closed(
 
 
 def test_wsgi_app_that_does_not_answer_the_preflight_of_the_guard_allows_no_origin(authority: FakeAuthority):
-    ask = over_wsgi(wsgi.GuardMiddleware(lambda *_: [], guard=guard_of(authority, cors_preflight="pass")))
+    ask = wsgi_client(wsgi.GuardMiddleware(lambda *_: [], guard=guard_of(authority, cors_preflight="pass")))
     refused = ask("GET", "/", headers={"Origin": SPA})
     assert (refused.status_code, "access-control-allow-origin" in refused.headers) == (401, False)
 
@@ -476,7 +476,7 @@ def test_answer_of_the_app_to_the_preflight_of_the_guard_is_closed(authority: Fa
         start_response("204 No Content", [("Access-Control-Allow-Origin", "*")])
         return Answer()
 
-    ask = over_wsgi(wsgi.GuardMiddleware(app, guard=guard_of(authority, cors_preflight="pass")))
+    ask = wsgi_client(wsgi.GuardMiddleware(app, guard=guard_of(authority, cors_preflight="pass")))
     refused = ask("POST", "/", headers={"Origin": SPA})
     assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "*")
     assert closed == ["closed"]

@@ -187,7 +187,7 @@ STRANGERS: dict[str, dict[str, Any]] = {
     "name that contains an address": {"headers": {"host": "127.0.0.1.nip.io:8000"}},
     "name that begins like localhost": {"headers": {"host": "localhost.attacker.test"}},
     "user information before the host": {"headers": {"host": "127.0.0.1:80@attacker.test"}},
-    "port that is no number": {"headers": {"host": "localhost:x"}},
+    "port that is not a number": {"headers": {"host": "localhost:x"}},
     "address of this network": {"headers": {"host": "192.0.2.1:8000"}},
     "no host": {"headers": {}},
     "request of another site": {"headers": {**HERE, "sec-fetch-site": "cross-site"}},
@@ -332,7 +332,7 @@ def test_listener_of_the_app_and_the_page_get_the_same_decisions(door: tuple[Cal
     events: list[Any] = []
     app = build(new_guard(on_decision=events.append))
     call(app, "/rows")
-    call(app, PAGE)  # the page itself is no decision
+    call(app, PAGE)  # a request for the page itself is not a decision
     assert [event.reason for event in events] == [Reason.NO_CREDENTIALS]
     assert [record["reason"] for record in decisions(call, app)] == ["no_credentials"]
 

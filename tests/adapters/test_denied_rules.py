@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from doors import asgi_app, call_asgi, call_wsgi, guard_for, in_loop, wsgi_app
+from doors import asgi_app, call_asgi, call_in_loop, call_wsgi, guard_for, wsgi_app
 from scenarios import Exchange
 from scopeguard import DENIED, PUBLIC, Rule, Rules, access_token_or_none, asgi, wsgi
 from scopeguard.fastapi import Protected
@@ -36,7 +36,7 @@ PATHS = ("/closed/plain", "/closed/requires", "/closed/public", "/closed/optiona
 
 
 def _asgi(guard: Any) -> Any:
-    return in_loop("asyncio", call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard, rules=RULES))
+    return call_in_loop("asyncio", call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard, rules=RULES))
 
 
 def _wsgi(guard: Any) -> Any:
@@ -53,7 +53,7 @@ def _starlette(guard: Any) -> Any:
         Route("/{rest:path}", endpoint),
     ]
     middleware: Any = Middleware(asgi.GuardMiddleware, guard=guard, rules=RULES)
-    return in_loop("asyncio", call_asgi, Starlette(routes=routes, middleware=[middleware]))
+    return call_in_loop("asyncio", call_asgi, Starlette(routes=routes, middleware=[middleware]))
 
 
 def _fastapi(guard: Any) -> Any:
@@ -63,7 +63,7 @@ def _fastapi(guard: Any) -> Any:
     app.add_api_route("/closed/optional", lambda: 1, dependencies=[fastapi.Depends(Protected(guard, optional=True))])
     app.add_api_route("/{rest:path}", lambda: 1)
     app.add_middleware(asgi.GuardMiddleware, guard=guard, rules=RULES)
-    return in_loop("asyncio", call_asgi, app)
+    return call_in_loop("asyncio", call_asgi, app)
 
 
 def _flask(guard: Any) -> Any:

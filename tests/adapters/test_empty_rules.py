@@ -1,6 +1,6 @@
 """An empty list of rules closes each route, in each adapter; absent rules close none.
 
-The class of fault: an empty value counts as "no value", so that undescribed routes are open to any valid token.
+Fault: an empty value counts as "no value", so that undescribed routes are open to any valid token.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.routing import Route
 
-from doors import asgi_app, call_asgi, call_wsgi, guard_for, in_loop, wsgi_app
+from doors import asgi_app, call_asgi, call_in_loop, call_wsgi, guard_for, wsgi_app
 from scenarios import Exchange
 from scopeguard import ConfigurationError, Guard, Rule, Rules, all_of, asgi, wsgi
 from scopeguard.flask import ScopeGuard
@@ -27,7 +27,7 @@ Door = Callable[..., Callable[[Exchange], Any]]
 
 
 def _asgi(guard: Guard, **settings: Any) -> Any:
-    return in_loop("asyncio", call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard, **settings))
+    return call_in_loop("asyncio", call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard, **settings))
 
 
 def _wsgi(guard: Guard, **settings: Any) -> Any:
@@ -41,7 +41,7 @@ def _starlette(guard: Guard, **settings: Any) -> Any:
 
     middleware: Any = Middleware(asgi.GuardMiddleware, guard=guard, **settings)
     app = Starlette(routes=[Route("/{rest:path}", endpoint, methods=["GET", "DELETE"])], middleware=[middleware])
-    return in_loop("asyncio", call_asgi, app)
+    return call_in_loop("asyncio", call_asgi, app)
 
 
 def _marked() -> dict[str, str]:

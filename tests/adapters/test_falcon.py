@@ -10,7 +10,7 @@ import falcon.asgi
 import pytest
 from falcon.testing import TestClient
 
-from doors import call_asgi, call_wsgi, guard_for, in_loop
+from doors import call_asgi, call_in_loop, call_wsgi, guard_for
 from scenarios import Answered, Exchange
 from scopeguard import (
     OPTIONAL,
@@ -44,7 +44,11 @@ class Api:
 
     def serve(self, **settings: Any) -> Any:
         app: Any = protect(self.app, guard=self.guard, **settings)
-        return in_loop("asyncio", call_asgi, app) if self.kind == "asgi" else lambda exchange: call_wsgi(app, exchange)
+        return (
+            call_in_loop("asyncio", call_asgi, app)
+            if self.kind == "asgi"
+            else lambda exchange: call_wsgi(app, exchange)
+        )
 
     def request(self, scope: str | None, target: str = "/rows", method: str = "GET", **more: Any) -> Exchange:
         field = () if scope is None else ((b"authorization", f"Bearer {self.authority.mint(scope)}".encode()),)
@@ -92,7 +96,7 @@ def test_responder_resource_and_suffix_are_guarded(api: Api, decorate: Any):
 
 @pytest.mark.parametrize("suffix", [None, "batch"])
 def test_decorated_resource_guards_its_responder_for_other_methods(api: Api, suffix: str | None):
-    """Kind: a responder that the hooks of the framework leave out of a class."""
+    """Fault: a responder that the hooks of the framework leave out of a class."""
     name = "on_request" if suffix is None else f"on_request_{suffix}"
     whole = requires("read")(resource(api.kind, name=name))
     api.app.router_options.default_to_on_request = True
@@ -232,7 +236,7 @@ def test_app_behind_plain_middleware_keeps_status_challenge_and_body(kind: str):
         answer = call_wsgi(plain, api.request("other"))
     else:
         plain = asgi.GuardMiddleware(api.app, guard=api.guard)
-        answer = in_loop("asyncio", call_asgi, plain)(api.request("other"))
+        answer = call_in_loop("asyncio", call_asgi, plain)(api.request("other"))
     assert (answer.status, scope_in(answer), answer.json["error"]) == (403, "read", "insufficient_scope")
 
 

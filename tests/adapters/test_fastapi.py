@@ -591,7 +591,7 @@ async def test_form_that_does_not_arrive_is_refused_after_a_time_limit(authority
 
     guard = Guard(
         authority.issuer, transport=authority.transport, clock=authority.clock,
-        token_sources=TokenSources(form_timeout=0.01).only(["form"]),
+        token_sources=TokenSources(form_timeout=0.01).with_methods(["form"]),
     )  # fmt: skip
     app = FastAPI(dependencies=[Depends(Protected(guard))])
     app.add_api_route("/", lambda: 1, methods=["POST"])

@@ -119,7 +119,7 @@ def wrap(app: Any, guard: Guard) -> None:
     app.wsgi_app = GuardMiddleware(app.wsgi_app, guard=guard)
 
 
-def guarded(app: Flask, guard: Guard, **settings: Any) -> FlaskClient:
+def make_client(app: Flask, guard: Guard, **settings: Any) -> FlaskClient:
     ScopeGuard(app, guard, **settings)
     return app.test_client()
 
@@ -127,7 +127,7 @@ def guarded(app: Flask, guard: Guard, **settings: Any) -> FlaskClient:
 @pytest.fixture(params=["extension", "middleware"])
 def client(app: Flask, guard: Guard, request: pytest.FixtureRequest) -> FlaskClient:
     if request.param == "extension":
-        return guarded(app, guard)
+        return make_client(app, guard)
     wrap(app, guard)
     return app.test_client()
 
@@ -171,7 +171,7 @@ def test_request_without_a_token_is_refused(client: FlaskClient, path: str):
 @pytest.mark.rule("G-13")
 @pytest.mark.parametrize("path", ["/function", "/async", "/decorators", "/method", "/class"])
 def test_challenge_to_callers_without_a_token_lists_the_scopes(app: Flask, guard: Guard, path: str):
-    answer = guarded(app, guard).get(path)
+    answer = make_client(app, guard).get(path)
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="api", scope="read write"'
 
 
@@ -226,7 +226,7 @@ def test_outer_decorator_does_not_change_the_scopes(authority: FakeAuthority, ap
 def test_hidden_operation_is_404(authority: FakeAuthority, app: Flask):
     hiding = ChallengeStyle(realm="api", hide_forbidden=True)
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, challenge=hiding)
-    answer = guarded(app, guard).get("/function", headers=authority.bearer("read"))
+    answer = make_client(app, guard).get("/function", headers=authority.bearer("read"))
     assert answer.status_code == 404
     assert "WWW-Authenticate" not in answer.headers
 
@@ -246,7 +246,7 @@ def test_error_handlers_of_the_app_do_not_change_a_refusal(authority: FakeAuthor
 def test_unknown_routes_need_a_token_before_404(
     authority: FakeAuthority, app: Flask, guard: Guard, method: str, path: str
 ):
-    client = guarded(app, guard)
+    client = make_client(app, guard)
     assert client.open(path, method=method).status_code == 401
     expected = {"GET": 404, "DELETE": 405, "OPTIONS": 200}[method]
     assert client.open(path, method=method, headers=authority.bearer("read write")).status_code == expected
@@ -255,7 +255,7 @@ def test_unknown_routes_need_a_token_before_404(
 def test_no_code_of_the_app_runs_for_a_refused_request(app: Flask, guard: Guard, authority: FakeAuthority):
     ran: list[str] = []
     app.before_request(lambda: ran.append("before"))
-    client = guarded(app, guard)
+    client = make_client(app, guard)
     assert client.get("/plain").status_code == 401
     assert ran == []
     client.get("/plain", headers=authority.bearer())
@@ -264,7 +264,7 @@ def test_no_code_of_the_app_runs_for_a_refused_request(app: Flask, guard: Guard,
 
 @pytest.mark.rule("H-05")
 def test_exception_of_the_guard_refuses_the_request(app: Flask, guard: Guard, monkeypatch: pytest.MonkeyPatch):
-    client = guarded(app, guard)
+    client = make_client(app, guard)
     app.testing = False
 
     def broken(*args: Any, **kwargs: Any) -> Any:
@@ -277,10 +277,10 @@ def test_exception_of_the_guard_refuses_the_request(app: Flask, guard: Guard, mo
 def test_public_paths_need_no_token_and_static_files_need_one(authority: FakeAuthority, guard: Guard, tmp_path: Any):
     (tmp_path / "page.txt").write_text("a page")
     app = Flask(__name__, static_folder=str(tmp_path), static_url_path="/static")
-    client = guarded(app, guard)
+    client = make_client(app, guard)
     assert client.get("/static/page.txt").status_code == 401
     other = Flask(__name__, static_folder=str(tmp_path), static_url_path="/static")
-    open_files = guarded(other, guard, public=["/static/{name:path}"])
+    open_files = make_client(other, guard, public=["/static/{name:path}"])
     with open_files.get("/static/page.txt") as answer:
         assert answer.data == b"a page"
     assert open_files.get("/static/../static/page.txt").status_code == 401
@@ -311,7 +311,7 @@ def test_public_marks_views_methods_classes_and_blueprints(authority: FakeAuthor
     app.register_blueprint(blueprint)
     app.add_url_rule("/half", view_func=Half.as_view("half"))
     app.add_url_rule("/open-class", view_func=Open.as_view("open-class"))
-    client = guarded(app, guard)
+    client = make_client(app, guard)
     for path in ("/open", "/half", "/open-class", "/pages/"):
         assert client.get(path).text == "open"
         assert client.head(path).status_code == 200
@@ -330,7 +330,7 @@ def test_optional_authentication_accepts_only_an_absent_token(
 
     app.add_url_rule("/maybe", view_func=optional(view) if how == "decorator" else view)
     rules = None if how == "decorator" else [Rule("/maybe", OPTIONAL)]
-    client = guarded(app, guard, rules=rules)
+    client = make_client(app, guard, rules=rules)
     anonymous = client.get("/maybe")
     assert anonymous.json == {"client": None}
     assert anonymous.headers["Vary"] == "Authorization"
@@ -351,7 +351,7 @@ def test_stricter_of_rule_and_view_applies(authority: FakeAuthority, app: Flask,
         Rule("/maybe/{path:path}", OPTIONAL),
         Rule("/plain"),
     ]
-    client = guarded(app, guard, rules=rules, public=["/open/{path:path}"])
+    client = make_client(app, guard, rules=rules, public=["/open/{path:path}"])
 
     def status(path: str, scope: str | None = None, *, anonymous: bool = False) -> int:
         return client.get(path, headers={} if anonymous else authority.bearer(scope)).status_code
@@ -377,7 +377,7 @@ def test_stricter_of_rule_and_view_applies(authority: FakeAuthority, app: Flask,
 
 def test_app_may_be_open_except_for_decorated_views(authority: FakeAuthority, app: Flask, guard: Guard):
     app.add_url_rule("/open", view_func=lambda: "open", endpoint="open")
-    client = guarded(app, guard, public=[EVERYTHING])
+    client = make_client(app, guard, public=[EVERYTHING])
     assert client.get("/open").text == "open"
     assert client.get("/nowhere").status_code == 404
     for path in KINDS:
@@ -389,7 +389,7 @@ def test_app_may_be_open_except_for_decorated_views(authority: FakeAuthority, ap
 
 @pytest.mark.rule("H-07")
 def test_route_without_a_rule_or_a_declaration_is_denied(authority: FakeAuthority, app: Flask, guard: Guard):
-    client = guarded(app, guard, rules=[Rule("/somewhere")])
+    client = make_client(app, guard, rules=[Rule("/somewhere")])
     assert client.get("/plain").status_code == 401
     denied = client.get("/plain", headers=authority.bearer("read write"))
     assert denied.status_code == 403
@@ -406,7 +406,7 @@ def test_the_rules_of_the_guard_are_the_default(authority: FakeAuthority, app: F
         clock=authority.clock,
         rules=Rules([Rule("/plain", all_of("read"))]),
     )
-    client = guarded(app, guard)
+    client = make_client(app, guard)
     assert client.get("/plain", headers=authority.bearer("write")).status_code == 403
     assert client.get("/plain", headers=authority.bearer("read")).status_code == 200
 
@@ -428,7 +428,7 @@ def test_extension_may_be_created_before_the_app_and_serve_several(authority: Fa
 def test_several_layers_share_one_decision(authority: FakeAuthority, app: Flask):
     decisions: list[DecisionEvent] = []
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, on_decision=decisions.append)
-    client = guarded(app, guard)
+    client = make_client(app, guard)
     client.get("/function", headers=authority.bearer("read write"))
     assert len(decisions) == 1
 
@@ -490,7 +490,7 @@ def places(app: Flask) -> Flask:
 
 @pytest.mark.rule("B-14", "B-28", "B-30", "B-31")
 def test_query_token_is_accepted_only_on_routes_that_allow_it(authority: FakeAuthority, places: Flask, guard: Guard):
-    client = guarded(places, guard)
+    client = make_client(places, guard)
     token = authority.mint("read")
     answer = client.get(f"/query?a=1&access_token={token}&b=2")
     assert answer.json == {
@@ -513,7 +513,7 @@ def test_token_removed_from_a_request_that_was_read_before(authority: FakeAuthor
     def look(endpoint: str | None, values: dict[str, Any] | None) -> None:
         seen.extend((request.args, request.values, request.url, request.full_path))
 
-    answer = guarded(places, guard).get(f"/query?a=1&access_token={authority.mint('read')}&b=2")
+    answer = make_client(places, guard).get(f"/query?a=1&access_token={authority.mint('read')}&b=2")
     assert len(seen) == 4
     told = answer.get_json()
     assert told["args"] == {"a": ["1"], "b": ["2"]}
@@ -523,7 +523,7 @@ def test_token_removed_from_a_request_that_was_read_before(authority: FakeAuthor
 
 @pytest.mark.rule("B-13", "B-30", "B-31")
 def test_refusals_of_query_tokens_are_private(authority: FakeAuthority, places: Flask, guard: Guard):
-    client = guarded(places, guard)
+    client = make_client(places, guard)
     expired = client.get(f"/query?access_token={authority.mint(expires_in=-60)}")
     assert expired.status_code == 401
     assert expired.headers["Cache-Control"] == "no-store"
@@ -536,7 +536,7 @@ def test_redirect_of_the_router_does_not_repeat_the_token(
     authority: FakeAuthority, places: Flask, guard: Guard, no_leaks: Any
 ):
     rules = [Rule("/slash", token_sources=["query"])]
-    client = guarded(places, guard, rules=rules)
+    client = make_client(places, guard, rules=rules)
     answer = client.get(f"/slash?a=1&access_token={authority.mint('read')}")
     assert (answer.status_code, answer.headers["Location"]) == (308, "http://localhost/slash/?a=1")
     bare = client.get(f"/slash?access_token={authority.mint('read')}")
@@ -546,7 +546,7 @@ def test_redirect_of_the_router_does_not_repeat_the_token(
 
 @pytest.mark.rule("B-16", "B-27")
 def test_form_token_is_read_and_the_view_still_gets_the_form(authority: FakeAuthority, places: Flask, guard: Guard):
-    client = guarded(places, guard)
+    client = make_client(places, guard)
     token = authority.mint("read")
     answer = client.post("/form", data={"a": "\u00e4 b", "access_token": token})
     assert answer.status_code == 200
@@ -561,7 +561,7 @@ def test_form_token_is_read_and_the_view_still_gets_the_form(authority: FakeAuth
 
 @pytest.mark.rule("B-26")
 def test_form_is_read_up_to_the_limit(authority: FakeAuthority, places: Flask, guard: Guard):
-    answer = guarded(places, guard).post("/form", data={"a": "x" * 70_000, "access_token": authority.mint("read")})
+    answer = make_client(places, guard).post("/form", data={"a": "x" * 70_000, "access_token": authority.mint("read")})
     assert answer.status_code == 413
 
 
@@ -580,7 +580,7 @@ def test_token_sources_behind_another_decorator_are_an_error(authority: FakeAuth
     def hidden() -> str:
         return view()
 
-    client = guarded(app, guard)
+    client = make_client(app, guard)
     with pytest.raises(ConfigurationError, match="token_sources had no effect"):
         client.get("/hidden", headers=authority.bearer("read"))
 
@@ -596,7 +596,7 @@ def test_method_may_have_other_token_sources(authority: FakeAuthority, app: Flas
             return access_token().client_id
 
     app.add_url_rule("/stream", view_func=Stream.as_view("stream"))
-    client = guarded(app, guard)
+    client = make_client(app, guard)
     query = f"/stream?access_token={authority.mint('read')}"
     assert client.get(query).text == "client"
     assert client.head(query).status_code == 200
@@ -657,7 +657,7 @@ def test_accessor_without_a_token_raises_an_error_with_advice(app: Flask, guard:
     assert access_token_or_none() is None
     app.add_url_rule("/open", "open", public(lambda: {"client": access_token().client_id}))
     with pytest.raises(ConfigurationError, match="allows anonymous"):
-        guarded(app, guard).get("/open")
+        make_client(app, guard).get("/open")
 
 
 # isolation of requests
@@ -668,7 +668,7 @@ def test_no_state_of_a_request_remains_after_it(authority: FakeAuthority, app: F
     app.add_url_rule("/bug", "bug", lambda: str(1 / 0))
     app.add_url_rule("/open", "open", public(lambda: {"current": access_token_or_none() is not None}))
     app.testing = False
-    client = guarded(app, guard)
+    client = make_client(app, guard)
     for path, status in (("/plain", 200), ("/bug", 500), ("/nowhere", 404)):
         assert client.get(path, headers=authority.bearer()).status_code == status
         assert access_token_or_none() is None
@@ -687,7 +687,7 @@ def test_nested_request_has_a_separate_token(authority: FakeAuthority, app: Flas
         inner = app.test_client().get("/plain", headers=authority.bearer(client_id="inner"))
         return {"inner": inner.json, "outer": access_token().client_id}
 
-    answer = guarded(app, guard).get("/outer", headers=authority.bearer(client_id="outer"))
+    answer = make_client(app, guard).get("/outer", headers=authority.bearer(client_id="outer"))
     assert answer.json == {"inner": {"client": "inner"}, "outer": "outer"}
 
 
@@ -720,12 +720,12 @@ def test_a_streamed_response_sees_its_token(authority: FakeAuthority, app: Flask
 
         return Response(stream_with_context(lines()))
 
-    answer = guarded(app, guard).get("/stream", headers=authority.bearer("read", subject="alice"))
+    answer = make_client(app, guard).get("/stream", headers=authority.bearer("read", subject="alice"))
     assert answer.text == "clientalice"
     assert access_token_or_none() is None
 
 
-# the current token: where and until when
+# the scope and the lifetime of the current token
 
 
 def whoami_beside(guarded_app: Flask) -> tuple[Any, Any]:
@@ -783,7 +783,7 @@ def test_a_job_in_the_thread_of_the_request_does_not_end_the_request(
         inside = copy_current_request_context(lambda: access_token().client_id)()
         return {"inside": inside, "after": access_token().client_id}
 
-    answer = guarded(app, guard).get("/job", headers=authority.bearer(client_id="alice"))
+    answer = make_client(app, guard).get("/job", headers=authority.bearer(client_id="alice"))
     assert answer.json == {"inside": "alice", "after": "alice"}
     assert access_token_or_none() is None
 
@@ -850,7 +850,7 @@ def test_declaration_that_opens_a_view_class_does_not_open_subclasses(
 
     for view_class in (Health, Report, Status, Open):
         app.add_url_rule(f"/{view_class.__name__}", view_func=view_class.as_view(view_class.__name__))
-    client = guarded(app, guard)
+    client = make_client(app, guard)
     statuses = {name: client.get(f"/{name}").status_code for name in ("Health", "Report", "Status", "Open")}
     assert statuses == {"Health": 200, "Report": 401, "Status": 401, "Open": 200}
     report = audit_app(app)
@@ -890,7 +890,7 @@ def test_declaration_that_closes_a_view_class_closes_subclasses(
 
     for view_class in (Guarded, Own, More, Both):
         app.add_url_rule(f"/{view_class.__name__}", view_func=view_class.as_view(view_class.__name__))
-    client: Any = guarded(app, guard) if by == "extension" else Client(GuardMiddleware(app, guard=guard))
+    client: Any = make_client(app, guard) if by == "extension" else Client(GuardMiddleware(app, guard=guard))
 
     def opened_by(scopes: str) -> list[str]:
         names = ("Guarded", "Own", "More", "Both")

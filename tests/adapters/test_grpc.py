@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf import descriptor_pb2, descriptor_pool
 
-from doors import asgi_app, call_asgi, guard_for, in_loop, rules
+from doors import asgi_app, call_asgi, call_in_loop, guard_for, rules
 from grpc_servers import KINDS, GrpcServer, Outcome, parsed, serve_blocking
 from loopback import Certificates
 from scenarios import SCENARIOS, Exchange, Scenario, tokens
@@ -78,7 +78,7 @@ class Pair:
         kept = [rule for rule in rules(self.guard).all if rule.sources is None and rule.path != "/public"]
         self._name = server.guarded(self.guard, rules=kept, public=["/public"])
         middleware = GuardMiddleware(asgi_app, guard=self.guard, rules=rules(self.guard))
-        self._send = in_loop("asyncio", call_asgi, middleware)
+        self._send = call_in_loop("asyncio", call_asgi, middleware)
 
     def compare(self, exchange: Exchange) -> Outcome:
         """Send *exchange* both ways, and return the outcome of the call, after the answers were compared."""
@@ -377,7 +377,7 @@ def test_mistakes_are_named(make: Any, authority: FakeAuthority):
         ({"guard": guard, "public": [HEALTH]}, "must name the methods of the server"),
         ({"guard": guard, "rules": [Rule("/a/b", token_sources=("header", "form"))]}, "token_sources"),
         ({"guard": guard, "rules": [Rule("/a/b", dpop="required")]}, "checks no proofs"),
-        # Kind: an adapter that replaces the places of the guard, and so opens one that the guard closes.
+        # Fault: an adapter that replaces the places of the guard, and so opens one that the guard closes.
         ({"guard": guard_for(authority, api_keys=KEYS, token_sources=["api_key"]), "rules": READ}, "lacks 'header'"),
         ({"guard": guard_for(authority, token_sources=["query"]), "rules": READ}, "lacks 'header'"),
     ):

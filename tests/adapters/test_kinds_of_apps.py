@@ -89,7 +89,7 @@ def test_apps_that_do_not_tell_are_accepted(app: Any):
 
 @pytest.mark.parametrize("app", [functools, GUARD, None, "module:app", 7, object()])
 def test_object_that_cannot_be_called_is_no_app(app: Any):
-    """The kind: guard and app in the wrong order, or the module in the place of its app."""
+    """Fault: guard and app in the wrong order, or the module in the place of its app."""
     for interface, name in ((asgi, "an ASGI"), (wsgi, "a WSGI")):
         with pytest.raises(ConfigurationError, match=rf"^app: must be {name} app, not {type(app).__name__}$"):
             interface.GuardMiddleware(app, guard=GUARD)

@@ -405,7 +405,7 @@ def test_path_that_the_router_cannot_read_needs_a_token(authority: FakeAuthority
     ids=["another name", "a shorter result", "a result in another order"],
 )
 def test_changed_router_of_litestar_lets_nothing_pass(authority: FakeAuthority, guard: Guard, routing: dict[str, Any]):
-    # The kind: names that Litestar does not document may go. A request without a known handler is then not open.
+    # Fault: names that Litestar does not document may go. A request without a known handler is then not open.
     app = an_app(handler("/open", scopeguard="public"), handler("/rows", guards=[requires("read")]))
     ScopeGuard(app, guard)
     assert client_of(app).get("/open").status_code == 200
@@ -416,7 +416,7 @@ def test_changed_router_of_litestar_lets_nothing_pass(authority: FakeAuthority, 
 
 
 def test_middleware_that_is_already_around_the_router_is_refused(guard: Guard):
-    # The kind: the handler is looked up at the outside, and something in between decides anew.
+    # Fault: the handler is looked up at the outside, and something in between decides anew.
     app = an_app(handler("/open", scopeguard="public"), handler("/rows"))
     inner = app.asgi_handler
 

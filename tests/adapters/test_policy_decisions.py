@@ -17,7 +17,7 @@ import anyio.lowlevel
 import flask
 import pytest
 
-from doors import asgi_app, call_asgi, call_wsgi, in_loop, wsgi_app
+from doors import asgi_app, call_asgi, call_in_loop, call_wsgi, wsgi_app
 from scenarios import Answered, Exchange
 from scopeguard import (
     AccessToken,
@@ -49,7 +49,7 @@ DETAIL = "The policy of this API does not allow this operation"
 
 
 def asgi_door(backend: str, guard: Guard, app: Any = asgi_app) -> Send:
-    return in_loop(backend, call_asgi, asgi.GuardMiddleware(app, guard=guard))
+    return call_in_loop(backend, call_asgi, asgi.GuardMiddleware(app, guard=guard))
 
 
 def wsgi_door(guard: Guard) -> Send:

@@ -1,6 +1,6 @@
 """Apps that strip a prefix from the path themselves, in each form that can hide behind the middleware.
 
-The class of fault: the guard checks ``/api/admin`` by a general rule, and the inner router serves ``/admin``.
+Fault: the guard checks ``/api/admin`` by a general rule, and the inner router serves ``/admin``.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def outer_fastapi(root_path: str = "") -> FastAPI:
     return app
 
 
-def rewriting() -> FastAPI:
+def rewriting_app() -> FastAPI:
     app = api("")
     app.add_middleware(Rewrites, prefix="/api")
     return app
@@ -256,51 +256,51 @@ def late(guard: Guard) -> Any:
     return guarded
 
 
-def _around(make: Callable[[], Any]) -> Make:
+def _wrap(make: Callable[[], Any]) -> Make:
     return lambda guard: GuardMiddleware(make(), guard=guard, rules=RULES)
 
 
-def _stacked(guard: Guard) -> Any:
+def _stack(guard: Guard) -> Any:
     return Starlette(routes=[Mount("/", api())], middleware=[Middleware(GuardMiddleware, guard=guard, rules=RULES)])
 
 
 SHAPES: dict[str, tuple[Make, str]] = {
-    "itself": (_around(api), "/api/admin"),
-    "behind Starlette's middleware": (_around(lambda: CORSMiddleware(api())), "/api/admin"),
-    "behind a function": (_around(lambda: by_global), "/api/admin"),
-    "behind a helper and a registry": (_around(lambda: by_helper), "/api/admin"),
-    "made by a function": (_around(lambda: by_construction), "/api/admin"),
-    "imported by a function": (_around(lambda: by_import), "/api/admin"),
-    "in a closure": (_around(closure), "/api/admin"),
-    "behind another attribute": (_around(lambda: Other(api())), "/api/admin"),
-    "behind two of them": (_around(lambda: Other(Other(api()))), "/api/admin"),
-    "in a list in a slot": (_around(lambda: Slotted(api())), "/api/admin"),
-    "behind a method": (_around(lambda: Slotted(api()).method), "/api/admin"),
-    "in a partial": (_around(lambda: functools.partial(_pass_on, api())), "/api/admin"),
-    "its own method": (_around(lambda: api().__call__), "/api/admin"),
-    "mounted": (_around(lambda: Starlette(routes=[Mount("/", api())])), "/api/admin"),
-    "mounted below the middleware": (_stacked, "/api/admin"),
+    "itself": (_wrap(api), "/api/admin"),
+    "behind Starlette's middleware": (_wrap(lambda: CORSMiddleware(api())), "/api/admin"),
+    "behind a function": (_wrap(lambda: by_global), "/api/admin"),
+    "behind a helper and a registry": (_wrap(lambda: by_helper), "/api/admin"),
+    "made by a function": (_wrap(lambda: by_construction), "/api/admin"),
+    "imported by a function": (_wrap(lambda: by_import), "/api/admin"),
+    "in a closure": (_wrap(closure), "/api/admin"),
+    "behind another attribute": (_wrap(lambda: Other(api())), "/api/admin"),
+    "behind two of them": (_wrap(lambda: Other(Other(api()))), "/api/admin"),
+    "in a list in a slot": (_wrap(lambda: Slotted(api())), "/api/admin"),
+    "behind a method": (_wrap(lambda: Slotted(api()).method), "/api/admin"),
+    "in a partial": (_wrap(lambda: functools.partial(_pass_on, api())), "/api/admin"),
+    "its own method": (_wrap(lambda: api().__call__), "/api/admin"),
+    "mounted": (_wrap(lambda: Starlette(routes=[Mount("/", api())])), "/api/admin"),
+    "mounted below the middleware": (_stack, "/api/admin"),
     "mounted late": (late, "/api/admin"),
-    "mounted, as a function": (_around(lambda: Starlette(routes=[Mount("/", closure())])), "/api/admin"),
-    "mounted, its prefix repeated": (_around(outer_fastapi), "/v1/x/admin"),
-    "mounted in an app with a prefix": (_around(lambda: outer_fastapi("/s")), "/s/v1/x/admin"),
-    "mounted behind a function": (_around(lambda: Other(outer_fastapi())), "/v1/x/admin"),
+    "mounted, as a function": (_wrap(lambda: Starlette(routes=[Mount("/", closure())])), "/api/admin"),
+    "mounted, its prefix repeated": (_wrap(outer_fastapi), "/v1/x/admin"),
+    "mounted in an app with a prefix": (_wrap(lambda: outer_fastapi("/s")), "/s/v1/x/admin"),
+    "mounted behind a function": (_wrap(lambda: Other(outer_fastapi())), "/v1/x/admin"),
     "mounted below a parameter": (
-        _around(lambda: Starlette(routes=[Mount("/{version}", api("/v1/x"))])),
+        _wrap(lambda: Starlette(routes=[Mount("/{version}", api("/v1/x"))])),
         "/v1/x/admin",
     ),
-    "a rewritten path": (_around(lambda: Rewrites(api(""), "/api")), "/api/admin"),
-    "a rewritten path, deeper": (_around(lambda: Rewrites(api(""), "/a/b/c")), "/a/b/c/admin"),
+    "a rewritten path": (_wrap(lambda: Rewrites(api(""), "/api")), "/api/admin"),
+    "a rewritten path, deeper": (_wrap(lambda: Rewrites(api(""), "/a/b/c")), "/a/b/c/admin"),
     "middleware of the app that rewrites": (
-        _around(rewriting),
+        _wrap(rewriting_app),
         "/api/admin",
     ),
-    "a subclass of FastAPI": (_around(fastapi_that_strips), "/strip/admin"),
-    "a subclass of Starlette": (_around(lambda: StarletteThatStrips(routes=[one_route()])), "/strip/admin"),
-    "a subclass of a router": (_around(lambda: RouterThatStrips(routes=[one_route()])), "/strip/admin"),
-    "a subclass of a route": (_around(lambda: Starlette(routes=[one_route(RouteThatStrips)])), "/strip/admin"),
+    "a subclass of FastAPI": (_wrap(fastapi_that_strips), "/strip/admin"),
+    "a subclass of Starlette": (_wrap(lambda: StarletteThatStrips(routes=[one_route()])), "/strip/admin"),
+    "a subclass of a router": (_wrap(lambda: RouterThatStrips(routes=[one_route()])), "/strip/admin"),
+    "a subclass of a route": (_wrap(lambda: Starlette(routes=[one_route(RouteThatStrips)])), "/strip/admin"),
     "a subclass of a mount": (
-        _around(lambda: Starlette(routes=[MountThatStrips("/x", routes=[one_route()])])),
+        _wrap(lambda: Starlette(routes=[MountThatStrips("/x", routes=[one_route()])])),
         "/x/strip/admin",
     ),
     "a subclass of the middleware": (
@@ -311,15 +311,15 @@ SHAPES: dict[str, tuple[Make, str]] = {
         ),
         "/strip/admin",
     ),
-    "a method of a route replaced": (_around(router_of_its_own), "/strip/admin"),
+    "a method of a route replaced": (_wrap(router_of_its_own), "/strip/admin"),
     "a router with middleware": (
-        _around(lambda: Router(routes=[one_route()], middleware=[Middleware(Rewrites, prefix="/strip")])),
+        _wrap(lambda: Router(routes=[one_route()], middleware=[Middleware(Rewrites, prefix="/strip")])),
         "/strip/admin",
     ),
-    "a factory of middleware": (_around(lambda: starlette_with(make_strip)), "/strip/admin"),
-    "a factory with a cached helper": (_around(lambda: starlette_with(make_strip_by_helper)), "/strip/admin"),
-    "a factory with the key in a global": (_around(lambda: starlette_with(make_strip_by_key)), "/strip/admin"),
-    "a factory of apps": (_around(lambda: starlette_with(make_app_by_request)), "/strip/admin"),
+    "a factory of middleware": (_wrap(lambda: starlette_with(make_strip)), "/strip/admin"),
+    "a factory with a cached helper": (_wrap(lambda: starlette_with(make_strip_by_helper)), "/strip/admin"),
+    "a factory with the key in a global": (_wrap(lambda: starlette_with(make_strip_by_key)), "/strip/admin"),
+    "a factory of apps": (_wrap(lambda: starlette_with(make_app_by_request)), "/strip/admin"),
 }
 
 
@@ -521,7 +521,7 @@ class FlaskWithMap(flask.Flask):
     url_map_class = MapThatStrips
 
 
-def shifting(app: Any) -> Any:
+def shift_path(app: Any) -> Any:
     def shift(environ: Any, start_response: Any) -> Any:
         shift_path_info(environ)
         return app(environ, start_response)
@@ -529,7 +529,7 @@ def shifting(app: Any) -> Any:
     return shift
 
 
-def shifting_by_module(app: Any) -> Any:
+def shift_path_by_module(app: Any) -> Any:
     def shift(environ: Any, start_response: Any) -> Any:
         wsgiref.util.shift_path_info(environ)
         return app(environ, start_response)
@@ -537,7 +537,7 @@ def shifting_by_module(app: Any) -> Any:
     return shift
 
 
-def dispatching(app: Any) -> Any:
+def add_dispatcher(app: Any) -> Any:
     def dispatch(environ: Any, start_response: Any) -> Any:
         return DispatcherMiddleware(app, {"/api": app})(environ, start_response)
 
@@ -551,9 +551,9 @@ WSGI_SHAPES: dict[str, Any] = {
     "dispatch_request": lambda: view(FlaskWithDispatch),
     "request_class": lambda: view(FlaskWithRequest),
     "url_map_class": lambda: view(FlaskWithMap),
-    "shift_path_info": lambda: shifting(view()),
-    "wsgiref.util.shift_path_info": lambda: shifting_by_module(view()),
-    "DispatcherMiddleware": lambda: dispatching(view()),
+    "shift_path_info": lambda: shift_path(view()),
+    "wsgiref.util.shift_path_info": lambda: shift_path_by_module(view()),
+    "DispatcherMiddleware": lambda: add_dispatcher(view()),
 }
 
 

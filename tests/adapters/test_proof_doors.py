@@ -12,7 +12,7 @@ import pytest
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 
-from doors import DOORS, Door, asgi_app, call_asgi, call_wsgi, guard_for, in_loop, wsgi_app
+from doors import DOORS, Door, asgi_app, call_asgi, call_in_loop, call_wsgi, guard_for, wsgi_app
 from framework_doors import FRAMEWORK_DOORS
 from proof_doors import (
     KEY,
@@ -138,7 +138,7 @@ def wsgi_with_own_nonce(environ: Any, start_response: Any) -> list[bytes]:
 
 def _asgi(guard: Guard) -> Any:
     app = CORSMiddleware(asgi_with_own_nonce, allow_origins=["https://spa.test"])
-    return in_loop("asyncio", call_asgi, asgi.GuardMiddleware(app, guard=guard))
+    return call_in_loop("asyncio", call_asgi, asgi.GuardMiddleware(app, guard=guard))
 
 
 def _wsgi(guard: Guard) -> Any:
@@ -156,7 +156,7 @@ def _fastapi(guard: Guard, *, inside: bool = False) -> Any:
     if inside:
         app.add_middleware(asgi.GuardMiddleware, guard=guard)
     app.add_middleware(CORSMiddleware, allow_origins=["https://spa.test"])
-    return in_loop("asyncio", call_asgi, app)
+    return call_in_loop("asyncio", call_asgi, app)
 
 
 def _fastapi_behind(guard: Guard) -> Any:
@@ -172,7 +172,7 @@ def _fastapi_injected(guard: Guard) -> Any:
         return {}
 
     app.add_middleware(CORSMiddleware, allow_origins=["https://spa.test"])
-    return in_loop("trio", call_asgi, app)
+    return call_in_loop("trio", call_asgi, app)
 
 
 def _flask(guard: Guard) -> Any:
@@ -223,7 +223,7 @@ def test_layers_and_dependencies_of_one_request_accept_one_proof():
     app.add_middleware(asgi.GuardMiddleware, guard=guard)
     layered = asgi.GuardMiddleware(app, guard=other)
     in_wsgi = wsgi.GuardMiddleware(wsgi.GuardMiddleware(wsgi_app, guard=guard), guard=other)
-    for send in (in_loop("asyncio", call_asgi, layered), lambda exchange: call_wsgi(in_wsgi, exchange)):
+    for send in (call_in_loop("asyncio", call_asgi, layered), lambda exchange: call_wsgi(in_wsgi, exchange)):
         nonce = send(api.good()).all("dpop-nonce")[0]
         exchange = api.good(claims={"nonce": nonce})
         assert [send(exchange).status for _ in range(2)] == [200, 401]
@@ -236,7 +236,7 @@ def test_other_places_hold_no_bound_token():
     guard = guard_for(api.authority, dpop=DPoP(base_url=ORIGIN), token_sources=sources, audit="off")
     proof = (b"dpop", api.proof().encode())
     sends = (
-        in_loop("asyncio", call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard)),
+        call_in_loop("asyncio", call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard)),
         lambda exchange: call_wsgi(wsgi.GuardMiddleware(wsgi_app, guard=guard), exchange),
     )
     for send in sends:
@@ -270,7 +270,7 @@ def test_a_rule_with_a_mode_alone_makes_the_guard_check_proofs():
     api = ProofApi(DOORS[0])
     rules = [Rule("/bound", all_of("read"), dpop="required"), Rule("/both", all_of("read"))]
     guard = guard_for(api.authority, rules=rules, resource=ORIGIN, audit="off")
-    send = in_loop("asyncio", call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard))
+    send = call_in_loop("asyncio", call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard))
     assert send(api.good("/bound")).status == 200
     assert send(api.request(scheme="Bearer", token=api.unbound, target="/bound")).status == 401
     assert send(api.request(scheme="Bearer", token=api.unbound)).status == 200

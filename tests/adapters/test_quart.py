@@ -428,7 +428,7 @@ class ReadsOverride(Request):
 
 @pytest.mark.parametrize("by", ["view", "rule"])
 def test_view_of_the_method_that_the_request_class_says_is_checked(guard: Guard, by: str):
-    # The kind: what is checked and what runs are chosen by two different readings of one request.
+    # Fault: what is checked and what runs are chosen by two different readings of one request.
     app = an_app()
     app.request_class = ReadsOverride
 
@@ -453,7 +453,7 @@ def test_view_of_the_method_that_the_request_class_says_is_checked(guard: Guard,
 def test_request_that_inner_middleware_changes_to_another_view_is_not_served(
     guard: Guard, change: dict[str, Any], caplog: pytest.LogCaptureFixture
 ):
-    # The kind: the view is looked up at the outside, and something in between decides anew.
+    # Fault: the view is looked up at the outside, and something in between decides anew.
     app: Any = Quart("an_app", static_folder=None, host_matching=True)
     app.add_url_rule("/", "open", public(fresh()), host="localhost")
     app.add_url_rule("/", "other", fresh(), host="other.test")
@@ -473,7 +473,7 @@ def test_request_that_inner_middleware_changes_to_another_view_is_not_served(
 
 
 def test_changed_name_inside_quart_lets_nothing_pass(authority: FakeAuthority, guard: Guard):
-    # The kind: names that Quart does not document may go. No request may then be taken for one without a view.
+    # Fault: names that Quart does not document may go. No request may then be taken for one without a view.
     class Renamed(ASGIHTTPConnection):
         @property
         def _create_request_from_scope(self) -> Any:

@@ -37,7 +37,7 @@ def guard(authority: FakeAuthority) -> Guard:
     return Guard(authority.issuer, transport=authority.transport, clock=authority.clock, audit="off")
 
 
-def told(decision: Granted | Denied | Unavailable, websocket: Any) -> str:
+def describe(decision: Granted | Denied | Unavailable, websocket: Any) -> str:
     token = websocket.user
     assert token is websocket.state.access_token
     assert token.fingerprint == access_token().fingerprint
@@ -47,7 +47,7 @@ def told(decision: Granted | Denied | Unavailable, websocket: Any) -> str:
 async def answer(websocket: Any, renewal: Any = renew) -> None:
     await websocket.accept()
     async for token in websocket.iter_text():
-        await websocket.send_text(told(await renewal(websocket, token), websocket))
+        await websocket.send_text(describe(await renewal(websocket, token), websocket))
 
 
 @requires("read")
@@ -60,7 +60,7 @@ class Endpoint(WebSocketEndpoint):
     encoding = "text"
 
     async def on_receive(self, websocket: Any, data: Any) -> None:
-        await websocket.send_text(told(await renew(websocket, data), websocket))
+        await websocket.send_text(describe(await renew(websocket, data), websocket))
 
 
 class Method(WebSocketEndpoint):
@@ -68,7 +68,7 @@ class Method(WebSocketEndpoint):
 
     @requires("read")
     async def on_receive(self, websocket: Any, data: Any) -> None:
-        await websocket.send_text(told(await renew(websocket, data), websocket))
+        await websocket.send_text(describe(await renew(websocket, data), websocket))
 
 
 def starlette_app(guard: Guard) -> Any:

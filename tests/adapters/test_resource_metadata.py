@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from doors import DOORS, Door, asgi_app, call_asgi, call_wsgi, in_loop, wsgi_app
+from doors import DOORS, Door, asgi_app, call_asgi, call_in_loop, call_wsgi, wsgi_app
 from framework_doors import FRAMEWORK_DOORS
 from scenarios import Answered, Exchange
 from scopeguard import ConfigurationError, Guard, Issuer, Rule, all_of, asgi, wsgi
@@ -72,7 +72,7 @@ def test_what_decorators_require_is_listed():
         return Response()
 
     app: Any = Starlette(routes=[Route("/b", endpoint)], middleware=[Middleware(GuardMiddleware, guard=guard)])
-    answer = in_loop("asyncio", call_asgi, app)(get(f"{WELL_KNOWN}/v1"))
+    answer = call_in_loop("asyncio", call_asgi, app)(get(f"{WELL_KNOWN}/v1"))
     assert answer.json["scopes_supported"] == ["a", "from.starlette"]
 
 
@@ -83,9 +83,9 @@ def test_what_dependencies_require_is_listed():
     @app.get("/b", dependencies=[fastapi.Depends(protected.requires("from.fastapi"))])
     async def endpoint() -> None: ...
 
-    answer = in_loop("trio", call_asgi, app)(get(f"{WELL_KNOWN}/v1"))
+    answer = call_in_loop("trio", call_asgi, app)(get(f"{WELL_KNOWN}/v1"))
     assert answer.json["scopes_supported"] == ["from.fastapi"]
-    assert in_loop("asyncio", call_asgi, app)(get("/b")).status == 401
+    assert call_in_loop("asyncio", call_asgi, app)(get("/b")).status == 401
 
 
 def test_what_views_require_is_listed():
@@ -111,7 +111,7 @@ def test_mounted_guards_have_a_document_each(kind: str):
         inner: Any = asgi.GuardMiddleware(asgi_app, guard=orders)
         routes = [Mount("/orders", inner), Mount("/billing", asgi.GuardMiddleware(asgi_app, guard=billing))]
         app: Any = asgi.ResourceMetadataMiddleware(Starlette(routes=routes), guards=[orders, billing])
-        return in_loop("asyncio", call_asgi, app)(exchange)
+        return call_in_loop("asyncio", call_asgi, app)(exchange)
 
     for name in ("orders", "billing"):
         assert send(get(f"{WELL_KNOWN}/{name}")).json["resource"] == f"https://api.test/{name}"
@@ -135,5 +135,5 @@ def test_a_guard_without_metadata_is_refused(make: Any):
 def test_without_a_resource_the_paths_belong_to_the_app():
     guard = Guard(Issuer("https://as.test", audience="a"), audit="off")
     app: Any = asgi.GuardMiddleware(asgi_app, guard=guard, public=[WELL_KNOWN])
-    answer = in_loop("asyncio", call_asgi, app)(get(WELL_KNOWN))
+    answer = call_in_loop("asyncio", call_asgi, app)(get(WELL_KNOWN))
     assert json.loads(answer.body)["client"] is None

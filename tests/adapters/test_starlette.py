@@ -51,7 +51,7 @@ def guard(authority: FakeAuthority) -> Guard:
     return Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
 
 
-def guarded(guard: Guard, *routes: Any, **settings: Any) -> TestClient:
+def make_client(guard: Guard, *routes: Any, **settings: Any) -> TestClient:
     app = Starlette(routes=list(routes), middleware=[Middleware(GuardMiddleware, guard=guard, **settings)])
     return TestClient(app, base_url="https://api.test")
 
@@ -111,7 +111,7 @@ ENDPOINTS: dict[str, Any] = {
 @pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=ENDPOINTS)
 @pytest.mark.rule("G-11", "B-42", "B-43", "B-44", "G-13")
 def test_each_kind_of_endpoint_is_guarded(authority: FakeAuthority, guard: Guard, endpoint: Any):
-    client = guarded(guard, Route("/", endpoint))
+    client = make_client(guard, Route("/", endpoint))
     granted = client.get("/", headers=authority.bearer("write read more", client_id="robot"))
     assert (granted.status_code, granted.json()["client"]) == (200, "robot")
     lacking = client.get("/", headers=authority.bearer("read"))
@@ -126,13 +126,13 @@ def test_each_kind_of_endpoint_is_guarded(authority: FakeAuthority, guard: Guard
 
 
 def test_method_without_the_decorator_needs_only_a_token(authority: FakeAuthority, guard: Guard):
-    client = guarded(guard, Route("/", Tables))
+    client = make_client(guard, Route("/", Tables))
     assert client.post("/").status_code == 401
     assert client.post("/", headers=authority.bearer()).status_code == 200
 
 
 def test_sync_endpoints_run_in_the_thread_pool_and_see_the_token(authority: FakeAuthority, guard: Guard):
-    answer = guarded(guard, Route("/", insert_in_thread)).get("/", headers=authority.bearer("read write"))
+    answer = make_client(guard, Route("/", insert_in_thread)).get("/", headers=authority.bearer("read write"))
     assert answer.json() == {"client": "client", "main": False}
 
 
@@ -145,7 +145,7 @@ def test_requirements_may_be_expressions(authority: FakeAuthority, guard: Guard,
     async def endpoint(request: Request) -> Response:
         return Response()
 
-    answer = guarded(guard, Route("/", endpoint)).get("/", headers=authority.bearer(scopes))
+    answer = make_client(guard, Route("/", endpoint)).get("/", headers=authority.bearer(scopes))
     assert answer.status_code == status
     if status == 403:
         assert 'scope="a b"' in answer.headers["www-authenticate"]
@@ -158,7 +158,7 @@ def test_stacked_decorators_add_up_and_the_challenge_lists_all_scopes(authority:
     async def endpoint(request: Request) -> Response:
         return Response()
 
-    client = guarded(guard, Route("/", endpoint))
+    client = make_client(guard, Route("/", endpoint))
     assert client.get("/", headers=authority.bearer("a c")).status_code == 200
     for scopes in ("a", "b", "c", None):
         answer = client.get("/", headers=authority.bearer(scopes))
@@ -173,7 +173,7 @@ def test_requirements_of_a_class_and_its_method_both_apply(authority: FakeAuthor
         async def get(self, request: Request) -> Response:
             return Response()
 
-    client = guarded(guard, Route("/", Endpoint))
+    client = make_client(guard, Route("/", Endpoint))
     assert [client.get("/", headers=authority.bearer(s)).status_code for s in ("a", "b", "a b")] == [403, 403, 200]
 
 
@@ -183,7 +183,7 @@ def test_subclass_that_overrides_dispatch_is_guarded(authority: FakeAuthority, g
         async def dispatch(self) -> None:
             await PlainTextResponse("dispatched")(self.scope, self.receive, self.send)
 
-    client = guarded(guard, Route("/", Own))
+    client = make_client(guard, Route("/", Own))
     assert client.get("/", headers=authority.bearer("read")).status_code == 403
     assert client.get("/", headers=authority.bearer("read write")).text == "dispatched"
 
@@ -193,7 +193,7 @@ def test_a_subclass_of_a_guarded_endpoint_is_guarded(authority: FakeAuthority, g
         async def post(self, request: Request) -> Response:
             return Response()
 
-    client = guarded(guard, Route("/", More))
+    client = make_client(guard, Route("/", More))
     assert client.post("/", headers=authority.bearer("read")).status_code == 403
     assert client.post("/", headers=authority.bearer("read write")).status_code == 200
 
@@ -203,14 +203,14 @@ def test_requirement_without_scopes_needs_only_a_token(authority: FakeAuthority,
     async def endpoint(request: Request) -> Response:
         return Response()
 
-    client = guarded(guard, Route("/", endpoint), public=["/"])
+    client = make_client(guard, Route("/", endpoint), public=["/"])
     assert client.get("/").status_code == 401
 
 
 @pytest.mark.rule("B-11", "B-33", "B-43")
 @pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=ENDPOINTS)
 def test_decorated_endpoint_on_a_public_path_challenges_anonymous_callers(guard: Guard, endpoint: Any):
-    answer = guarded(guard, Route("/", endpoint), public=["/"]).get("/")
+    answer = make_client(guard, Route("/", endpoint), public=["/"]).get("/")
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == READ_WRITE
     assert "error" not in answer.json()
@@ -223,7 +223,7 @@ def test_optional_authentication_accepts_only_an_absent_token(authority: FakeAut
         assert token is request.state.access_token
         return JSONResponse(token and token.client_id)
 
-    client = guarded(guard, Route("/", endpoint), Route("/more", insert), rules=[Rule("/", OPTIONAL)])
+    client = make_client(guard, Route("/", endpoint), Route("/more", insert), rules=[Rule("/", OPTIONAL)])
     assert client.get("/").json() is None
     assert client.get("/", headers=authority.bearer()).json() == "client"
     assert client.get("/", headers=authority.bearer(expires_in=-60)).status_code == 401
@@ -234,7 +234,7 @@ def test_optional_authentication_accepts_only_an_absent_token(authority: FakeAut
 @pytest.mark.rule("B-52")
 @pytest.mark.anyio
 async def test_head_is_refused_like_get_without_a_body(authority: FakeAuthority, guard: Guard):
-    app = guarded(guard, Route("/", insert)).app
+    app = make_client(guard, Route("/", insert)).app
     headers = ((b"authorization", authority.bearer("read")["Authorization"].encode()),)
     get, head = [await call_asgi(app, Exchange(method=m, target="/", headers=headers)) for m in ("GET", "HEAD")]
     assert (head.status, head.headers, head.body) == (get.status, get.headers, b"")
@@ -245,7 +245,7 @@ async def test_head_is_refused_like_get_without_a_body(authority: FakeAuthority,
 def test_hidden_operation_is_404(authority: FakeAuthority):
     hiding = ChallengeStyle(realm="api", hide_forbidden=True)
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, challenge=hiding)
-    answer = guarded(guard, Route("/", insert)).get("/", headers=authority.bearer("read"))
+    answer = make_client(guard, Route("/", insert)).get("/", headers=authority.bearer("read"))
     assert answer.status_code == 404
     assert "www-authenticate" not in answer.headers
 
@@ -260,7 +260,7 @@ def test_refusal_is_a_response_for_other_decorators_and_middleware(authority: Fa
 
         return wrapper
 
-    answer = guarded(guard, Route("/", traced(insert))).get("/", headers=authority.bearer("read"))
+    answer = make_client(guard, Route("/", traced(insert))).get("/", headers=authority.bearer("read"))
     assert (answer.status_code, answer.headers["x-trace"]) == (403, "1")
 
 
@@ -273,7 +273,9 @@ def test_decorators_of_starlette_work_beside_those_of_scopeguard(authority: Fake
     async def endpoint(request: Request) -> Response:
         return JSONResponse([request.user.display_name, request.user.is_authenticated, sorted(request.auth.scopes)])
 
-    client = guarded(guard, Route("/", endpoint), Route("/both", both), Route("/public", endpoint), public=["/public"])
+    client = make_client(
+        guard, Route("/", endpoint), Route("/both", both), Route("/public", endpoint), public=["/public"]
+    )
     assert client.get("/", headers=authority.bearer("read", subject="alice")).json() == ["alice", True, ["read"]]
     assert client.get("/", headers=authority.bearer("write")).status_code == 403
     assert client.get("/both", headers=authority.bearer("read")).status_code == 403
@@ -396,14 +398,14 @@ def test_a_streamed_response_sees_its_token(authority: FakeAuthority, guard: Gua
 
         return StreamingResponse(lines())
 
-    assert guarded(guard, Route("/", endpoint)).get("/", headers=authority.bearer("read")).text == "client"
+    assert make_client(guard, Route("/", endpoint)).get("/", headers=authority.bearer("read")).text == "client"
 
 
 def test_mounted_app_may_have_a_separate_guard(authority: FakeAuthority, guard: Guard):
     other = FakeAuthority("https://other.test")
     others_guard = Guard(other.issuer, transport=other.transport, clock=other.clock, realm="other")
     inner = GuardMiddleware(Router([Route("/x", insert)]), guard=others_guard)
-    client = guarded(guard, Mount("/other", inner), Route("/", insert), public=["/other/{path:path}"])
+    client = make_client(guard, Mount("/other", inner), Route("/", insert), public=["/other/{path:path}"])
     assert client.get("/other/x", headers=other.bearer("read write")).status_code == 200
     assert client.get("/other/x", headers=authority.bearer("read write")).status_code == 401
     assert 'realm="other"' in client.get("/other/x", headers=other.bearer("read")).headers["www-authenticate"]
@@ -413,7 +415,7 @@ def test_mounted_app_may_have_a_separate_guard(authority: FakeAuthority, guard: 
 def test_one_decision_is_reported_for_the_token_and_the_endpoint(authority: FakeAuthority):
     events: list[DecisionEvent] = []
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, on_decision=events.append)
-    guarded(guard, Route("/", insert)).get("/", headers=authority.bearer("read"))
+    make_client(guard, Route("/", insert)).get("/", headers=authority.bearer("read"))
     assert [type(event.decision).__name__ for event in events] == ["Denied"]
 
 
@@ -449,7 +451,7 @@ class ChatByMethods(WebSocketEndpoint):
 
 @pytest.mark.rule("H-02")
 def test_websocket_opens_with_sufficient_scopes(authority: FakeAuthority, guard: Guard):
-    client = guarded(guard, WebSocketRoute("/", chat), WebSocketRoute("/class", Chat))
+    client = make_client(guard, WebSocketRoute("/", chat), WebSocketRoute("/class", Chat))
     headers = authority.bearer("read write")
     with client.websocket_connect("/", headers=headers) as websocket:
         assert websocket.receive_text() == "client"
@@ -464,11 +466,11 @@ def test_websocket_opens_with_sufficient_scopes(authority: FakeAuthority, guard:
 def test_handshake_without_the_scopes_is_refused_before_acceptance(
     authority: FakeAuthority, guard: Guard, endpoint: Any, public: bool
 ):
-    client = guarded(guard, WebSocketRoute("/", endpoint), public=["/"] if public else [])
+    client = make_client(guard, WebSocketRoute("/", endpoint), public=["/"] if public else [])
     headers = {} if public else authority.bearer("read")
     with pytest.raises(WebSocketDisconnect) as refused, client.websocket_connect("/", headers=headers):
         raise AssertionError("it was accepted")
-    denial: Any = refused.value  # TestClient has the extension for denial responses, and answers like HTTP......
+    denial: Any = refused.value  # TestClient has the extension for denial responses
     assert denial.status_code == (401 if public else 403)
     assert 'scope="read write"' in denial.headers["www-authenticate"]
 
@@ -492,7 +494,7 @@ async def test_server_without_denial_responses_closes_the_websocket(guard: Guard
 
 
 def test_decorated_method_called_later_closes_the_websocket(authority: FakeAuthority, guard: Guard):
-    client = guarded(guard, WebSocketRoute("/", ChatByMethods))
+    client = make_client(guard, WebSocketRoute("/", ChatByMethods))
     with client.websocket_connect("/", headers=authority.bearer("read write")) as websocket:
         websocket.send_text("hello")
         assert websocket.receive_text() == "client hello"
@@ -505,7 +507,7 @@ def test_decorated_method_called_later_closes_the_websocket(authority: FakeAutho
 
 @pytest.mark.rule("H-02")
 def test_decorated_method_called_at_the_handshake_refuses_the_websocket(authority: FakeAuthority, guard: Guard):
-    client = guarded(guard, WebSocketRoute("/", ChatByMethods))
+    client = make_client(guard, WebSocketRoute("/", ChatByMethods))
     with (
         pytest.raises(WebSocketDisconnect) as refused,
         client.websocket_connect("/", headers=authority.bearer("write")),

@@ -75,7 +75,7 @@ def guard_of(authority: FakeAuthority, issuer: Any = None, **settings: Any) -> G
     return Guard(issuer or authority.issuer, clock=authority.clock, **settings)
 
 
-def introspecting(authority: FakeAuthority, **settings: Any) -> Guard:
+def introspecting_guard(authority: FakeAuthority, **settings: Any) -> Guard:
     asking = Introspection(client_id="api", client_secret=authority.api.secret, **settings)
     return guard_of(authority, replace(authority.issuer, validate=Validation.AUTO, introspection=asking))
 
@@ -302,7 +302,7 @@ async def test_with_expiry_a_revocation_ends_no_connection(authority: FakeAuthor
 
 
 async def test_inactive_introspection_response_ends_the_connection(authority: FakeAuthority):
-    guard = introspecting(authority)
+    guard = introspecting_guard(authority)
     async with Stage(guard, recheck_streams=20) as stage:
         token = authority.mint(token_format="opaque")
         wire, other = await stage.connect(token), await stage.connect(authority.mint(token_format="opaque"))
@@ -314,7 +314,7 @@ async def test_inactive_introspection_response_ends_the_connection(authority: Fa
 
 
 async def test_tokens_are_checked_at_once_after_an_event_that_discards_answers(authority: FakeAuthority):
-    guard = introspecting(authority)
+    guard = introspecting_guard(authority)
     async with Stage(guard, recheck_streams=A_DAY) as stage:
         token = authority.mint(token_format="opaque", subject="ann")
         wire = await stage.connect(token)
@@ -335,7 +335,7 @@ IS_OPEN = AuthorizationDetail("stream", where=lambda detail: detail["open"])  # 
 )
 async def test_scope_that_introspection_withdraws_ends_the_connection(authority: FakeAuthority, needed: Requirement):
     """A condition beside the scope neither keeps the connection nor ends those of others."""
-    guard = introspecting(authority)
+    guard = introspecting_guard(authority)
     async with Stage(guard, rules=[Rule("/ws", needed), Rule("/other", "read")], recheck_streams=20) as stage:
         claims: dict[str, Any] = {
             "auth_time": int(authority.clock.wall()),
@@ -405,7 +405,7 @@ async def test_status_list_ends_the_connection(authority: FakeAuthority):
 
 
 async def test_outage_of_the_authorization_server_ends_no_connection(authority: FakeAuthority):
-    guard = introspecting(authority)
+    guard = introspecting_guard(authority)
     token = authority.mint(token_format="opaque")
     async with Stage(guard, recheck_streams=20) as stage:
         wire = await stage.connect(token)
@@ -446,7 +446,7 @@ async def test_outage_of_the_store_ends_no_connection_and_known_revocations_stil
 
 
 async def test_error_in_a_transport_of_the_operator_ends_no_connection(authority: FakeAuthority):
-    guard = introspecting(authority)
+    guard = introspecting_guard(authority)
     engine = engine_of(guard)
     async with Stage(guard, recheck_streams=20) as stage:
         wire = await stage.connect(authority.mint(token_format="opaque"))
@@ -516,7 +516,7 @@ async def test_one_revocation_among_a_thousand_connections_ends_exactly_its_own(
 
 @pytest.mark.parametrize("count", [3, 7, 50])
 async def test_tokens_that_are_due_together_are_all_checked(authority: FakeAuthority, count: int):
-    async with Stage(introspecting(authority), recheck_streams=20) as stage:
+    async with Stage(introspecting_guard(authority), recheck_streams=20) as stage:
         tokens = [authority.mint(token_format="opaque") for _ in range(count)]
         wires = [await stage.connect(token) for token in tokens]
         for token in tokens[1:]:
@@ -556,7 +556,7 @@ async def test_closed_connections_are_freed_and_their_watcher_ends(authority: Fa
 Answers = list[tuple[Granted | Denied | Unavailable, str | None]]
 
 
-def renewing(answers: Answers) -> Any:
+def renewing_app(answers: Answers) -> Any:
     """An app that presents each message of its client as a new token, and adds the answers with the present subject."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -587,7 +587,7 @@ async def test_renewed_token_moves_the_deadline_and_is_the_present_one(authority
     answers: Answers = []
     guard = guard_of(authority)
     for close_streams in "expiry", "revocation":
-        async with Stage(guard, renewing(answers), close_streams) as stage:
+        async with Stage(guard, renewing_app(answers), close_streams) as stage:
             wire = await stage.connect(authority.mint(subject="ann", expires_in=60))
             control = await stage.connect(authority.mint(subject="ann", expires_in=60))
             renewed = authority.mint(subject="ann", expires_in=600)
@@ -634,7 +634,7 @@ async def test_guard_that_drops_the_text_of_tokens_gives_none(authority: FakeAut
 async def test_revocation_of_the_renewed_token_counts_and_that_of_the_old_one_does_not(authority: FakeAuthority):
     answers: Answers = []
     guard = guard_of(authority)
-    async with Stage(guard, renewing(answers)) as stage:
+    async with Stage(guard, renewing_app(answers)) as stage:
         old, new = authority.mint(subject="ann"), authority.mint(subject="ann")
         wire, control = [await stage.connect(old) for _ in range(2)]
         await ask(wire, answers, new)
@@ -648,7 +648,7 @@ async def test_revocation_of_the_renewed_token_counts_and_that_of_the_old_one_do
 
 async def test_renewed_token_that_expires_earlier_ends_the_connection_earlier(authority: FakeAuthority):
     answers: Answers = []
-    async with Stage(guard_of(authority), renewing(answers)) as stage:
+    async with Stage(guard_of(authority), renewing_app(answers)) as stage:
         wire = await stage.connect(authority.mint(subject="ann", expires_in=600))
         await ask(wire, answers, authority.mint(subject="ann", expires_in=60))
         stage.later(authority, 100)
@@ -685,7 +685,7 @@ async def test_refused_token_does_not_replace_the_present_one(authority: FakeAut
     """The kind of fault: a message of a client that raises an exception in the app."""
     answers: Answers = []
     rules = [Rule("/ws", "live")]
-    async with Stage(guard_of(authority), renewing(answers), rules=rules) as stage:
+    async with Stage(guard_of(authority), renewing_app(answers), rules=rules) as stage:
         wire = await stage.connect(authority.mint("live", subject="ann", expires_in=60))
         held = wire.scope["user"]
         decision, present = await ask(wire, answers, mint(authority))
@@ -701,7 +701,7 @@ async def test_refused_token_does_not_replace_the_present_one(authority: FakeAut
 async def test_revoked_token_does_not_replace_the_present_one(authority: FakeAuthority):
     answers: Answers = []
     guard = guard_of(authority)
-    async with Stage(guard, renewing(answers)) as stage:
+    async with Stage(guard, renewing_app(answers)) as stage:
         token = authority.mint(subject="ann")
         wire = await stage.connect(authority.mint(subject="ann"))
         guard.revoke(token=token)
@@ -712,7 +712,7 @@ async def test_revoked_token_does_not_replace_the_present_one(authority: FakeAut
 
 async def test_outage_during_a_renewal_is_not_a_denial(authority: FakeAuthority):
     answers: Answers = []
-    async with Stage(introspecting(authority), renewing(answers)) as stage:
+    async with Stage(introspecting_guard(authority), renewing_app(answers)) as stage:
         wire = await stage.connect(authority.mint(subject="ann", token_format="opaque"))
         token = authority.mint(subject="ann", token_format="opaque")
         with authority.outage():
@@ -723,7 +723,7 @@ async def test_outage_during_a_renewal_is_not_a_denial(authority: FakeAuthority)
 
 async def test_attempts_are_limited_for_each_connection(authority: FakeAuthority):
     answers: Answers = []
-    async with Stage(guard_of(authority), renewing(answers)) as stage:
+    async with Stage(guard_of(authority), renewing_app(answers)) as stage:
         token = authority.mint(subject="ann")
         wire, other = [await stage.connect(token) for _ in range(2)]
         for _ in range(5):
@@ -743,7 +743,7 @@ async def test_token_without_subject_and_client_is_refused(authority: FakeAuthor
     answers: Answers = []
     issuer = replace(authority.issuer, required_claims=())
     nameless = {"sub": None, "client_id": None}
-    async with Stage(guard_of(authority, issuer), renewing(answers)) as stage:
+    async with Stage(guard_of(authority, issuer), renewing_app(answers)) as stage:
         wire = await stage.connect(authority.mint(claims=nameless))
         decision, _ = await ask(wire, answers, authority.mint(claims=nameless))
         assert isinstance(decision, Denied)
@@ -752,10 +752,10 @@ async def test_token_without_subject_and_client_is_refused(authority: FakeAuthor
 
 @pytest.mark.parametrize(("outer", "inner"), [("expiry", "revocation"), ("revocation", "expiry"), ("expiry", "never")])
 async def test_layers_with_one_guard_share_a_connection(authority: FakeAuthority, outer: str, inner: str):
-    """The class of fault: a renewal that one layer knows of and another does not."""
+    """Fault: a renewal that one layer knows of and another does not."""
     answers: Answers = []
     guard = guard_of(authority)
-    inside = GuardMiddleware(renewing(answers), guard=guard, rules=[Rule("/ws", "inner")], close_streams=inner)
+    inside = GuardMiddleware(renewing_app(answers), guard=guard, rules=[Rule("/ws", "inner")], close_streams=inner)
     async with Stage(guard, inside, outer, rules=[Rule("/ws", "outer")]) as stage:
         wire = await stage.connect(authority.mint("inner outer", subject="ann", expires_in=60))
         for scope in "inner", "outer":

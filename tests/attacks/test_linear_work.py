@@ -1,6 +1,6 @@
 """Each parser of untrusted bytes does work in proportion to its input; the table lists all of them.
 
-The class of fault: a search that starts at many places and runs to the end from each of them, as one for the end of
+Fault: a search that starts at many places and runs to the end from each of them, as one for the end of
 a JSON string did with many quotes. 16 KB then cost as much as a thousand ordinary requests.
 """
 

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import pytest
 
-from doors import asgi_app, call_asgi, call_wsgi, in_loop, wsgi_app
+from doors import asgi_app, call_asgi, call_in_loop, call_wsgi, wsgi_app
 from scenarios import Answered, Exchange
 from scopeguard import Guard, Introspection, Issuer, Rule, asgi, wsgi
 from scopeguard.edge.lanes import BOUNDS
@@ -49,7 +49,7 @@ class Api:
             )
         else:
             self.app = asgi.GuardMiddleware(asgi_app, guard=self.guard)
-            self.send = in_loop(runtime, call_asgi, self.app)
+            self.send = call_in_loop(runtime, call_asgi, self.app)
         self.statuses: list[int] = []
         self.answered = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []

@@ -144,7 +144,7 @@ def test_a_token_that_an_outer_layer_has_checked_still_needs_its_proof():
     for _ in range(3):
         assert send(bearer(api.unbound)) == 401
     proven = api.dpop(api.bound)
-    assert send(proven) == 200  # both layers check the proof, which is no replay
+    assert send(proven) == 200  # both layers check the proof, which is not a replay
     assert send(proven) == 401
 
 

@@ -34,7 +34,7 @@ def api(root_path: str = "/api") -> FastAPI:
     return app
 
 
-def found(app: Any) -> dict[str, list[str]]:
+def find_doubts(app: Any) -> dict[str, list[str]]:
     told: dict[str, list[str]] = {}
     for finding in audit_app(app).findings:
         if finding.code.value in DOUBTS:
@@ -100,12 +100,12 @@ class Disguised(Counts):
     ids=["function", "object", "mount", "mount with a prefix", "host", "mounts", "default"],
 )
 def test_hidden_prefix_is_reported(app: Any, where: str, guarded: Callable[..., Any]):
-    assert found(guarded(app)) == {"root-path": [where]}
+    assert find_doubts(guarded(app)) == {"root-path": [where]}
 
 
 @pytest.mark.parametrize("app", [api(), api(""), Starlette(routes=[Mount("/", api(""))]), Counts(api(""))])
 def test_visible_prefix_is_not_reported(app: Any, guarded: Callable[..., Any]):
-    assert found(guarded(app)) == {}
+    assert find_doubts(guarded(app)) == {}
 
 
 def plain(request: Request) -> Any:
@@ -158,11 +158,11 @@ class OddRoute(BaseRoute):
     ids=["function", "object", "middleware", "dispatch", "dispatch around", "route", "partial", "attribute"],
 )
 def test_app_that_cannot_be_inspected_is_reported(app: Any, guarded: Callable[..., Any]):
-    assert found(guarded(app)) == {"unknown-path": ["* /"]}
+    assert find_doubts(guarded(app)) == {"unknown-path": ["* /"]}
     # The operator may configure it, and it does not matter if no rule could be bypassed.
-    assert found(guarded(app, root_path="")) == {}
-    assert found(guarded(app, rules=[Rule("/{rest:path}")])) == {}
-    assert found(guarded(app, rules=None)) == {}
+    assert find_doubts(guarded(app, root_path="")) == {}
+    assert find_doubts(guarded(app, rules=[Rule("/{rest:path}")])) == {}
+    assert find_doubts(guarded(app, rules=None)) == {}
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_app_that_cannot_be_inspected_is_reported(app: Any, guarded: Callable[..
     ids=["middleware", "objects", "dispatch", "files"],
 )
 def test_middleware_unrelated_to_paths_is_not_reported(app: Any, guarded: Callable[..., Any]):
-    assert found(guarded(app)) == {}
+    assert find_doubts(guarded(app)) == {}
 
 
 @pytest.mark.parametrize("made", [MethodOverrideMiddleware, Disguised])
@@ -185,11 +185,11 @@ def test_middleware_that_overrides_methods_inside_the_guard_is_reported(
 ):
     app = api("")
     for inside_of_it in (guarded(made(app)), guarded(Counts(made(app))), guarded(with_middleware(made))):
-        assert found(inside_of_it) == {"method-override": ["* /"]}
-    assert found(made(guarded(app))) == {}
+        assert find_doubts(inside_of_it) == {"method-override": ["* /"]}
+    assert find_doubts(made(guarded(app))) == {}
     layer: Any = Middleware(GuardMiddleware, guard=guard, rules=RULES)
-    assert found(Starlette(routes=ROUTES, middleware=[layer, Middleware(made)])) == {"method-override": ["* /"]}
-    assert found(Starlette(routes=ROUTES, middleware=[Middleware(made), layer])) == {}
+    assert find_doubts(Starlette(routes=ROUTES, middleware=[layer, Middleware(made)])) == {"method-override": ["* /"]}
+    assert find_doubts(Starlette(routes=ROUTES, middleware=[Middleware(made), layer])) == {}
 
 
 def test_wsgi_apps_are_inspected_too(guard: Guard):
@@ -207,17 +207,17 @@ def test_wsgi_apps_are_inspected_too(guard: Guard):
 
     app: Any = flask.Flask("test")
     both = DispatcherMiddleware(app.wsgi_app, {"/v1": prefixed})
-    assert found(wsgi.GuardMiddleware(HTTPMethodOverride(app), guard=guard, rules=RULES)) == {
+    assert find_doubts(wsgi.GuardMiddleware(HTTPMethodOverride(app), guard=guard, rules=RULES)) == {
         "method-override": ["* /"]
     }
-    assert found(wsgi.GuardMiddleware(prefixed, guard=guard, rules=RULES)) == {"unknown-path": ["* /"]}
-    assert found(wsgi.GuardMiddleware(app, guard=guard, rules=RULES)) == {}
+    assert find_doubts(wsgi.GuardMiddleware(prefixed, guard=guard, rules=RULES)) == {"unknown-path": ["* /"]}
+    assert find_doubts(wsgi.GuardMiddleware(app, guard=guard, rules=RULES)) == {}
     assert inspect_app(both).prefixes.unknown == (Place(beginning="/v1", depth=1),)
     app.wsgi_app = HTTPMethodOverride(app.wsgi_app)
-    assert found(wsgi.GuardMiddleware(app, guard=guard, rules=RULES)) == {"method-override": ["* /"]}
+    assert find_doubts(wsgi.GuardMiddleware(app, guard=guard, rules=RULES)) == {"method-override": ["* /"]}
     # The extension checks the path that Flask routes on, behind all middleware.
     ScopeGuard(app, guard, rules=RULES)
-    assert found(app) == {}
+    assert find_doubts(app) == {}
 
 
 def test_findings_name_the_paths_of_mounts():

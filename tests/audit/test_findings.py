@@ -203,7 +203,7 @@ def test_dangerous_settings_are_warnings(codes: Any):
 # -- scopes that no issuer can grant
 
 
-def guarded(guard: Guard, **rules: Any) -> GuardMiddleware:
+def protect(guard: Guard, **rules: Any) -> GuardMiddleware:
     return GuardMiddleware(
         api(*(f"/{name}" for name in rules)),
         guard=guard,
@@ -212,12 +212,12 @@ def guarded(guard: Guard, **rules: Any) -> GuardMiddleware:
 
 
 def test_no_scope_is_ungrantable_if_the_scopes_of_an_issuer_are_unknown(guard: Guard, codes: Any):
-    assert codes(guarded(guard, a=all_of("no.such.scope"))) == {}
+    assert codes(protect(guard, a=all_of("no.such.scope"))) == {}
 
 
 def test_catalog_defines_the_existing_scopes(codes: Any):
     catalog = ScopeCatalog(descriptions={"read": "Read", "write": ""}, prefix="https://api.example.com/")
-    app = guarded(
+    app = protect(
         Guard(ISSUER, catalog=catalog),
         known=all_of("read", "https://api.example.com/write"),
         either=any_of("raed", "read"),
@@ -230,12 +230,12 @@ def test_catalog_defines_the_existing_scopes(codes: Any):
 
 def test_empty_catalog_defines_no_scopes(codes: Any):
     guard = Guard(ISSUER, catalog=ScopeCatalog(implies={"admin": ["read"]}))
-    assert codes(guarded(guard, a=all_of("write"))) == {}
+    assert codes(protect(guard, a=all_of("write"))) == {}
 
 
 def test_one_issuer_has_to_grant_all_of_one_alternative(codes: Any):
     second = Issuer("https://second.example.com", audience="https://api.example.com", implies={"admin": ["all"]})
-    app = guarded(
+    app = protect(
         Guard(ISSUER, second), one=all_of("a", "b"), implied=all_of("all"), spread=all_of("a", "admin"), no=all_of("x")
     )
     granted = {ISSUER.url: frozenset({"a", "b"}), second.url: frozenset({"admin"})}
@@ -245,7 +245,7 @@ def test_one_issuer_has_to_grant_all_of_one_alternative(codes: Any):
 
 def test_roles_for_scopes_are_not_known(codes: Any):
     issuer = Issuer(ISSUER.url, audience="https://api.example.com", role_claims=("roles",), roles_as_scopes=True)
-    assert codes(guarded(Guard(issuer), a=all_of("x")), granted={ISSUER.url: frozenset({"a"})}) == {}
+    assert codes(protect(Guard(issuer), a=all_of("x")), granted={ISSUER.url: frozenset({"a"})}) == {}
 
 
 def test_cors_middleware_inside_the_guard_is_reported(guard: Guard, codes: Any, caplog: pytest.LogCaptureFixture):

@@ -149,7 +149,7 @@ def test_page_names_its_date_the_version_and_the_configuration(file: str | None,
     assert 'class="provenance"' not in as_html(Report(target="app", entries=(), findings=()))
 
 
-def shown(browser: Any, report: Report, folder: Path, **options: Any) -> tuple[Any, list[str]]:
+def open_page(browser: Any, report: Report, folder: Path, **options: Any) -> tuple[Any, list[str]]:
     """Open the page of *report*; yield it with the errors and the requests of the browser."""
     file = folder / "audit.html"
     file.write_text(as_html(report), "utf-8")
@@ -164,7 +164,7 @@ def shown(browser: Any, report: Report, folder: Path, **options: Any) -> tuple[A
 
 
 def test_browser_runs_no_injected_code(browser: Any, tmp_path: Path):
-    page, trouble = shown(browser, hostile(), tmp_path)
+    page, trouble = open_page(browser, hostile(), tmp_path)
     assert page.evaluate("window.broken") is None
     assert page.locator("tbody tr code.path").first.text_content() == f"/{ATTACKS[0]}"
     assert trouble == []
@@ -184,7 +184,7 @@ def a_large_api() -> Report:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_large_matrix_is_readable(browser: Any, tmp_path: Path, scheme: str):
-    page, trouble = shown(
+    page, trouble = open_page(
         browser, a_large_api(), tmp_path, color_scheme=scheme, viewport={"width": 1400, "height": 900}
     )
     rows = page.locator(".scroll tbody tr:visible").filter(has=page.locator(".method"))
@@ -209,7 +209,9 @@ def test_large_matrix_is_readable(browser: Any, tmp_path: Path, scheme: str):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_narrow_screen_shows_scopes_as_text(browser: Any, tmp_path: Path, scheme: str):
-    page, trouble = shown(browser, a_large_api(), tmp_path, color_scheme=scheme, viewport={"width": 390, "height": 844})
+    page, trouble = open_page(
+        browser, a_large_api(), tmp_path, color_scheme=scheme, viewport={"width": 390, "height": 844}
+    )
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.locator("thead th.scope:visible").count() == 0
     needs = page.locator("td.access .needs:visible")
@@ -238,7 +240,7 @@ def test_message_of_several_findings_is_shown_once():
 
 
 def test_printed_page_is_complete(browser: Any, tmp_path: Path):
-    page, trouble = shown(browser, a_large_api(), tmp_path)
+    page, trouble = open_page(browser, a_large_api(), tmp_path)
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).maxHeight") == "none"
     assert not page.locator("#filter").is_visible()

@@ -74,11 +74,11 @@ def test_each_view_has_a_line(guard: Guard, lines: Any, codes: Any):
 
 
 def test_middleware_around_an_app_decides_before_its_views(guard: Guard, lines: Any):
-    for app in (GuardMiddleware(an_app(), guard=guard), wrapped(an_app(), guard)):
+    for app in (GuardMiddleware(an_app(), guard=guard), wrap(an_app(), guard)):
         assert lines(app) == {**LINES, "GET /files/{rest:path}": "any valid token", "GET /maybe": "any valid token"}
 
 
-def wrapped(app: Any, guard: Guard) -> Any:
+def wrap(app: Any, guard: Guard) -> Any:
     app.asgi_app = GuardMiddleware(app.asgi_app, guard=guard)
     return app
 

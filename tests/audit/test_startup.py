@@ -47,7 +47,7 @@ def an_app(guard: Guard, **options: Any) -> Starlette:
     )
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def audit_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if "audit:" in record.getMessage()]
 
 
@@ -62,9 +62,9 @@ def test_by_default_findings_are_logged_at_the_start_and_once(caplog: pytest.Log
     app = an_app(guard)
     for _ in range(2):
         with TestClient(app) as client:
-            assert len(told(caplog)) == 1
+            assert len(audit_lines(caplog)) == 1
             assert client.get("/rows").status_code == 401
-    (line,) = told(caplog)
+    (line,) = audit_lines(caplog)
     assert line.startswith("audit: * /nowhere: rule /nowhere matches no route of the app: check")
 
 
@@ -76,7 +76,7 @@ def test_routes_added_at_the_start_are_checked(caplog: pytest.LogCaptureFixture)
 
     with TestClient(an_app(a_guard("error"), lifespan=lifespan)) as client:
         assert client.get("/rows").status_code == 401
-    assert told(caplog) == []
+    assert audit_lines(caplog) == []
 
 
 def test_error_prevents_the_start_and_the_app_cleans_up():
@@ -127,7 +127,7 @@ def test_off_disables_the_audit(caplog: pytest.LogCaptureFixture, monkeypatch: p
     monkeypatch.setattr(startup, "audit_app", lambda app: pytest.fail("it looked"))
     with TestClient(an_app(a_guard("off"))) as client:
         assert client.get("/rows").status_code == 401
-    assert told(caplog) == []
+    assert audit_lines(caplog) == []
 
 
 def test_audit_runs_neither_at_construction_nor_after_the_first_request(monkeypatch: pytest.MonkeyPatch):
@@ -171,9 +171,9 @@ def test_an_app_with_dependencies_and_no_middleware_is_checked_when_it_starts(ca
             TestClient(strict).delete("/everything")
     caplog.clear()
     with TestClient(fastapi_app(without_rules("warn"), forgotten=True)) as client:
-        assert len(told(caplog)) == 1
+        assert len(audit_lines(caplog)) == 1
         assert client.delete("/everything").status_code == 200
-    assert len(told(caplog)) == 1
+    assert len(audit_lines(caplog)) == 1
 
 
 @pytest.mark.parametrize("audit", ["error", "warn", "off"])
@@ -185,7 +185,7 @@ def test_an_app_with_dependencies_everywhere_starts(audit: str, caplog: pytest.L
     assert TestClient(fastapi_app(without_rules(audit), forgotten=False, docs_url=None)).get("/rows").status_code == 401
     with TestClient(fastapi_app(without_rules("off"), forgotten=True)) as client:
         assert client.delete("/everything").status_code == 200
-    assert told(caplog) == []
+    assert audit_lines(caplog) == []
 
 
 def test_audit_does_not_run_for_later_requests():
@@ -217,7 +217,7 @@ def test_outer_middleware_runs_the_audit(caplog: pytest.LogCaptureFixture):
         with TestClient(app) as client:
             assert client.delete("/everything").status_code == 401
         assert TestClient(app).delete("/everything").status_code == 401
-    assert told(caplog) == []
+    assert audit_lines(caplog) == []
 
 
 def test_app_mounted_behind_middleware_is_not_audited_separately(authority: FakeAuthority):
@@ -250,7 +250,7 @@ def test_wsgi_is_checked_at_the_first_request(caplog: pytest.LogCaptureFixture):
     app = WSGIGuard(flask, guard=a_guard("warn"))
     for _ in range(2):
         app(dict(environ), start_response)
-    assert len(told(caplog)) == 1
+    assert len(audit_lines(caplog)) == 1
     with pytest.raises(ConfigurationError, match="/nowhere"):
         WSGIGuard(flask, guard=a_guard("error"))(dict(environ), start_response)
 
@@ -262,7 +262,7 @@ def test_flask_is_checked_at_the_first_request(caplog: pytest.LogCaptureFixture)
         app.get("/rows")(lambda: "rows")
         for _ in range(2):
             assert app.test_client().get("/rows").status_code == status
-    assert len(told(caplog)) == 2 * 1
+    assert len(audit_lines(caplog)) == 2 * 1
 
 
 def test_app_that_cannot_be_inspected_starts_unless_configured_otherwise(
@@ -273,7 +273,7 @@ def test_app_that_cannot_be_inspected_starts_unless_configured_otherwise(
 
     monkeypatch.setattr(startup, "audit_app", broken)
     assert TestClient(an_app(a_guard("warn"))).get("/rows").status_code == 401
-    assert told(caplog) == ["audit: the routes of the app cannot be read"]
+    assert audit_lines(caplog) == ["audit: the routes of the app cannot be read"]
     with pytest.raises(ConfigurationError, match=r"cannot be read \(LookupError\)"):
         TestClient(an_app(a_guard("error"))).get("/rows")
 
@@ -281,7 +281,7 @@ def test_app_that_cannot_be_inspected_starts_unless_configured_otherwise(
 def test_long_list_is_truncated_and_route_names_cannot_forge_log_lines(caplog: pytest.LogCaptureFixture):
     rules = [Rule("/rows"), *(Rule(f"/no\u2028{number}") for number in range(30))]
     TestClient(an_app(a_guard("warn", rules))).get("/rows")
-    lines = told(caplog)
+    lines = audit_lines(caplog)
     assert len(lines) == startup.MOST_LINES + 1
     assert lines[-1] == "audit: and 10 more; scopeguard audit shows them"
     assert "\u2028" not in "".join(lines)

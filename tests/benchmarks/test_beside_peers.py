@@ -21,7 +21,7 @@ from environment import missing
 ROOT = Path(__file__).parent.parent.parent
 
 
-def loaded(name: str) -> Any:
+def import_benchmark(name: str) -> Any:
     return importlib.import_module(f"benchmarks.{name}")
 
 
@@ -36,7 +36,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for results, apart from the published ones."""
-    measuring = loaded("measuring")
+    measuring = import_benchmark("measuring")
     monkeypatch.setattr(measuring, "RESULTS", tmp_path)
     return tmp_path
 
@@ -55,25 +55,25 @@ def run(monkeypatch: pytest.MonkeyPatch, module: ModuleType, *arguments: str) ->
 def test_requests_in_process_are_compared(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
 ):
-    monkeypatch.setattr(loaded("contestants"), "COLD_TOKENS", 3)
-    run(monkeypatch, loaded("in_process"), "--rounds", "1", *arguments)
+    monkeypatch.setattr(import_benchmark("contestants"), "COLD_TOKENS", 3)
+    run(monkeypatch, import_benchmark("in_process"), "--rounds", "1", *arguments)
     table = capsys.readouterr().out
     assert "| Starlette + scopeguard " in table
     assert "| Starlette + PyJWT by hand " in table
 
 
 def test_a_peer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
-    peers = loaded("peers")
+    peers = import_benchmark("peers")
     absent = next(peer for peer in peers.found() if peer.NAME == "Flask + PyJWT by hand")
     monkeypatch.setattr(absent, "NEEDS", ("flask", "there-is-no-such-thing"))
-    taking_part, why = loaded("contestants").all_contestants("RS256")
+    taking_part, why = import_benchmark("contestants").all_contestants("RS256")
     assert absent.NAME not in [each.name for each in taking_part]
     assert why[absent.NAME] == "not installed: there-is-no-such-thing"
 
 
 def test_peer_has_a_description_and_requirements():
-    bare = {each.name: each for each in loaded("contestants").OURS}
-    for peer in loaded("peers").found():
+    bare = {each.name: each for each in import_benchmark("contestants").OURS}
+    for peer in import_benchmark("peers").found():
         assert peer.NAME.startswith(peer.BASE.partition(",")[0])
         assert peer.NEEDS
         assert callable(peer.app)
@@ -86,7 +86,7 @@ def test_peer_has_a_description_and_requirements():
 )
 def test_contestant_that_accepts_a_bad_token_is_not_measured(what: str):
     """A contestant that refuses all but one kind of bad token."""
-    in_process, material = loaded("in_process"), loaded("material").Material("ES256")
+    in_process, material = import_benchmark("in_process"), import_benchmark("material").Material("ES256")
     bad = material.bad_tokens()
     material.bad_tokens = lambda **_: bad
     refused = {f"Bearer {token}" for kind, token in bad.items() if kind != what}
@@ -95,26 +95,26 @@ def test_contestant_that_accepts_a_bad_token_is_not_measured(what: str):
         start_response("403 Forbidden" if environ["HTTP_AUTHORIZATION"] in refused else "200 OK", [])
         return [b""]
 
-    contestant = loaded("contestants").Contestant("one", "one", lambda material: app, wsgi=True)
+    contestant = import_benchmark("contestants").Contestant("one", "one", lambda material: app, wsgi=True)
     with pytest.raises(SystemExit, match=f"one: a token {what} was answered 200"):
         in_process.examine(contestant, in_process.Driver(contestant, app, None), material)
 
 
 def test_contestant_that_refuses_a_valid_token_is_not_measured():
-    in_process, material = loaded("in_process"), loaded("material").Material("ES256")
+    in_process, material = import_benchmark("in_process"), import_benchmark("material").Material("ES256")
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("403 Forbidden", [])
         return [b""]
 
-    contestant = loaded("contestants").Contestant("one", "one", lambda material: app, wsgi=True)
+    contestant = import_benchmark("contestants").Contestant("one", "one", lambda material: app, wsgi=True)
     with pytest.raises(SystemExit, match="one: a good token was refused"):
         in_process.examine(contestant, in_process.Driver(contestant, app, None), material)
 
 
 def test_only_bare_contestants_may_accept_bad_tokens():
-    excused = {each.name for each in loaded("contestants").OURS if not each.guards}
-    bare = {each.base for each in loaded("contestants").OURS}
+    excused = {each.name for each in import_benchmark("contestants").OURS if not each.guards}
+    bare = {each.base for each in import_benchmark("contestants").OURS}
     alone = {f"{name}, digest alone" for name in ("raw ASGI", "Starlette", "FastAPI")}
     assert excused == bare | alone | {"Starlette, signature alone"}
 
@@ -123,21 +123,21 @@ def test_only_bare_contestants_may_accept_bad_tokens():
 def test_cold_judgements_are_compared(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], algorithm: str
 ):
-    monkeypatch.setattr(loaded("contestants"), "COLD_TOKENS", 3)
-    run(monkeypatch, loaded("cold"), "--rounds", "1", "--algorithm", algorithm)
+    monkeypatch.setattr(import_benchmark("contestants"), "COLD_TOKENS", 3)
+    run(monkeypatch, import_benchmark("cold"), "--rounds", "1", "--algorithm", algorithm)
     table = capsys.readouterr().out
     for name in ("cryptography, one verify", "scopeguard", "scopeguard, which remembers it", "PyJWT"):
         assert f"| {name} " in table
 
 
 def test_library_that_accepts_a_forged_token_is_not_measured():
-    material = loaded("material").Material("ES256")
+    material = import_benchmark("material").Material("ES256")
     with pytest.raises(SystemExit, match="careless: a token expired was accepted"):
-        loaded("cold").examine("careless", lambda token: token, material)
+        import_benchmark("cold").examine("careless", lambda token: token, material)
 
 
 def test_cold_tokens_are_more_than_any_cache_holds():
-    contestants = loaded("contestants")
+    contestants = import_benchmark("contestants")
     assert contestants.COLD["token_cache"].max_entries < contestants.COLD_TOKENS / 2
 
 
@@ -152,7 +152,7 @@ def test_contestants_in_one_server_are_compared(
         missing("no wrk (on Debian: apt install wrk)")
     monkeypatch.setenv("BENCH_BLOCK", "30")
     names = [base, f"{base} + scopeguard", f"{base} + scopeguard, fast"]
-    run(monkeypatch, loaded("sockets"), "--seconds", "1", "--server", server, *names)
+    run(monkeypatch, import_benchmark("sockets"), "--seconds", "1", "--server", server, *names)
     table = capsys.readouterr().out
     for load in ("known tokens", "new tokens", "95 % known and 5 % new tokens"):
         assert f"## {server}, {load}, RS256" in table
@@ -162,11 +162,11 @@ def test_contestants_in_one_server_are_compared(
 
 def blocks_of(*forget: list[Any]) -> Any:
     """Turns for as many contestants, whose caches these functions empty."""
-    return loaded("blocks").Blocks(forget)
+    return import_benchmark("blocks").Blocks(forget)
 
 
 def test_contestants_take_turns_in_blocks_and_in_a_new_order_each_cycle():
-    module, turns = loaded("blocks"), blocks_of([], [], [])
+    module, turns = import_benchmark("blocks"), blocks_of([], [], [])
     order = [[turns.next() for _ in range(module.BLOCK)] for _ in range(9)]
     assert all(len(set(block)) == 1 for block in order)
     assert [block[0] for block in order] == [0, 1, 2, 1, 2, 0, 2, 0, 1]
@@ -177,7 +177,7 @@ def test_contestants_take_turns_in_blocks_and_in_a_new_order_each_cycle():
 
 def test_caches_are_emptied_at_the_beginning_of_each_block():
     cleared: list[str] = []
-    module, turns = loaded("blocks"), blocks_of([lambda: cleared.append("a")], [lambda: cleared.append("b")])
+    module, turns = import_benchmark("blocks"), blocks_of([lambda: cleared.append("a")], [lambda: cleared.append("b")])
     for number in range(3 * module.BLOCK):
         turns.next()
         assert len(cleared) == number // module.BLOCK + 1
@@ -185,21 +185,21 @@ def test_caches_are_emptied_at_the_beginning_of_each_block():
 
 
 def test_no_token_of_the_new_ones_comes_twice_in_a_block():
-    sockets, material = loaded("sockets"), loaded("material").Material("EdDSA")
+    sockets, material = import_benchmark("sockets"), import_benchmark("material").Material("EdDSA")
     new = sockets.tokens_of("new", material)
-    assert len(set(new)) == len(new) > loaded("blocks").BLOCK
+    assert len(set(new)) == len(new) > import_benchmark("blocks").BLOCK
     mixed = sockets.tokens_of("mixed", material)
     counts = [mixed.count(token) for token in mixed[:100]]
     assert sorted(set(counts)) == [1, len(mixed) * 95 // 100 // sockets.KNOWN_TOKENS]
     assert counts.count(1) == 5
     # Each known token comes several times before a block is counted.
-    begun = mixed[: loaded("blocks").NOT_COUNTED]
+    begun = mixed[: import_benchmark("blocks").NOT_COUNTED]
     assert min(begun.count(token) for token in set(mixed) - set(new) if mixed.count(token) > 1) >= 3
 
 
 def test_results_are_ratios_within_a_cycle_that_all_completed():
-    module = loaded("sockets")
-    contestant = loaded("contestants").Contestant
+    module = import_benchmark("sockets")
+    contestant = import_benchmark("contestants").Contestant
     taking_part = [contestant("bare", "bare", lambda material: None), contestant("one", "bare", lambda material: None)]
     found = [{2: (10.0, 20.0), 3: (20.0, 40.0), 4: (30.0, 60.0)}, {2: (20.0, 30.0), 3: (80.0, 90.0)}]
     row = module.describe(taking_part, found)["one"]
@@ -211,7 +211,7 @@ def test_results_are_ratios_within_a_cycle_that_all_completed():
 
 
 def test_figures_of_servers_have_bounds_and_the_best_peer():
-    module = loaded("sockets")
+    module = import_benchmark("sockets")
     rows = {
         name: {"ratio": ratio, "added": added, "peer": "PyJWT" in name, "base": "Starlette"}
         for name, ratio, added in (
@@ -227,7 +227,7 @@ def test_figures_of_servers_have_bounds_and_the_best_peer():
 
 
 def test_nothing_is_pinned_with_a_single_core(monkeypatch: pytest.MonkeyPatch):
-    cores = loaded("sockets").Cores
+    cores = import_benchmark("sockets").Cores
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
     assert cores.choose() == cores(server=None, generator=None)
     assert cores.pinned(None, ["wrk"]) == ["wrk"]
@@ -237,7 +237,7 @@ def test_nothing_is_pinned_with_a_single_core(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_command_runs_on_the_core_that_it_is_pinned_to():
-    cores = loaded("sockets").Cores
+    cores = import_benchmark("sockets").Cores
     core = cores.choose().generator
     script = "import os, sys; print(*os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else print('all')"
     command = cores.pinned(core, [sys.executable, "-c", script])
@@ -247,7 +247,7 @@ def test_command_runs_on_the_core_that_it_is_pinned_to():
 
 def test_missing_wrk_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    run(monkeypatch, loaded("sockets"))
+    run(monkeypatch, import_benchmark("sockets"))
     assert capsys.readouterr().out == "Not measured over sockets: there is no wrk (on Debian: apt install wrk).\n"
 
 
@@ -258,7 +258,7 @@ def figure(value: float, must: str, **more: Any) -> dict[str, Any]:
 def test_one_table_has_all_figures_and_results_are_kept(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], results: Path
 ):
-    module = loaded("run")
+    module = import_benchmark("run")
     found = {
         "in_process": {"figures": [figure(7, ""), figure(1.2, "<= 1.25", peer=10.5, peer_name="somebody")]},
         "cold": {"figures": [figure(0.5, ">= 0.93")], "absent": {"python-jose": "not installed"}},
@@ -279,7 +279,7 @@ def test_one_table_has_all_figures_and_results_are_kept(
 def test_a_quick_run_writes_nothing_and_a_part_that_fails_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], results: Path
 ):
-    module = loaded("run")
+    module = import_benchmark("run")
     monkeypatch.setattr(module, "apart", lambda part, *, quick: {"figures": []} if part == "cold" else None)
     with pytest.raises(SystemExit, match="failed: in_process"):
         run(monkeypatch, module, "--quick", "in_process", "cold")
@@ -298,12 +298,12 @@ def test_a_quick_run_writes_nothing_and_a_part_that_fails_is_named(
     ],
 )
 def test_a_bound_is_reached_or_not(value: float, must: str, expected: bool):
-    assert loaded("run").reached(value, must) is expected
+    assert import_benchmark("run").reached(value, must) is expected
 
 
 def test_a_bound_that_is_none_is_not_guessed_at():
     with pytest.raises(ValueError, match="a bound must be"):
-        loaded("run").reached(1, "about 1")
+        import_benchmark("run").reached(1, "about 1")
 
 
 def row(ratio: float, base: str, *, peer: bool = False) -> dict[str, Any]:
@@ -342,7 +342,7 @@ def found_by_all_parts() -> dict[str, dict[str, Any]]:
 
 @pytest.mark.timeout(240)  # the first drawing reads all fonts of the machine
 def test_drawing_contains_all_results_and_is_deterministic(results: Path):
-    plots, measuring = loaded("plots"), loaded("measuring")
+    plots, measuring = import_benchmark("plots"), import_benchmark("measuring")
     for part, found in found_by_all_parts().items():
         measuring.keep(part, found)
     plots.main()
@@ -354,7 +354,7 @@ def test_drawing_contains_all_results_and_is_deterministic(results: Path):
 
 
 def test_results_that_are_missing_are_not_drawn(results: Path, capsys: pytest.CaptureFixture[str]):
-    plots, measuring = loaded("plots"), loaded("measuring")
+    plots, measuring = import_benchmark("plots"), import_benchmark("measuring")
     measuring.keep("sockets", {"absent": "there is no wrk", "figures": []})
     plots.main()
     assert "scaling: not run yet" in capsys.readouterr().out

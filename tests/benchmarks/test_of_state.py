@@ -31,7 +31,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         del sys.modules[name]
 
 
-def loaded(name: str) -> Any:
+def import_benchmark(name: str) -> Any:
     return importlib.import_module(f"benchmarks.{name}")
 
 
@@ -47,7 +47,7 @@ def expect_figures(rows: list[dict[str, Any]]) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_storms_are_counted(backend: str, monkeypatch: pytest.MonkeyPatch):
-    storms = loaded("storms")
+    storms = import_benchmark("storms")
     monkeypatch.setattr(storms, "HERD", 6)
     monkeypatch.setattr(storms, "STRANGERS", 3)
     found = storms.one(backend, quick=True)
@@ -63,7 +63,7 @@ def test_storms_are_counted(backend: str, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.timeout(180)
 def test_floods_are_counted(monkeypatch: pytest.MonkeyPatch):
-    floods = loaded("floods")
+    floods = import_benchmark("floods")
     monkeypatch.setattr(floods, "SLOW", 0.01)
     monkeypatch.setattr(floods, "beside", lambda edge, seconds: floods._summarize({"JWT": [(0.001, 200)]}, _Flood()))
     found = floods.measure(("threads", "asyncio"), quick=True)
@@ -81,7 +81,7 @@ def test_floods_are_counted(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("edge", ["threads", "asyncio"])
 def test_good_requests_are_measured_beside_a_flood(edge: str):
-    found = loaded("floods").beside(edge, seconds=0.2)
+    found = import_benchmark("floods").beside(edge, seconds=0.2)
     assert found["JWT of another issuer"]["refused"] == 0
     assert found["opaque, known"]["of"] > 0
 
@@ -91,23 +91,23 @@ class _Flood:
 
 
 def test_tool_rules_are_measured():
-    mcp_tools = loaded("mcp_tools")
+    mcp_tools = import_benchmark("mcp_tools")
     assert len(mcp_tools.body()) == 1024
     expect_figures(mcp_tools.measure(rounds=1)["figures"])
 
 
 def test_proofs_are_measured():
-    expect_figures(loaded("proofs").measure(rounds=1)["figures"])
+    expect_figures(import_benchmark("proofs").measure(rounds=1)["figures"])
 
 
 def test_growth_is_measured():
-    scaling = loaded("scaling")
+    scaling = import_benchmark("scaling")
     made = scaling.Made()
-    sizes = {**scaling.by_size([600], 1), **scaling.by_keys([1, 3], 1), **scaling.by_scopes([1, 4], 1)}
+    sizes = {**scaling.measure_sizes([600], 1), **scaling.measure_keys([1, 3], 1), **scaling.measure_scopes([1, 4], 1)}
     results = {
         "times": {name: {"smallest": each.smallest, "median": each.median} for name, each in sizes.items()},
-        "rules": scaling.by_rules((3,), 1),
-        "issuers": scaling.by_issuers((2,), 1),
+        "rules": scaling.measure_rules((3,), 1),
+        "issuers": scaling.measure_issuers((2,), 1),
         "memory": {"at": 60, **scaling.memory_of(made, 60, ready=2)},
         "packed memory": {"at": 60, **scaling.memory_of(made, 60, ready=2)},
         "remembered": {"60": scaling.costs_of(made, 60)},
@@ -118,13 +118,13 @@ def test_growth_is_measured():
 
 
 def test_cold_starts_of_a_function_are_timed():
-    found = loaded("serverless").starts(1)
+    found = import_benchmark("serverless").starts(1)
     assert len(found) == 4
     assert all(len(taken) == 1 and min(taken[0]) > 0 for taken in found.values())
 
 
 def test_imports_are_timed():
-    imports = loaded("imports")
+    imports = import_benchmark("imports")
     assert imports.time_import("import json", "import decimal", "process_time") >= 0
     names = [name for name, _ in imports.heaviest(100)]
     assert "scopeguard.guard" in names
@@ -132,7 +132,7 @@ def test_imports_are_timed():
 
 
 def test_signatures_on_and_off_the_loop_are_compared(monkeypatch: pytest.MonkeyPatch):
-    offload = loaded("offload")
+    offload = import_benchmark("offload")
     monkeypatch.setattr(offload, "ALGORITHMS", {"ES256": offload.ALGORITHMS["ES256"]})
     results = offload.measure(quick=True)
     assert results["offload"]["what holds the lock"]["lets go"] == 0
@@ -144,7 +144,7 @@ def test_signatures_on_and_off_the_loop_are_compared(monkeypatch: pytest.MonkeyP
 def test_processes_that_share_a_redis_ask_once():
     if shutil.which("redis-server") is None:
         missing("no redis-server: make system installs it")
-    results = loaded("shared").measure(quick=True, workers=2)
+    results = import_benchmark("shared").measure(quick=True, workers=2)
     assert results["introspections"]["calls, one worker after the other"] == 1
     assert results["introspections"]["calls, all at once"] in (1, 2)
     assert {"hit", "PING", "find no answer", "remember a proof, confirmed by a replica"} < results["operations"].keys()
@@ -158,7 +158,7 @@ def test_nothing_is_accepted_twice_or_after_its_revocation_during_failovers():
     """The primary is killed, then frozen until another has replaced it, and a replica is killed, under load."""
     if shutil.which("redis-server") is None:
         missing("no redis-server: make system installs it")
-    results = loaded("failover").measure("cluster", quick=True)
+    results = import_benchmark("failover").measure("cluster", quick=True)
     assert results["wrong"] == {}
     counts = results["counts"]
     assert counts["new proof: granted"] > 60
@@ -173,7 +173,7 @@ def test_nothing_is_accepted_twice_or_after_its_revocation_during_failovers():
 
 
 def test_model_notices_wrong_acceptances():
-    failover = loaded("failover")
+    failover = import_benchmark("failover")
     granted = Granted(make_token("read"))
     model, attempt = failover.Model(), failover.Attempt(request=None, sent_at=0.0)
     for _ in range(2):
@@ -183,14 +183,14 @@ def test_model_notices_wrong_acceptances():
 
 def test_shared_state_is_not_measured_without_redis(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert loaded("shared").measure(quick=True) == {"missing": "redis-server", "figures": []}
+    assert import_benchmark("shared").measure(quick=True) == {"missing": "redis-server", "figures": []}
 
 
 # -- hooks
 
 
 def test_hooks_are_measured_in_all_kinds_of_guards(monkeypatch: pytest.MonkeyPatch):
-    hooks, instructions = loaded("hooks"), loaded("instructions")
+    hooks, instructions = import_benchmark("hooks"), import_benchmark("instructions")
     marks: list[None] = []
     monkeypatch.setattr(instructions.os, "getpgrp", lambda: marks.append(None))
     try:
@@ -210,7 +210,7 @@ class Gate:
     """``benchmarks/instructions.py`` with counts of the test's own."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.module = loaded("instructions")
+        self.module = import_benchmark("instructions")
         self.counts = dict.fromkeys(self.module.PATHS, 1000.0)
         monkeypatch.setattr(self.module, "MEASURE", folder / "instructions.json")
         monkeypatch.setattr(self.module, "valgrind", lambda: "valgrind-0")
@@ -224,7 +224,7 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
 
 
 def test_what_is_counted_is_served(monkeypatch: pytest.MonkeyPatch):
-    instructions = loaded("instructions")
+    instructions = import_benchmark("instructions")
     monkeypatch.setattr(VerificationKey, "verify", VerificationKey.verify)  # so that it is put back
     marks: list[None] = []
     monkeypatch.setattr(instructions.os, "getpgrp", lambda: marks.append(None))
@@ -282,14 +282,14 @@ def test_other_tools_are_named(gate: Gate, monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_the_counts_that_are_kept_have_every_path():
-    instructions = loaded("instructions")
+    instructions = import_benchmark("instructions")
     assert instructions.kept()
     for counts in instructions.kept().values():
         assert set(counts) == {*instructions.PATHS, "tools"}
 
 
 def test_totals_are_read_from_what_callgrind_writes(tmp_path: Path):
-    instructions = loaded("instructions")
+    instructions = import_benchmark("instructions")
     path = tmp_path / "out.1"
     path.write_text("version: 1\nevents: Ir\nsummary: 123\n\ntotals: 123\n")
     assert instructions._total(path) == 123

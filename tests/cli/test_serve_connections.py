@@ -1,6 +1,6 @@
 """Idle connections do not block others, and a websocket needs no further package.
 
-The class of fault: connections that cost a client nothing (without a request, with half of one, kept alive after
+Fault: connections that cost a client nothing (without a request, with half of one, kept alive after
 one) use up all connections.
 """
 
@@ -159,7 +159,7 @@ class Cycle:
         self.response_complete = complete
 
 
-def opened(kind: type[Any]) -> Any:
+def open_connection(kind: type[Any]) -> Any:
     connection = kind()
     connection.connection_made(None)
     return connection
@@ -167,29 +167,29 @@ def opened(kind: type[Any]) -> Any:
 
 def test_longest_idle_connection_is_closed_first_and_no_busy_one():
     kind = limit_connections(FakeProtocol, 3)
-    busy, first, second = (opened(kind) for _ in range(3))
+    busy, first, second = (open_connection(kind) for _ in range(3))
     busy.cycle = Cycle(complete=False)
     second.cycle = Cycle(complete=True)
     first.data_received(b"x")
-    opened(kind)
+    open_connection(kind)
     assert [connection.transport.closed for connection in (busy, first, second)] == [False, False, True]
 
 
 def test_connection_that_became_a_websocket_is_not_counted():
     kind = limit_connections(FakeProtocol, 2)
-    upgraded, idle = opened(kind), opened(kind)
+    upgraded, idle = open_connection(kind), open_connection(kind)
     EVERY.discard(upgraded)
-    opened(kind)
+    open_connection(kind)
     assert not upgraded.transport.closed
     assert not idle.transport.closed
 
 
 def test_no_connection_is_closed_if_all_are_busy():
     kind = limit_connections(FakeProtocol, 2)
-    all_ = [opened(kind) for _ in range(2)]
+    all_ = [open_connection(kind) for _ in range(2)]
     for connection in all_:
         connection.cycle = Cycle(complete=False)
-    late = opened(kind)
+    late = open_connection(kind)
     assert not any(connection.transport.closed for connection in (*all_, late))
     all_[0].connection_lost(None)
     late.data_received(b"x")

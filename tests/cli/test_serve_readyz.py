@@ -44,11 +44,11 @@ class Scene:
         if kind == "asgi":
             switch = ASGISwitch(self.guard, lambda guard: asgi.GuardMiddleware(_app, guard=guard))
             client = TestClient(ASGIReadyz(switch, "/readyz", Probe(switch)))
-            self.send = lambda method, path: _of_response(client.request(method, path))
+            self.send = lambda method, path: _read_response(client.request(method, path))
         else:
             other = WSGISwitch(self.guard, lambda guard: wsgi.GuardMiddleware(_wsgi_app, guard=guard))
             app = WSGIReadyz(other, "/readyz", Probe(other))
-            self.send = lambda method, path: _of_answer(call_wsgi(app, Exchange(method=method, target=path)))
+            self.send = lambda method, path: _read_answer(call_wsgi(app, Exchange(method=method, target=path)))
 
     def get(self, path: str = "/readyz") -> tuple[int, str]:
         return self.send("GET", path)
@@ -60,12 +60,12 @@ class Scene:
                 thread.join(10)
 
 
-def _of_response(response: Any) -> tuple[int, str]:
+def _read_response(response: Any) -> tuple[int, str]:
     assert response.headers["cache-control"] == "no-store" or response.status_code not in (200, 503)
     return response.status_code, response.text
 
 
-def _of_answer(answer: Any) -> tuple[int, str]:
+def _read_answer(answer: Any) -> tuple[int, str]:
     return answer.status, answer.body.decode()
 
 

@@ -14,7 +14,7 @@ from environment import ROOT
 from scopeguard.client import ClientCredentials
 
 
-def in_a_new_process(script: str) -> str:
+def run_in_new_process(script: str) -> str:
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
         cwd=ROOT,
@@ -44,9 +44,9 @@ CALL = """
 
 def test_credentials_work_without_httpx2():
     script = "import sys\n    sys.modules['httpx2'] = None\n    import httpx, scopeguard.client"
-    assert in_a_new_process(f"    {script}{CALL}") == "204"
+    assert run_in_new_process(f"    {script}{CALL}") == "204"
 
 
 def test_credentials_work_if_httpx_is_an_alias_of_httpx2():
     script = "import httpx2\n    httpx2.alias_httpx()\n    import httpx, scopeguard.client"
-    assert in_a_new_process(f"    {script}{CALL}") == "204"
+    assert run_in_new_process(f"    {script}{CALL}") == "204"

@@ -104,7 +104,7 @@ def test_after_a_sleep_two_hundred_threads_fetch_one_token(credentials, endpoint
     auth.token()
     clock.wall_now += 7200
     open_when_all_board(auth, endpoint, MANY)
-    assert {token.access_token for token in in_threads(MANY, auth.token)} == {"sg-opaque-2"}
+    assert {token.access_token for token in run_in_threads(MANY, auth.token)} == {"sg-opaque-2"}
     assert len(endpoint.seen) == 2
 
 
@@ -249,12 +249,12 @@ def open_when_all_board(auth: ClientCredentials, endpoint, number: int) -> None:
     auth._fetcher._outside.flights = Counted(number, endpoint.gate)
 
 
-def in_threads(number: int, work) -> list[Any]:
+def run_in_threads(number: int, work) -> list[Any]:
     with ThreadPoolExecutor(number) as pool:
         return [future.result() for future in [pool.submit(work) for _ in range(number)]]
 
 
-async def in_tasks(number: int, work) -> list[Any]:
+async def run_in_tasks(number: int, work) -> list[Any]:
     results: list[Any] = []
 
     async def one():
@@ -270,7 +270,7 @@ async def in_tasks(number: int, work) -> list[Any]:
 def test_two_hundred_threads_fetch_one_token(credentials, endpoint):
     auth = credentials()
     open_when_all_board(auth, endpoint, MANY)
-    tokens = in_threads(MANY, auth.token)
+    tokens = run_in_threads(MANY, auth.token)
     assert {token.access_token for token in tokens} == {"sg-opaque-1"}
     assert len(endpoint.seen) == 1
 
@@ -280,7 +280,7 @@ def test_two_hundred_threads_fetch_one_token(credentials, endpoint):
 def test_two_hundred_tasks_fetch_one_token(credentials, endpoint, backend):
     auth = credentials()
     open_when_all_board(auth, endpoint, MANY)
-    tokens = anyio.run(in_tasks, MANY, auth.atoken, backend=backend)
+    tokens = anyio.run(run_in_tasks, MANY, auth.atoken, backend=backend)
     assert {token.access_token for token in tokens} == {"sg-opaque-1"}
     assert len(endpoint.seen) == 1
 
@@ -292,8 +292,8 @@ def test_threads_and_three_event_loops_share_one_fetch(credentials, endpoint):
 
     def fifty(way):
         if way == "threads":
-            return in_threads(50, auth.token)
-        return anyio.run(in_tasks, 50, auth.atoken, backend=way)
+            return run_in_threads(50, auth.token)
+        return anyio.run(run_in_tasks, 50, auth.atoken, backend=way)
 
     with ThreadPoolExecutor(4) as pool:
         tokens = [token for found in pool.map(fifty, ["threads", "asyncio", "trio", "asyncio"]) for token in found]
@@ -316,7 +316,7 @@ def test_two_hundred_refusals_in_threads_fetch_one_new_token(credentials, endpoi
         return httpx.Response(200)
 
     with httpx.Client(transport=httpx.MockTransport(service), auth=auth) as client:
-        responses = in_threads(MANY, lambda: client.get("https://api.example/"))
+        responses = run_in_threads(MANY, lambda: client.get("https://api.example/"))
     assert {response.request.headers["authorization"] for response in responses} == {TWO}
     assert len(endpoint.seen) == 2
 
@@ -334,7 +334,7 @@ def test_two_hundred_threads_whose_newer_token_cannot_be_fetched_get_the_refusal
         return httpx.Response(401, headers=REFUSED)
 
     with httpx.Client(transport=httpx.MockTransport(service), auth=auth) as client:
-        responses = in_threads(MANY, lambda: client.get("https://api.example/"))
+        responses = run_in_threads(MANY, lambda: client.get("https://api.example/"))
     assert {response.status_code for response in responses} == {401}
     assert len(endpoint.seen) == 2
     assert auth.token().access_token == "sg-opaque-1"
@@ -368,7 +368,7 @@ def test_two_hundred_refusals_in_tasks_fetch_one_new_token_and_late_ones_use_it(
                     others_done.set()
                 return responses[-1]
 
-            await in_tasks(MANY, get)
+            await run_in_tasks(MANY, get)
         assert {response.request.headers["authorization"] for response in responses} == {TWO}
         assert len(responses) == MANY
 
@@ -382,11 +382,11 @@ def test_callers_that_wait_share_a_token_without_a_lifetime(credentials, endpoin
     endpoint.expires_in = 0
     auth = credentials()
     open_when_all_board(auth, endpoint, 5)
-    tokens = anyio.run(in_tasks, 5, auth.atoken, backend=backend)
-    tokens += in_threads(5, auth.token)
+    tokens = anyio.run(run_in_tasks, 5, auth.atoken, backend=backend)
+    tokens += run_in_threads(5, auth.token)
     assert {token.access_token for token in tokens} == {"sg-opaque-1"}
     clock.now += 1
-    tokens = in_threads(8, lambda: [auth.token() for _ in range(50)])
+    tokens = run_in_threads(8, lambda: [auth.token() for _ in range(50)])
     assert {token.access_token for several in tokens for token in several} == {"sg-opaque-2"}
     assert len(endpoint.seen) == 2
 
@@ -409,8 +409,8 @@ def test_a_failure_is_shared_by_all_waiting_callers(credentials, endpoint, kind,
         return raised.value
 
     with ThreadPoolExecutor(1) as pool:
-        tasks = pool.submit(anyio.run, in_tasks, 50, afailing)
-        failures = in_threads(50, failing) + tasks.result()
+        tasks = pool.submit(anyio.run, run_in_tasks, 50, afailing)
+        failures = run_in_threads(50, failing) + tasks.result()
     assert len({id(failure) for failure in failures}) == 100  # each has its own, with its own traceback
     assert len({str(failure) for failure in failures}) == 1
     assert len(endpoint.seen) == requests

@@ -84,7 +84,7 @@ class World:
             return "unavailable", 503
 
 
-def _in_loop(app: Any, backend: str) -> Send:
+def _call_in_loop(app: Any, backend: str) -> Send:
     def send(token: str) -> Answered:
         exchange = Exchange(headers=((b"authorization", f"Bearer {token}".encode()),), target="/")
         return anyio.run(call_asgi, app, exchange, backend=backend)
@@ -96,17 +96,17 @@ def _asgi(world: World, backend: str) -> Send:
     async def answer(_: Request) -> PlainTextResponse:
         return PlainTextResponse(*await world.acall())
 
-    return _in_loop(asgi.GuardMiddleware(Starlette(routes=[Route("/", answer)]), guard=world.guard), backend)
+    return _call_in_loop(asgi.GuardMiddleware(Starlette(routes=[Route("/", answer)]), guard=world.guard), backend)
 
 
 def _thread(world: World, backend: str) -> Send:
     def answer(_: Request) -> PlainTextResponse:
         return PlainTextResponse(*world.call())
 
-    return _in_loop(asgi.GuardMiddleware(Starlette(routes=[Route("/", answer)]), guard=world.guard), backend)
+    return _call_in_loop(asgi.GuardMiddleware(Starlette(routes=[Route("/", answer)]), guard=world.guard), backend)
 
 
-def _blocking(app: Any) -> Send:
+def _call_blocking(app: Any) -> Send:
     return lambda token: call_wsgi(app, Exchange(headers=((b"authorization", f"Bearer {token}".encode()),), target="/"))
 
 
@@ -116,7 +116,7 @@ def _wsgi(world: World, _: str) -> Send:
         start_response(f"{status} x", [("content-type", "text/plain")])
         return [text.encode()]
 
-    return _blocking(wsgi.GuardMiddleware(app, guard=world.guard))
+    return _call_blocking(wsgi.GuardMiddleware(app, guard=world.guard))
 
 
 def _flask(world: World, _: str) -> Send:
@@ -124,7 +124,7 @@ def _flask(world: World, _: str) -> Send:
     ScopeGuard(app, guard=world.guard)
     app.add_url_rule("/", "call", world.call)
     app.add_url_rule("/async", "acall", world.acall)
-    return _blocking(app)
+    return _call_blocking(app)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Each public constructor refuses arguments of the wrong kind, and its error names the argument.
 
-The class of fault: a value that Python accepts silently (a string for a bool, an object without the methods of a store)
+Fault: a value that Python accepts silently (a string for a bool, an object without the methods of a store)
 opens a route or fails with every request later. The table holds every constructor of the public modules. For each
 argument it says which odd values are right; all others must be refused at construction.
 """

@@ -143,7 +143,7 @@ def test_every_argument_of_the_guard_is_read():
         "resource": Resource("https://api.test"),
         "realm": "it",
         "require_https": True,
-        "token_sources": TokenSources().only(["header", "form"]),
+        "token_sources": TokenSources().with_methods(["header", "form"]),
         "implies": {"all": ("read", "write")},
     }
 

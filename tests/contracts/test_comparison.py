@@ -14,7 +14,7 @@ from scopeguard.rules import DENIED, OPTIONAL, PUBLIC
 from scopeguard.testing import FakeAuthority
 
 
-def described(*differences: Difference) -> set[tuple[str, str, str]]:
+def summarise(*differences: Difference) -> set[tuple[str, str, str]]:
     return {(each.kind.value, each.method, each.path) for each in differences}
 
 
@@ -46,7 +46,7 @@ def test_missing_extra_and_different_operations_are_listed_once():
         Rule("/b", DENIED, ["DELETE"]),
     )
     found = compare(RULES, other)
-    assert described(*found) == {
+    assert summarise(*found) == {
         ("different", "GET", "/a/{id}"),
         ("missing", "DELETE", "/a/{id}"),
         ("missing", "POST", "/b"),
@@ -109,7 +109,7 @@ def test_deviations_of_an_app_from_its_contract_are_found():
     assert compare(contract, app(drift=False)) == ()
     assert compare(contract, app(drift=False).openapi()) == ()
     found = compare(contract, app(drift=True))
-    assert described(*found) == {("different", "POST", "/tables/{table}"), ("extra", "GET", "/forgotten")}
+    assert summarise(*found) == {("different", "POST", "/tables/{table}"), ("extra", "GET", "/forgotten")}
     assert "denied is expected, public is found" in str(found[1])
 
 

@@ -43,7 +43,7 @@ def access(
     return None if rule is None or rules.closes(rule) else rule.access
 
 
-def of_security(security: Any, **settings: Any) -> Requirement | Access | None:
+def read_security(security: Any, **settings: Any) -> Requirement | Access | None:
     """Return the requirement of an operation with *security*."""
     (rule,) = openapi(document({"/a": {"get": {"security": security}}}), **settings).rules
     return rule.access
@@ -84,7 +84,7 @@ def refusal(given: dict[str, Any], **settings: Any) -> str:
     ],
 )
 def test_alternatives_are_or_and_members_are_and(security: Any, expected: Requirement | Access):
-    found = of_security(security)
+    found = read_security(security)
     assert found == expected
     if isinstance(expected, Requirement) and isinstance(found, Requirement):
         assert found.challenge_scopes == expected.challenge_scopes
@@ -139,8 +139,8 @@ def test_ignored_scheme_must_exist():
 
 
 def test_empty_alternative_stays_public_after_dropping_another():
-    assert of_security([{}, {"key": []}], ignore_schemes=["key"]) == PUBLIC
-    assert of_security([{"bearer": []}, {"oauth": ["read"]}], ignore_schemes=["bearer"]) == all_of("read")
+    assert read_security([{}, {"key": []}], ignore_schemes=["key"]) == PUBLIC
+    assert read_security([{"bearer": []}, {"oauth": ["read"]}], ignore_schemes=["bearer"]) == all_of("read")
 
 
 @pytest.mark.parametrize(

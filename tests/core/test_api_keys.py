@@ -184,7 +184,7 @@ def test_token_and_key_together_are_refused_on_every_route(
 
 @pytest.mark.parametrize("sources", [["api_key"], ["header", "api_key"], ["header"]], ids=str)
 def test_dpop_token_and_key_together_are_refused(authority: FakeAuthority, sources: list[str]):
-    """Kind: a credential in a scheme that the guard does not read, beside one that it accepts."""
+    """Fault: a credential in a scheme that the guard does not read, beside one that it accepts."""
     decision = build(authority, sources=sources).check(request(("authorization", "dpop abc"), FIELD))
     assert reason_of(decision) is Reason.TOKEN_AND_API_KEY
 
@@ -562,10 +562,10 @@ def test_opaque_tokens_must_not_begin_like_keys(authority: FakeAuthority, prefix
         ({"prefix": "a" * 21}, "api_keys.prefix"),
         ({"prefix": "acme_"}, "api_keys.prefix"),
         ({"prefix": ""}, "api_keys.prefix"),
-        ({"keys_file": None}, "set either keys_file or lookup"),
-        ({"lookup": look_up}, "set either keys_file or lookup"),
+        ({"keys_file": None}, "set keys_file or lookup, but not both"),
+        ({"lookup": look_up}, "set keys_file or lookup, but not both"),
         ({"header": "Authorization"}, "api_keys.header"),
-        ({"header": "Cookie"}, "has another meaning"),
+        ({"header": "Cookie"}, "has a meaning already"),
         ({"header": "a b"}, "api_keys.header"),
         ({"ttl": -1}, "api_keys.ttl: must be at least 0"),
         ({"unknown_burst": 0}, "api_keys.unknown_burst"),
@@ -587,7 +587,7 @@ def test_wrong_setting_is_refused(settings: Any, problem: str):
         ({"scopes": "read"}, "must be a list"),
         ({"scopes": ["read write"]}, "must be one scope"),
         ({"claims": {"cnf": {}}}, "cnf cannot be set"),
-        # Kind: a claim that says what a key cannot show, or that nothing checks.
+        # Fault: a claim that says what a key cannot show, or that nothing checks.
         ({"claims": {"acr": "gold"}}, "acr cannot be set"),
         ({"claims": {"auth_time": 1}}, "auth_time cannot be set"),
         ({"claims": {"amr": ["mfa"]}}, "amr cannot be set"),

@@ -888,7 +888,7 @@ def test_weak_keys_are_refused(api: Api):
 
 @pytest.mark.parametrize("answer", ["claimed", "NEW", None, True, 1, b"new", RuntimeError("x"), KeyError("x")])
 def test_a_faulty_custom_store_accepts_no_proof(answer: Any):
-    """Kind: an answer that is none of the three, or an exception: a fault of the store's code, which stays visible."""
+    """Fault: the store returns anything but the three answers, or raises. An exception is not hidden."""
 
     class Faulty(MemoryStore):
         def claim(self, identity: bytes, owner: str, /, **limits: Any) -> str:

@@ -157,7 +157,7 @@ def test_failing_body_writer_is_logged_and_the_request_still_refused(
 def test_check_needs_a_request_and_a_requirement(
     authority: FakeAuthority, decide: Decide, arguments: tuple[Any, ...], message: str
 ):
-    """Kind: a value that a caller takes for a request or requirement. The error must not show it: it may be a token."""
+    """Fault: a value that a caller takes for a request or requirement. It may be a token, so no error shows it."""
     with pytest.raises(ConfigurationError, match=message) as caught:
         decide(guard_of(authority), *arguments)
     assert "abc" not in str(caught.value)

@@ -57,7 +57,7 @@ def guard_of(authority: FakeAuthority, **settings: Any) -> Guard:
     return Guard(authority.issuer, transport=authority.transport, clock=authority.clock, audit="off", **settings)
 
 
-def seen() -> str:
+def read_text() -> str:
     """Return the text that the app reads, or the kind of error."""
     try:
         return text_for_exchange(inbound_token())
@@ -86,7 +86,7 @@ def _send_blocking(app: Any) -> Sender:
 
 def _asgi(guard: Guard) -> Sender:
     async def answer(request: Request) -> PlainTextResponse:
-        return PlainTextResponse(seen())
+        return PlainTextResponse(read_text())
 
     routes = [Route("/{path:path}", answer)]
     return _send_async(asgi.GuardMiddleware(Starlette(routes=routes), guard=guard, public=["/public"]))
@@ -94,7 +94,7 @@ def _asgi(guard: Guard) -> Sender:
 
 def _asgi_thread(guard: Guard) -> Sender:
     def answer(request: Request) -> PlainTextResponse:
-        return PlainTextResponse(seen())
+        return PlainTextResponse(read_text())
 
     routes = [Route("/{path:path}", answer)]
     return _send_async(asgi.GuardMiddleware(Starlette(routes=routes), guard=guard, public=["/public"]))
@@ -103,7 +103,7 @@ def _asgi_thread(guard: Guard) -> Sender:
 def _wsgi(guard: Guard) -> Sender:
     def app(environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("content-type", "text/plain")])
-        return [seen().encode()]
+        return [read_text().encode()]
 
     return _send_blocking(wsgi.GuardMiddleware(app, guard=guard, public=["/public"]))
 
@@ -113,11 +113,11 @@ def _fastapi_app(guard: Guard) -> fastapi.FastAPI:
 
     @app.get("/", dependencies=[fastapi.Depends(protected)])
     async def own() -> PlainTextResponse:
-        return PlainTextResponse(seen())
+        return PlainTextResponse(read_text())
 
     @app.get("/public")
     async def public() -> PlainTextResponse:
-        return PlainTextResponse(seen())
+        return PlainTextResponse(read_text())
 
     return app
 
@@ -133,8 +133,8 @@ def _fastapi_behind(guard: Guard) -> Sender:
 def _flask_app(guard: Guard) -> flask.Flask:
     app = flask.Flask("api")
     ScopeGuard(app, guard=guard, public=["/public"])
-    app.add_url_rule("/", "own", seen)
-    app.add_url_rule("/public", "public", seen)
+    app.add_url_rule("/", "own", read_text)
+    app.add_url_rule("/public", "public", read_text)
     return app
 
 

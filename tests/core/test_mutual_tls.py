@@ -132,7 +132,7 @@ def test_without_the_setting_a_bound_token_is_refused():
     api.guard = Guard(api.authority.issuer, transport=api.authority.transport, clock=api.authority.clock, audit="off")
     field = ("client-cert", FIELDS["client-cert"][1](DER))
     assert is_refused(api.send(field, certificate=THUMBPRINT), Reason.SENDER_CONSTRAINT_UNPROVEN)
-    assert is_refused(Api().send(field))  # a field is no source unless it is configured
+    assert is_refused(Api().send(field))  # a field is not a source unless it is configured
 
 
 @pytest.mark.rule("M-10")
@@ -319,7 +319,7 @@ def _xfcc(der: bytes) -> str:
 )
 @pytest.mark.parametrize("lines", [1, 2])
 def test_elements_of_the_client_do_not_hide_that_of_envoy(sent: Callable[[str], str], lines: int):
-    """Kind: a proxy that appends, and a client whose element would swallow or replace the appended one."""
+    """Fault: a proxy that appends, and a client whose element would swallow or replace the appended one."""
     api = Api("envoy")
     own, appended = sent(_xfcc(DER)), "By=spiffe://api;" + _xfcc(OTHER)
     for name in ("CN=b", r"CN=\"b", r"CN=\"b\"", r"CN=b\\", r"CN=\"\\", r"CN=a\,\"b\;"):  # RFC 2253 escapes a quote

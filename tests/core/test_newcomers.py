@@ -101,18 +101,18 @@ def new_scene() -> Iterator[Callable[..., Scene]]:
         scene.guard.close()
 
 
-def by_id(issuer: Issuer) -> Issuer:
+def fetch_keys_by_id(issuer: Issuer) -> Issuer:
     return replace(issuer, key_url_template=f"{issuer.url}/keys/{{kid}}")
 
 
-def asked(issuer: Issuer) -> Issuer:
+def use_introspection(issuer: Issuer) -> Issuer:
     settings = Introspection(
         auth="bearer", bearer_token=lambda: "own-token", endpoint=f"{issuer.url}/introspect", ttl=0
     )
     return replace(issuer, validate="introspection", introspection=settings)
 
 
-def listed(issuer: Issuer) -> Issuer:
+def use_status_lists(issuer: Issuer) -> Issuer:
     return replace(issuer, experimental_status_list=StatusListPolicy())
 
 
@@ -122,9 +122,9 @@ KINDS: dict[str, tuple[Callable[[Issuer], Issuer], set[Lane]]] = {
         lambda issuer: replace(issuer, jwks_uri=[f"{issuer.url}/jwks", f"{issuer.url}/more"]),
         {Lane.KEYS},
     ),
-    "keys by id": (by_id, {Lane.KEYS}),
-    "introspection": (asked, {Lane.INTROSPECTION, Lane.HOOKS}),
-    "status lists": (listed, {Lane.KEYS, Lane.STATUS_LISTS}),
+    "keys by id": (fetch_keys_by_id, {Lane.KEYS}),
+    "introspection": (use_introspection, {Lane.INTROSPECTION, Lane.HOOKS}),
+    "status lists": (use_status_lists, {Lane.KEYS, Lane.STATUS_LISTS}),
 }
 
 
@@ -172,7 +172,7 @@ def test_configured_issuer_has_priority_from_the_first_token(new_scene: Callable
 
 
 def test_token_accepted_by_introspection_makes_its_issuer_known(new_scene: Callable[..., Scene]):
-    scene = new_scene(asked)
+    scene = new_scene(use_introspection)
     token = scene.tenants["a"].mint("read")
     assert isinstance(scene.check(token)[0], Granted)
     decision, flights = scene.check(token)

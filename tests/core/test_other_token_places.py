@@ -83,7 +83,7 @@ WAYS = pytest.mark.parametrize("way", [send_through_asgi, send_through_wsgi, sen
 @WAYS
 def test_token_forwarded_by_a_trusted_proxy_is_used_and_hidden_from_the_app(authority: FakeAuthority, way: Any):
     guard = guard_for(authority, token_sources=forwarded_header())
-    # The gateway authenticates itself in Authorization, which is no source here.
+    # The gateway authenticates itself in Authorization, which is not a source here.
     headers = {FIELD: f"Bearer {authority.mint()}", "Authorization": "Bearer of-the-gateway"}
     for _ in range(2):
         status, seen = way(guard, headers, PROXY)

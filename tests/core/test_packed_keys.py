@@ -97,7 +97,7 @@ def test_new_key_under_an_old_id_gets_503_while_no_fetch_succeeds(authority: Fak
 
 
 def test_key_that_the_published_set_limits_less_is_tried_again(authority: FakeAuthority):
-    # The kind: a key that was tried with the limits of an older set was not tried with those of the new one.
+    # Fault: a key that was tried with the limits of an older set was not tried with those of the new one.
     seed = pack(authority)
     seed["keys"] = [{**key, "issuer": "https://other.test"} for key in seed["keys"]]
     guard = build(authority, seed)
@@ -105,7 +105,7 @@ def test_key_that_the_published_set_limits_less_is_tried_again(authority: FakeAu
 
 
 def test_packed_bundle_of_a_trust_domain_is_used_and_no_older_one_replaces_it(authority: FakeAuthority):
-    # The kind: keys of a trust domain have another use, and a set that was packed for it was never usable.
+    # Fault: keys of a trust domain have another use, and a set that was packed for it was never usable.
     clock, transport = authority.clock, authority.transport
     bundle = authority.authority.keys.key_set(clock.wall())
     keys = [{**key, "use": "jwt-svid"} for key in bundle["keys"]]

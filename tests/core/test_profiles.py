@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from documentation import PAGES
-from doors import asgi_app, call_asgi, call_wsgi, in_loop, wsgi_app
+from doors import asgi_app, call_asgi, call_in_loop, call_wsgi, wsgi_app
 from scenarios import Exchange
 from scopeguard import (
     ANY_AUDIENCE_DANGEROUSLY,
@@ -75,7 +75,7 @@ def problem(profile: str, *issuers: Issuer, **settings: Any) -> str:
     return str(raised.value)
 
 
-def tightened(profile: Profile = Profile.FAPI2, *, revocable: bool = True, **settings: Any) -> Issuer:
+def tighten(profile: Profile = Profile.FAPI2, *, revocable: bool = True, **settings: Any) -> Issuer:
     issuer = Issuer(ISS, **{"audience": RES, **settings})
     return tighten_issuer(profile, issuer, Resource(RES), revocable=revocable)
 
@@ -286,10 +286,10 @@ def test_no_caller_widens_the_token_sources_of_a_profile(profile: str):
         with pytest.raises(ConfigurationError, match="query contradicts profile"):
             guard.check(view, sources=wide)
     with pytest.raises(ConfigurationError, match="query contradicts profile"):
-        guard.sources.only(["query"])
+        guard.sources.with_methods(["query"])
     decision: Any = guard.check(view, sources=TokenSources(methods=["header"]))
     assert decision.error.status == 401
-    assert guard.sources.only(["header"]).limit is guard.sources.limit
+    assert guard.sources.with_methods(["header"]).limit is guard.sources.limit
 
 
 # -- what each profile sets
@@ -307,7 +307,7 @@ def test_profile_keeps_stricter_settings(profile: Profile):
         "validate": "introspection",
         "introspection": replace(ASKING, ttl=3),
     }
-    issuer = tightened(profile, **strict)
+    issuer = tighten(profile, **strict)
     assert issuer.algorithms == ("ES256",)
     assert issuer.typ == frozenset({"at+jwt"})
     assert issuer.leeway == 10
@@ -324,10 +324,10 @@ def test_profile_keeps_stricter_settings(profile: Profile):
 
 def test_profile_changes_nothing_that_it_does_not_name():
     plain = Issuer(ISS, audience=RES)
-    assert tightened(Profile.OAUTH21) == plain
-    assert tightened(Profile.MCP) == plain
+    assert tighten(Profile.OAUTH21) == plain
+    assert tighten(Profile.MCP) == plain
     assert replace(
-        tightened(),
+        tighten(),
         algorithms=plain.algorithms,
         forbidden_headers=(),
         require_sender_constraint=False,
@@ -364,7 +364,7 @@ def test_guard_that_requires_bound_tokens_needs_a_policy_for_proofs(settings: di
     check_proofs(None, Issuer(ISS, audience=RES), None)
     for off in (DPoP(mode="off"), None):
         with pytest.raises(ConfigurationError, match="no proof of possession is checked"):
-            check_proofs(None, issuer if not settings else tightened(), off)
+            check_proofs(None, issuer if not settings else tighten(), off)
     guard = Guard(issuer, revocation=RevocationPolicy(), resource=Resource(RES), dpop=DPoP(mode="required"), **settings)
     assert guard.issuers[0].require_sender_constraint
 
@@ -383,7 +383,7 @@ def test_mcp_widens_the_window_of_proofs_unless_it_is_set():
 
 @pytest.mark.rule("F-05")
 def test_unbound_token_is_refused_where_bound_ones_are_required():
-    issuer = tightened()
+    issuer = tighten()
     assert issuer.require_sender_constraint
     members = {"active": True, "aud": RES, "client_id": "spa", "sub": "ann"}
     for claims, reason in [
@@ -436,13 +436,13 @@ def test_fapi2_admits_the_holder_of_the_key_of_a_bound_token():
 
 @pytest.mark.rule("F-06")
 def test_fapi2_accepts_three_algorithms():
-    issuer = tightened()
+    issuer = tighten()
     assert set(issuer.algorithms) == {"PS256", "ES256", "EdDSA", "Ed25519"}
     for algorithm in ("PS256", "ES256", "EdDSA", "Ed25519"):
         assert refusal(issuer, {"alg": algorithm}) is None
     for algorithm in ("RS256", "ES384", "PS384", "none", "HS256"):
         assert refusal(issuer, {"alg": algorithm}) in (Reason.ALGORITHM_REFUSED, Reason.MALFORMED_TOKEN)
-    assert tightened(algorithms=["ES256"]).algorithms == ("ES256",)
+    assert tighten(algorithms=["ES256"]).algorithms == ("ES256",)
 
 
 @pytest.mark.rule("F-07")
@@ -466,8 +466,8 @@ def test_small_keys_are_refused():
 @pytest.mark.rule("F-08")
 @pytest.mark.parametrize("name", ["x5u", "jku"])
 def test_fapi2_refuses_tokens_that_name_the_place_of_their_key(name: str):
-    assert refusal(tightened(), {name: "https://evil.example/jwks"}) is Reason.HEADER_REFUSED
-    assert refusal(tightened(Profile.OAUTH21), {name: "https://evil.example/jwks"}) is None
+    assert refusal(tighten(), {name: "https://evil.example/jwks"}) is Reason.HEADER_REFUSED
+    assert refusal(tighten(Profile.OAUTH21), {name: "https://evil.example/jwks"}) is None
     with pytest.raises(ConfigurationError, match="jwks_uri"):
         Issuer(ISS, audience=RES, jwks_uri="http://as.example/jwks")
 
@@ -491,7 +491,7 @@ def test_token_is_verified_with_the_fitting_key_of_two_with_one_id():
 @pytest.mark.parametrize("leeway", [None, 10, 30, 59])
 @pytest.mark.parametrize("claim", ["iat", "nbf"])
 def test_dates_up_to_ten_seconds_ahead_are_accepted_and_those_of_a_minute_are_not(claim: str, leeway: float | None):
-    issuer = tightened() if leeway is None else tightened(leeway=leeway)
+    issuer = tighten() if leeway is None else tighten(leeway=leeway)
     ahead: list[dict[str, Any]] = [{claim: NOW + seconds} for seconds in (10, 60)]
     assert refusal(issuer, **ahead[0]) is None
     assert refusal(issuer, **ahead[1]) in (Reason.TOKEN_ISSUED_IN_FUTURE, Reason.TOKEN_NOT_YET_VALID)
@@ -500,7 +500,7 @@ def test_dates_up_to_ten_seconds_ahead_are_accepted_and_those_of_a_minute_are_no
 @pytest.mark.rule("F-03")
 def test_fapi2_uses_introspection_answers_for_at_most_ten_seconds():
     for given, effective in ((60.0, 0.0), (0.0, 0.0), (10.0, 10.0)):
-        issuer = tightened(validate="introspection", introspection=replace(ASKING, ttl=given), revocable=False)
+        issuer = tighten(validate="introspection", introspection=replace(ASKING, ttl=given), revocable=False)
         assert issuer.introspection is not None
         assert issuer.introspection.ttl == effective
 
@@ -508,15 +508,15 @@ def test_fapi2_uses_introspection_answers_for_at_most_ten_seconds():
 @pytest.mark.rule("F-03")
 def test_fapi2_requires_a_way_to_learn_of_revocations():
     listed = StatusListPolicy()
-    assert tightened(revocable=False, experimental_status_list=listed).experimental_status_list == replace(
+    assert tighten(revocable=False, experimental_status_list=listed).experimental_status_list == replace(
         listed, required=True
     )
-    assert tightened(revocable=True, experimental_status_list=listed).experimental_status_list == listed
-    assert tightened(revocable=True).experimental_status_list is None
-    asked = tightened(revocable=False, validate="introspection", introspection=ASKING)
+    assert tighten(revocable=True, experimental_status_list=listed).experimental_status_list == listed
+    assert tighten(revocable=True).experimental_status_list is None
+    asked = tighten(revocable=False, validate="introspection", introspection=ASKING)
     assert asked.validate is Validation.INTROSPECTION
     with pytest.raises(ConfigurationError, match="SecurityEventReceiver"):
-        tightened(revocable=False)
+        tighten(revocable=False)
 
 
 @pytest.mark.rule("F-02")
@@ -559,7 +559,7 @@ class Server:
         )
         self.send: Any
         if kind == "asgi":
-            self.send = in_loop("asyncio", call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard))
+            self.send = call_in_loop("asyncio", call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard))
         else:
             self.send = partial(call_wsgi, wsgi.GuardMiddleware(wsgi_app, guard=guard))
 

@@ -157,7 +157,7 @@ def ask(
 
 
 IT, IR, IS, E401 = "401 invalid_token", "400 invalid_request", "403 insufficient_scope", "401 None"
-EVERYWHERE = TokenSources().only(["header", "query", "form"])
+EVERYWHERE = TokenSources().with_methods(["header", "query", "form"])
 
 
 @pytest.mark.rule("B-01", "B-13", "B-14", "B-15", "B-16", "B-18", "B-19", "B-22", "B-25", "B-29", "B-32", "B-59")
@@ -202,7 +202,7 @@ def test_token_must_come_from_exactly_one_enabled_source(sources, request_, expe
     ]
     body = f"a=1&access_token={request_['body']}".encode() if "body" in request_ else b""
     rest = {name: request_[name] for name in ("method", "query") if name in request_}
-    assert ask(guard(), *headers, **rest, body=body, sources=TokenSources().only(sources)) == expected
+    assert ask(guard(), *headers, **rest, body=body, sources=TokenSources().with_methods(sources)) == expected
 
 
 @pytest.mark.rule("B-15")
@@ -211,7 +211,7 @@ def test_stray_query_token_is_refused_if_configured():
     assert ask(guard(), query=f"access_token={T}", sources=strict) == IR
     assert ask(guard(), T, query=f"access_token={T}", sources=strict) == IR
     assert ask(guard(), T, query="a=1", sources=strict) == "PASS"
-    assert ask(guard(), query=f"access_token={T}", sources=strict.only(["query"])) == "PASS"
+    assert ask(guard(), query=f"access_token={T}", sources=strict.with_methods(["query"])) == "PASS"
 
 
 @pytest.mark.rule("B-47", "B-48", "B-49", "G-01", "G-32", "MC-12", "P-10")

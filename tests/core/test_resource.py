@@ -224,7 +224,7 @@ def test_a_resource_can_keep_its_metadata_to_itself():
     assert dict(denied.response.headers)["www-authenticate"] == f'Bearer realm="{RES}"'
 
 
-def signed_by(key: str, algorithm: str) -> Guard:
+def sign_with(key: str, algorithm: str) -> Guard:
     return Guard(Issuer(ISS), resource=Resource(RES, signing_key=key, signing_algorithm=algorithm))
 
 

@@ -42,7 +42,7 @@ def ask(bench: Any, text: str, **form: str) -> Any:
     return bench.post("/token", None, grant_type=GRANT, assertion=text, **form)
 
 
-def introspected(bench: Any, answer: Any) -> dict[str, Any]:
+def introspect_answer(bench: Any, answer: Any) -> dict[str, Any]:
     assert answer.status == 200, answer
     token = bench.read(answer)["access_token"]
     found: dict[str, Any] = bench.read(bench.post("/introspect", bench.resource, token=token))
@@ -51,7 +51,7 @@ def introspected(bench: Any, answer: Any) -> dict[str, Any]:
 
 def test_an_assertion_is_exchanged_for_a_token_of_its_account(bench):
     bench.authority.registry.add_service_account(account())
-    claims = introspected(bench, ask(bench, assertion(bench)))
+    claims = introspect_answer(bench, ask(bench, assertion(bench)))
     assert (claims["sub"], claims["client_id"], claims["scope"]) == (EMAIL, EMAIL, "read")
     assert claims["aud"] == bench.api
 

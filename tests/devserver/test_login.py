@@ -92,10 +92,10 @@ def sign_in(browser: TestClient, drop: str = "", **changes: Any) -> dict[str, st
     assert page.status_code == 200, page.text
     answer = press(browser, [pair for pair in fields_of(page.text) if pair != ("login_scope", drop)])
     assert answer.status_code == 303
-    return received(answer, changes.get("redirect_uri", CALLBACK))
+    return parse_redirect(answer, changes.get("redirect_uri", CALLBACK))
 
 
-def received(answer: Any, redirect_uri: str = CALLBACK) -> dict[str, str]:
+def parse_redirect(answer: Any, redirect_uri: str = CALLBACK) -> dict[str, str]:
     location = answer.headers["location"]
     assert location.startswith(redirect_uri)
     return dict(parse_qsl(urlsplit(location).query, strict_parsing=True))
@@ -194,17 +194,17 @@ def test_request_without_a_registered_redirect_uri_is_never_redirected(browser, 
 )
 def test_other_mistakes_are_reported_to_the_client(browser, changes, error):
     parameters = {name: value for name, value in {**REQUEST, **changes}.items() if value is not None}
-    answer = received(browser.get("/authorize", params=parameters))
+    answer = parse_redirect(browser.get("/authorize", params=parameters))
     assert (answer["error"], answer["state"], answer["iss"]) == (error, REQUEST["state"], ISSUER)
     assert "code" not in answer
 
 
 def test_user_can_refuse(browser):
     fields = fields_of(browser.get("/authorize", params=REQUEST).text)
-    assert received(press(browser, fields, "deny"))["error"] == "access_denied"
+    assert parse_redirect(press(browser, fields, "deny"))["error"] == "access_denied"
     stranger = [pair for pair in fields if pair[0] != "login_user"]
-    assert received(press(browser, [*stranger, ("login_user", "mallory")]))["error"] == "access_denied"
-    assert received(press(browser, stranger))["error"] == "access_denied"
+    assert parse_redirect(press(browser, [*stranger, ("login_user", "mallory")]))["error"] == "access_denied"
+    assert parse_redirect(press(browser, stranger))["error"] == "access_denied"
 
 
 def test_form_of_another_site_or_browser_is_refused(authority, browser):
@@ -223,7 +223,7 @@ def test_form_of_another_site_or_browser_is_refused(authority, browser):
 
 def test_form_cannot_add_scopes_that_the_page_did_not_show(browser):
     fields = fields_of(browser.get("/authorize", params={**REQUEST, "scope": "rows.read"}).text)
-    answer = received(press(browser, [*fields, ("login_scope", "rows.drop")]))
+    answer = parse_redirect(press(browser, [*fields, ("login_scope", "rows.drop")]))
     assert exchange(browser, answer["code"]).json()["scope"] == "rows.read"
 
 

@@ -1,4 +1,4 @@
-"""The metadata are where clients look for them, and name the issuer exactly."""
+"""The metadata is where clients look for it, and names the issuer exactly."""
 
 from __future__ import annotations
 

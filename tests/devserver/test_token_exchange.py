@@ -127,13 +127,13 @@ def test_an_opaque_token_can_be_exchanged_and_issued(bench):
     assert issued.claims["act"] == {"sub": "mirror"}
 
 
-def _revoked(bench: Any) -> str:
+def _revoked_token(bench: Any) -> str:
     token = user_token(bench)
     bench.authority.tokens.revoke(token)
     return token
 
 
-def _expired(bench: Any) -> str:
+def _expired_token(bench: Any) -> str:
     token = user_token(bench, lifetime=1)
     bench.clock.advance(2)
     return token
@@ -149,8 +149,8 @@ def _without_subject(bench: Any) -> str:
 SUBJECTS = {
     "without a subject": _without_subject,
     "unknown": lambda bench: "sg-opaque-unknown",
-    "revoked": _revoked,
-    "expired": _expired,
+    "revoked": _revoked_token,
+    "expired": _expired_token,
     "forged": lambda bench: user_token(bench)[:-4] + "AAAA",
 }
 

@@ -386,7 +386,7 @@ def _check_profiles(_: FakeAuthority) -> None:
     guard = run("profiles")["guard"]
     assert guard.profile is scopeguard.Profile.MCP
     with pytest.raises(scopeguard.ConfigurationError, match="query contradicts profile 'mcp'"):
-        guard.sources.only(["query"])
+        guard.sources.with_methods(["query"])
 
 
 def _check_resource_metadata(authority: FakeAuthority) -> None:

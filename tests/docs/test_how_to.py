@@ -42,8 +42,8 @@ def authority(monkeypatch: pytest.MonkeyPatch) -> FakeAuthority:
 
 
 @pytest.fixture
-def loaded() -> Iterator[None]:
-    """Remove the modules that a block has created."""
+def unload() -> Iterator[None]:
+    """Remove the modules that a block has created, after the test."""
     yield
     for name in ("app", "myproject"):
         sys.modules.pop(name, None)
@@ -64,7 +64,7 @@ def test_lifespan_on_uvicorn_fetches_the_keys_and_survives_an_outage(authority: 
         assert client.get("/rows", headers=authority.bearer()).status_code == 503
 
 
-def test_hooks_of_gunicorn_fetch_the_keys_and_close(authority: FakeAuthority, loaded: None):
+def test_hooks_of_gunicorn_fetch_the_keys_and_close(authority: FakeAuthority, unload: None):
     names = run("gunicorn")
     app = ModuleType("app")
     app.__dict__["guard"] = guard = Guard(authority.issuer)

@@ -36,7 +36,7 @@ def test_page_and_catalog_have_every_reason_once():
     assert sorted(CATALOG) == reasons
 
 
-def _raised() -> dict[Reason, set[str]]:
+def _find_raised() -> dict[Reason, set[str]]:
     """Return the classes that the source constructs with each reason."""
     found: dict[Reason, set[str]] = {}
     for path in (ROOT / "scopeguard").rglob("*.py"):
@@ -53,7 +53,7 @@ def _raised() -> dict[Reason, set[str]]:
 
 
 def test_each_reason_has_the_status_of_the_error_that_is_raised_with_it():
-    raised = _raised()
+    raised = _find_raised()
     assert len(raised) > 60
     for reason, names in raised.items():
         assert names == {entry_of(reason).error.__name__}, reason

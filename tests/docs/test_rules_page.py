@@ -16,7 +16,7 @@ LISTED = re.findall(rf"^\| ((?:{FAMILIES})-\d\d) \| .+ \| .+ \| .+ \|$", PAGE, r
 OWN_TESTS = {"test_rules.py", "test_rules_page.py"}
 
 
-def _named() -> set[str]:
+def _find_named() -> set[str]:
     named = set(RULE.findall(str(TOML["not_here"])))
     for folder in ("scopeguard", "tests", "benchmarks", "examples"):
         for path in (ROOT / folder).rglob("*.py"):
@@ -27,7 +27,7 @@ def _named() -> set[str]:
 
 def test_page_has_exactly_the_rules_that_are_named():
     assert len(LISTED) > 400
-    assert set(LISTED) == _named()
+    assert set(LISTED) == _find_named()
 
 
 def test_no_rule_is_on_the_page_twice():

@@ -21,7 +21,7 @@ from scopeguard.doctor.issuers import check_connections
 from scopeguard.doctor.keys import check_keys, key_type
 from scopeguard.doctor.noting_transport import Connection, Exchange
 from scopeguard.doctor.outages import advise
-from scopeguard.doctor.proxies import Door, check_door, check_trusted
+from scopeguard.doctor.proxies import ServerAddress, check_server, check_trusted
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.effects import Answer
 from scopeguard.reasons import Reason
@@ -311,23 +311,26 @@ def test_permissions_are_not_checked_on_windows(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("door", "expected"),
+    ("server", "expected"),
     [
-        (Door(host="127.0.0.1"), [(Level.OK, "trusted proxies: none")]),
-        (Door(host="0.0.0.0", trusted=("10.0.0.0/8",)), [(Level.OK, "10.0.0.0/8")]),
-        (Door(host=None, trusted=("unix",)), [(Level.OK, "Unix socket")]),
-        (Door(host="0.0.0.0"), [(Level.WARNING, "can read tokens")]),
-        (Door(host="0.0.0.0", needs_https=True), [(Level.ERROR, "refuses every token")]),
-        (Door(host=None), [(Level.WARNING, "no client address")]),
-        (Door(host=None, trusted=("10.0.0.7",)), [(Level.WARNING, "no trusted proxy is named unix")]),
-        (Door(host="0.0.0.0", trusted=("unix",)), [(Level.WARNING, "without a Unix socket")]),
-        (Door(host="127.0.0.1", trusted=("10.0.0.7", "127.0.0.1")), [(Level.WARNING, "10.0.0.7/32 cannot reach")]),
-        (Door(host="0.0.0.0", trusted=("0.0.0.0/0",)), [(Level.ERROR, "any sender")]),
-        (Door(host="::", trusted=("2000::/3",)), [(Level.WARNING, "any sender")]),
+        (ServerAddress(host="127.0.0.1"), [(Level.OK, "trusted proxies: none")]),
+        (ServerAddress(host="0.0.0.0", trusted=("10.0.0.0/8",)), [(Level.OK, "10.0.0.0/8")]),
+        (ServerAddress(host=None, trusted=("unix",)), [(Level.OK, "Unix socket")]),
+        (ServerAddress(host="0.0.0.0"), [(Level.WARNING, "can read tokens")]),
+        (ServerAddress(host="0.0.0.0", needs_https=True), [(Level.ERROR, "refuses every token")]),
+        (ServerAddress(host=None), [(Level.WARNING, "no client address")]),
+        (ServerAddress(host=None, trusted=("10.0.0.7",)), [(Level.WARNING, "no trusted proxy is named unix")]),
+        (ServerAddress(host="0.0.0.0", trusted=("unix",)), [(Level.WARNING, "without a Unix socket")]),
+        (
+            ServerAddress(host="127.0.0.1", trusted=("10.0.0.7", "127.0.0.1")),
+            [(Level.WARNING, "10.0.0.7/32 cannot reach")],
+        ),
+        (ServerAddress(host="0.0.0.0", trusted=("0.0.0.0/0",)), [(Level.ERROR, "any sender")]),
+        (ServerAddress(host="::", trusted=("2000::/3",)), [(Level.WARNING, "any sender")]),
     ],
 )
-def test_proxies_are_compared_with_the_address(door: Door, expected: list[tuple[Level, str]]):
-    findings = check_door(door)
+def test_proxies_are_compared_with_the_address(server: ServerAddress, expected: list[tuple[Level, str]]):
+    findings = check_server(server)
     assert levels(findings) == [level for level, _ in expected]
     for finding, (_, words) in zip(findings, expected, strict=True):
         assert words in finding.text

@@ -209,7 +209,7 @@ def test_jwks_uri_is_compared_with_that_of_the_metadata(doctor: Doctor, named: s
         findings = [f for f in doctor.find("metadata", settings) if f.subject == "https://as.test"]
     assert [finding.level for finding in findings] == levels
     if Level.WARNING in levels:
-        assert "jwks_uri is https://as.test/jwks, and the metadata name https://as.test/keys/2" in findings[1].text
+        assert "jwks_uri is https://as.test/jwks, and the metadata names https://as.test/keys/2" in findings[1].text
 
 
 def test_jwks_uri_of_a_server_without_metadata_is_no_problem(doctor: Doctor):
@@ -324,7 +324,7 @@ def devserver() -> Iterator[DevServer]:
         yield server
 
 
-def published(document: object, devserver: DevServer, tmp_path: Path) -> Finding:
+def examine_published(document: object, devserver: DevServer, tmp_path: Path) -> Finding:
     """Return the finding about an API that publishes *document*, with the names of the configuration in it."""
     with Loopback(lambda connection, request: None) as api:
         resource = f"{api.url}/v1"
@@ -350,7 +350,7 @@ def published(document: object, devserver: DevServer, tmp_path: Path) -> Finding
 def test_published_metadata_that_differ_are_a_warning(
     devserver: DevServer, tmp_path: Path, document: object, level: Level, words: str
 ):
-    finding = published(document, devserver, tmp_path)
+    finding = examine_published(document, devserver, tmp_path)
     assert (finding.level, words in finding.text) == (level, True), finding
 
 
@@ -738,7 +738,7 @@ def key_entry(letter: str, expires_at: str, more: str = "") -> str:
     return table + more
 
 
-def of_keys(diagnosis: Diagnosis) -> list[tuple[Level, str]]:
+def key_findings(diagnosis: Diagnosis) -> list[tuple[Level, str]]:
     return [(finding.level, finding.text) for finding in diagnosis.findings if finding.subject == "API keys"]
 
 
@@ -754,7 +754,7 @@ def test_file_of_api_keys_is_read(doctor: Doctor, tmp_path: Path):
     )
     file.chmod(0o644)
     diagnosis = doctor.examine(KEYS + KEY_RULE)
-    assert of_keys(diagnosis) == [
+    assert key_findings(diagnosis) == [
         (Level.OK, "4 in the file, 2 of them valid"),
         (Level.WARNING, f"never expire: {'a' * 16}"),
         (Level.WARNING, f"expire within 14 days: {'b' * 16}"),
@@ -765,21 +765,21 @@ def test_file_of_api_keys_is_read(doctor: Doctor, tmp_path: Path):
 
 def test_long_list_of_endless_keys_is_cut(doctor: Doctor, tmp_path: Path):
     (tmp_path / "keys.toml").write_text("".join(key_entry(letter, '"never"') for letter in "abcdefg"))
-    assert of_keys(doctor.examine(KEYS + KEY_RULE))[1][1].endswith(f"{'e' * 16} and 2 more")
+    assert key_findings(doctor.examine(KEYS + KEY_RULE))[1][1].endswith(f"{'e' * 16} and 2 more")
 
 
 def test_file_of_api_keys_with_a_mistake_is_an_error(doctor: Doctor, tmp_path: Path):
     (tmp_path / "keys.toml").write_text("[[keys]]\n")
-    ((level, text),) = of_keys(doctor.examine(KEYS + KEY_RULE))
+    ((level, text),) = key_findings(doctor.examine(KEYS + KEY_RULE))
     assert (level, text) == (Level.ERROR, "[[keys]] 1: expires_at is missing")
 
 
 def test_keys_that_no_rule_accepts_are_a_warning(doctor: Doctor, tmp_path: Path):
     (tmp_path / "keys.toml").write_text("")
-    assert of_keys(doctor.examine(KEYS))[0] == (Level.WARNING, "no rule accepts API keys")
+    assert key_findings(doctor.examine(KEYS))[0] == (Level.WARNING, "no rule accepts API keys")
 
 
 def test_keys_behind_a_function_are_not_looked_up(doctor: Doctor):
     keys = ApiKeys(prefix="acme", lookup=lambda _: None)
     diagnosis = doctor.examine(SETTINGS, arguments={"api_keys": keys, "token_sources": ["header", "api_key"]})
-    assert of_keys(diagnosis) == [(Level.SKIPPED, "not checked: a function looks them up")]
+    assert key_findings(diagnosis) == [(Level.SKIPPED, "not checked: a function looks them up")]

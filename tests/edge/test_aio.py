@@ -31,7 +31,7 @@ def down() -> AuthorityUnavailable:
     return AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, "a")
 
 
-async def arrived(table: Any, count: int = 1) -> None:
+async def wait_for_arrivals(table: Any, count: int = 1) -> None:
     await anyio.to_thread.run_sync(table.wait_for, count)
 
 
@@ -146,7 +146,7 @@ async def test_hanging_exchange_does_not_block_the_loop(runtime: Runtime, table:
     table.gate = threading.Event()
     async with anyio.create_task_group() as group:
         group.start_soon(aio.run, new_job().flow(), runtime, None)
-        await arrived(table)
+        await wait_for_arrivals(table)
         for _ in range(1000):
             await anyio.lowlevel.checkpoint()  # A blocked loop would never return from here.
         table.gate.set()
@@ -199,7 +199,7 @@ async def test_cancelled_leader_does_not_affect_the_others(runtime: Runtime, tab
     async with anyio.create_task_group() as group:
         async with anyio.create_task_group() as leader:
             leader.start_soon(run)
-            await arrived(table)
+            await wait_for_arrivals(table)
             for _ in range(19):
                 group.start_soon(run)
             await anyio.lowlevel.checkpoint()
@@ -221,7 +221,7 @@ async def test_cancelled_waiter_does_not_affect_the_others(runtime: Runtime, tab
 
     async with anyio.create_task_group() as group:
         group.start_soon(run)
-        await arrived(table)
+        await wait_for_arrivals(table)
         async with anyio.create_task_group() as waiters:
             for _ in range(5):
                 waiters.start_soon(run)
@@ -248,7 +248,7 @@ async def test_request_does_not_wait_for_a_background_flight(runtime: Runtime, t
     table.gate = threading.Event()
     job = new_job()
     assert await aio.run(job.flow(wait=False), runtime, None) == 0
-    await arrived(table)
+    await wait_for_arrivals(table)
     assert await aio.run(job.flow(wait=False), runtime, None) == 0  # It is running already.
     table.gate.set()
     await aio.close(runtime)
@@ -277,17 +277,17 @@ INTROSPECTION = BOUNDS[Lane.INTROSPECTION]
 ORDINARY = INTROSPECTION.places_of_one - INTROSPECTION.reserved
 
 
-async def filled(runtime: Runtime, table: Any, new_job: Any) -> None:
+async def fill(runtime: Runtime, table: Any, new_job: Any) -> None:
     """Take all places of one authority while the gate of the table is closed."""
     table.gate = threading.Event()
     for i in range(ORDINARY):
         runtime.start_flight(new_job(f"https://{i}.test/").flight(lane=Lane.INTROSPECTION), lambda failure=None: None)
-    await arrived(table, ORDINARY)
+    await wait_for_arrivals(table, ORDINARY)
 
 
 @pytest.mark.anyio
 async def test_cancelled_task_withdraws_its_work_from_the_queue(runtime: Runtime, table: Any, new_job: Any):
-    await filled(runtime, table, new_job)
+    await fill(runtime, table, new_job)
     left, shared = new_job("https://left.test/"), new_job("https://shared.test/")
     results = []
 
@@ -310,7 +310,7 @@ async def test_cancelled_task_withdraws_its_work_from_the_queue(runtime: Runtime
 
 @pytest.mark.anyio
 async def test_task_that_waits_too_long_withdraws_its_work_from_the_queue(runtime: Runtime, table: Any, new_job: Any):
-    await filled(runtime, table, new_job)
+    await fill(runtime, table, new_job)
     late = new_job("https://late.test/")
     with pytest.raises(AuthorityUnavailable) as raised:
         await aio.run(late.flow(lane=Lane.INTROSPECTION, deadline=0.0), runtime, None)
@@ -325,7 +325,7 @@ async def test_task_that_waits_too_long_withdraws_its_work_from_the_queue(runtim
 async def test_tasks_beyond_the_queue_limit_of_an_authority_are_refused_at_once(
     runtime: Runtime, table: Any, new_job: Any
 ):
-    await filled(runtime, table, new_job)
+    await fill(runtime, table, new_job)
     refused: list[AuthorityUnavailable] = []
 
     async def ask_for(number: int) -> None:
@@ -345,7 +345,7 @@ async def test_tasks_beyond_the_queue_limit_of_an_authority_are_refused_at_once(
 
 @pytest.mark.anyio
 async def test_closing_wakes_all_tasks_although_the_authority_hangs(runtime: Runtime, table: Any, new_job: Any):
-    await filled(runtime, table, new_job)
+    await fill(runtime, table, new_job)
     runtime.grace = 0.0
     reasons: list[Reason] = []
 

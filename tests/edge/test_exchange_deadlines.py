@@ -183,7 +183,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     return clock
 
 
-def hurried(network: Network, seconds: float) -> DeadlineBackend:
+def backend_with_deadline(network: Network, seconds: float) -> DeadlineBackend:
     deadline = Deadline()
     deadline.at = network.clock.monotonic() + seconds
     return DeadlineBackend(network, deadline, NameLookups(), Streams())
@@ -194,7 +194,7 @@ def test_all_addresses_are_tried_within_the_limit(clock: FakeClock, names: Names
     names.table["as.test"] = [(address,) for address in addresses]
     network = Network(clock, answers=addresses[-1])
     begun = clock.monotonic()
-    hurried(network, 2.0).connect_tcp("as.test", 443, 2.0)
+    backend_with_deadline(network, 2.0).connect_tcp("as.test", 443, 2.0)
     assert [address for address, _ in network.tried] == addresses
     assert clock.monotonic() - begun <= 2.0
     assert network.tried[0][1] == pytest.approx(2.0 / 12)
@@ -204,14 +204,14 @@ def test_remaining_time_is_used_for_the_next_addresses(clock: FakeClock, names: 
     names.table["as.test"] = [("192.0.2.1",), ("192.0.2.2",)]
     network = Network(clock, answers="192.0.2.2")
     network.refuses = {"192.0.2.1"}
-    hurried(network, 1.0).connect_tcp("as.test", 443)
+    backend_with_deadline(network, 1.0).connect_tcp("as.test", 443)
     assert [seconds for _, seconds in network.tried] == [pytest.approx(0.5), pytest.approx(1.0)]
 
 
 def test_a_silent_address_takes_two_seconds_at_most(clock: FakeClock, names: Names):
     names.table["as.test"] = [("192.0.2.1",), ("192.0.2.2",)]
     network = Network(clock, answers="192.0.2.2")
-    hurried(network, 30.0).connect_tcp("as.test", 443)
+    backend_with_deadline(network, 30.0).connect_tcp("as.test", 443)
     assert network.tried[0] == ("192.0.2.1", 2.0)
 
 
@@ -223,18 +223,18 @@ def test_failure_of_the_last_address_is_reported_if_none_answers(
     network = Network(clock)
     network.refuses = {"192.0.2.1", "192.0.2.2"} if refuses else set()
     with pytest.raises(error):
-        hurried(network, 2.0).connect_tcp("as.test", 443)
+        backend_with_deadline(network, 2.0).connect_tcp("as.test", 443)
 
 
 def test_a_name_with_an_empty_list_of_addresses_is_an_error(clock: FakeClock, names: Names):
     names.table["as.test"] = []
     with pytest.raises(httpcore.ConnectError, match="no address"):
-        hurried(Network(clock), 2.0).connect_tcp("as.test", 443)
+        backend_with_deadline(Network(clock), 2.0).connect_tcp("as.test", 443)
 
 
 def test_nothing_starts_after_the_deadline(clock: FakeClock):
     network = Network(clock)
-    stream = hurried(network, 0.0)
+    stream = backend_with_deadline(network, 0.0)
     for step in (
         lambda: stream.connect_tcp("192.0.2.1", 443),
         lambda: stream.write(b"x"),
@@ -250,7 +250,7 @@ def test_time_limit_covers_a_large_request_as_a_whole(clock: FakeClock):
     """Each piece gets the remaining time, not the full timeout."""
     network = Network(clock)
     begun = clock.monotonic()
-    hurried(network, 2.0).write(b"x" * 20_000, 2.0)
+    backend_with_deadline(network, 2.0).write(b"x" * 20_000, 2.0)
     assert b"".join(network.written) == b"x" * 20_000
     assert clock.monotonic() - begun < 2.0
 

@@ -301,7 +301,7 @@ def test_connections_are_reused_closed_and_opened_again(transport: HttpxTranspor
 def test_connections_of_a_machine_that_was_frozen_are_not_used(
     transport: HttpxTransport, server: Loopback, monkeypatch: pytest.MonkeyPatch
 ):
-    """The monotonic clock may have stood still, by which the pool counts, and the server has given them up."""
+    """The pool uses the monotonic clock, which may have stopped meanwhile. The server has closed the connections."""
     transport.send(send(server.url))
     begun = time.time()
     monkeypatch.setattr("scopeguard.edge.http.time.time", lambda: begun + 3600)

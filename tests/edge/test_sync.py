@@ -516,10 +516,8 @@ def test_closing_does_not_wait_for_a_hanging_authority(runtime: Runtime, table: 
         runtime.start_flight(job.flight(**flow_for()), told.append)
     table.wait_for(ORDINARY)
     waiter: list[BaseException] = []
-    thread = threading.Thread(
-        target=lambda: waiter.append(_raised(lambda: blocking.run(jobs[0].flow(), runtime, None)))
-    )
-    joined = _joining(runtime)
+    thread = threading.Thread(target=lambda: waiter.append(_catch(lambda: blocking.run(jobs[0].flow(), runtime, None))))
+    joined = _watch_joins(runtime)
     thread.start()
     assert joined.acquire(timeout=30)
     runtime.close()
@@ -564,7 +562,7 @@ def test_a_thread_that_waits_for_its_turn_is_refused_by_closing(runtime: Runtime
     raised: list[BaseException] = []
     late = new_job("https://late.test/")
     thread = threading.Thread(
-        target=lambda: raised.append(_raised(lambda: blocking.run(late.flow(**flow_for()), runtime, None)))
+        target=lambda: raised.append(_catch(lambda: blocking.run(late.flow(**flow_for()), runtime, None)))
     )
     entered = threading.Semaphore(0)
     lane: Any = runtime.lanes[Lane.INTROSPECTION]
@@ -585,7 +583,7 @@ def test_a_thread_that_waits_for_its_turn_is_refused_by_closing(runtime: Runtime
     assert late.url not in table.asked
 
 
-def _raised(work: Callable[[], Any]) -> BaseException:
+def _catch(work: Callable[[], Any]) -> BaseException:
     try:
         work()
     except BaseException as error:  # noqa: BLE001 - the test looks at it
@@ -593,7 +591,7 @@ def _raised(work: Callable[[], Any]) -> BaseException:
     raise AssertionError("nothing was raised")
 
 
-def _joining(runtime: Runtime) -> threading.Semaphore:
+def _watch_joins(runtime: Runtime) -> threading.Semaphore:
     """Return a semaphore that is released when a caller reaches a flight."""
     joined = threading.Semaphore(0)
     flights: Any = runtime.flights

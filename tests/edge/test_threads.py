@@ -27,7 +27,7 @@ def run(threads: Threads) -> threading.Thread:
     return names[0]
 
 
-def until_idle(threads: Threads, count: int) -> None:
+def wait_until_idle(threads: Threads, count: int) -> None:
     while threads._idle != count:
         threading.Event().wait(0.001)
 
@@ -35,15 +35,15 @@ def until_idle(threads: Threads, count: int) -> None:
 def test_idle_thread_is_used_again():
     threads = Threads()
     first = run(threads)
-    until_idle(threads, 1)
+    wait_until_idle(threads, 1)
     assert run(threads) is first
-    until_idle(threads, 1)
+    wait_until_idle(threads, 1)
     threads.end()
     first.join(PATIENCE)
     assert not first.is_alive()
     other = run(threads)
     assert other is not first
-    until_idle(threads, 1)
+    wait_until_idle(threads, 1)
     threads.end()
 
 
@@ -56,9 +56,9 @@ def test_work_does_not_wait_for_a_busy_thread():
 
     threads.run(busy)
     other = run(threads)
-    until_idle(threads, 1)
+    wait_until_idle(threads, 1)
     gate.set()
-    until_idle(threads, 2)
+    wait_until_idle(threads, 2)
     threads.end()
     other.join(PATIENCE)
     assert not other.is_alive()
@@ -115,7 +115,7 @@ def test_thread_that_gets_work_at_the_last_moment_does_it(monkeypatch: pytest.Mo
 def test_child_process_starts_new_threads():
     threads = Threads()
     run(threads)
-    until_idle(threads, 1)
+    wait_until_idle(threads, 1)
 
     def check() -> None:
         assert threads._idle == 0

@@ -273,7 +273,7 @@ def test_rows_are_listed_in_pages(orders):
 # -- queries
 
 
-def named(name: str, kind: str, value: str | None) -> dict[str, Any]:
+def parameter(name: str, kind: str, value: str | None) -> dict[str, Any]:
     return {"name": name, "parameterType": {"type": kind}, "parameterValue": {"value": value}}
 
 
@@ -286,11 +286,11 @@ def test_a_query_has_typed_results_and_parameters(orders):
         ("day", "DATE"), ("f6_", "INTEGER"), ("f7_", "BYTES"),
     ]  # fmt: skip
     assert values(answer)[1] == ["b", "2", "0.5", None, None, "2026-01-02", "3", "AA=="]
-    least = named("least", "INT64", "2")
+    least = parameter("least", "INT64", "2")
     assert orders.select(f"SELECT item {table} WHERE number >= @least", least) == [["b"]]
-    hostile = named("item", "STRING", "' OR 1=1; DROP TABLE tables; --")
+    hostile = parameter("item", "STRING", "' OR 1=1; DROP TABLE tables; --")
     assert orders.select(f"SELECT item {table} WHERE item = @item", hostile) == []
-    positional = {"query": f"SELECT item {table} WHERE number = ?", "queryParameters": [named("", "INT64", "1")]}
+    positional = {"query": f"SELECT item {table} WHERE number = ?", "queryParameters": [parameter("", "INT64", "1")]}
     assert values(orders.call("POST", f"{P}/queries", positional)) == [["a"]]
     assert orders.select("SELECT 1 UNION ALL SELECT 1.5 UNION ALL SELECT 'x'") == [["1"], ["1.5"], ["x"]]
 
@@ -406,8 +406,8 @@ def test_a_result_has_its_bound(orders):
         {"query": ["SELECT 1"]},
         {"query": "SELECT @a", "queryParameters": "a"},
         {"query": "SELECT @a", "queryParameters": [7]},
-        {"query": "SELECT @a", "parameterMode": "NAMED", "queryParameters": [named("a", "INT64", "x")]},
-        {"query": "SELECT @a", "parameterMode": "NAMED", "queryParameters": [named("a", "ARRAY", "1")]},
+        {"query": "SELECT @a", "parameterMode": "NAMED", "queryParameters": [parameter("a", "INT64", "x")]},
+        {"query": "SELECT @a", "parameterMode": "NAMED", "queryParameters": [parameter("a", "ARRAY", "1")]},
         {"query": "SELECT 1", "maxResults": "x"},
     ],
     ids=range(9),

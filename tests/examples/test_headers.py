@@ -1,6 +1,6 @@
 """The header of each example names an install command, and the other commands in it need nothing else.
 
-The kind: a command of a package that only the environment of the tests has.
+Fault: a command of a package that only the environment of the tests has.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def commands_in(file: Path) -> Iterator[list[str]]:
             yield words
 
 
-def installed_by(command: list[str]) -> set[str]:
+def find_installed(command: list[str]) -> set[str]:
     assert command[:2] == ["pip", "install"], f"the first command must be pip install, not {command}"
     found: set[str] = set()
     for word in command[2:]:
@@ -69,7 +69,7 @@ def imports_of(file: Path) -> set[str]:
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
 def test_commands_and_imports_need_only_what_the_header_installs(file: Path):
     install, *commands = commands_in(file)
-    installed, modules = installed_by(install), packages_distributions()
+    installed, modules = find_installed(install), packages_distributions()
     scripts = {
         script.name: canonicalize_name(script.dist.name)
         for script in entry_points(group="console_scripts")

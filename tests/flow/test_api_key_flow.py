@@ -253,7 +253,7 @@ def test_flood_without_a_secret_delays_the_keys_that_were_not_found_before():
 
 
 def test_flood_with_a_secret_calls_nothing_and_keeps_no_key_from_its_look_up():
-    """The kind: strangers who use up what a client with a good key needs."""
+    """Fault: strangers who use up what a client with a good key needs."""
     keys = Keys(lookup=lambda _: None, unknown_burst=1, unknown_interval=7, checksum_secret="sg-secret-for-checksums")
     assert flood(keys, 300) == 0
     identifier, text, digest = make_key("acme", lambda size: b"z" * size, keys.state.settings.checksum_key)
@@ -263,7 +263,7 @@ def test_flood_with_a_secret_calls_nothing_and_keeps_no_key_from_its_look_up():
 
 @pytest.mark.parametrize("place", [{}, {"lookup": lambda _: None}], ids=["file", "function"])
 def test_slow_answer_is_used_no_longer_than_a_fast_one(place: dict[str, Any]):
-    """Kind: an age that is counted from the end of the work, so that a revocation during it takes effect late."""
+    """Fault: an age that is counted from the end of the work, so that a revocation during it takes effect late."""
     keys = Keys(ttl=10, **place)
     if place:
         keys.answer = KEY
@@ -287,7 +287,7 @@ def test_slow_answer_is_used_no_longer_than_a_fast_one(place: dict[str, Any]):
 
 
 def test_strangers_cannot_flood_the_function_with_calls_at_once():
-    """Kind: a budget that is checked before the work and charged after it."""
+    """Fault: a budget that is checked before the work and charged after it."""
     keys = Keys(lookup=lambda _: None, unknown_burst=1, unknown_interval=7)
     held = verify_key(TEXT, keys.state, keys.clock)
     assert isinstance(next(held), CallApp)  # a call in progress
@@ -308,7 +308,7 @@ def test_call_that_finds_a_key_or_fails_does_not_cost_the_budget(answer: Any):
 
 
 def test_failed_look_up_of_a_known_key_gives_strangers_no_further_call():
-    """Kind: a refund of what was not paid. The look-up of a key that was found before costs nothing."""
+    """Fault: a refund of what was not paid. The look-up of a key that was found before costs nothing."""
     keys = Keys(lookup=lambda _: None, ttl=1, unknown_burst=1, unknown_interval=7)
     keys.answer = KEY
     keys.check()

@@ -1038,7 +1038,7 @@ ALL = TokenSources(methods=frozenset(TokenSource) - {TokenSource.API_KEY}, trust
 FORM = b"application/x-www-form-urlencoded"
 
 
-def found(request: RequestView, sources: TokenSources, new_script: Any, form: bytes = b"") -> Any:
+def find_in(request: RequestView, sources: TokenSources, new_script: Any, form: bytes = b"") -> Any:
     script = new_script()
     script.form = form
     return script.play(find_credential(request, sources))
@@ -1056,7 +1056,7 @@ def found(request: RequestView, sources: TokenSources, new_script: Any, form: by
 def test_token_is_found_in_each_enabled_source(
     request_: RequestView, form: bytes, source: TokenSource, new_script: Any
 ):
-    credential = found(request_, ALL, new_script, form)
+    credential = find_in(request_, ALL, new_script, form)
     assert credential.token == "t"
     assert credential.source is source
     assert "'t'" not in repr(credential)
@@ -1073,17 +1073,17 @@ def test_token_is_found_in_each_enabled_source(
 )
 def test_token_in_two_sources_is_refused(request_: RequestView, form: bytes, new_script: Any):
     with pytest.raises(InvalidRequest) as refused:
-        found(request_, ALL, new_script, form)
+        find_in(request_, ALL, new_script, form)
     assert refused.value.reason is Reason.SEVERAL_METHODS
 
 
 def test_disabled_source_is_ignored(new_script: Any):
     request = view("t", query=b"access_token=u", method="POST", content_type=FORM)
-    assert found(request, TokenSources(), new_script, b"access_token=v").token == "t"
+    assert find_in(request, TokenSources(), new_script, b"access_token=v").token == "t"
     query = TokenSources(methods=frozenset((TokenSource.QUERY,)))
-    assert found(request, query, new_script).token == "u"
+    assert find_in(request, query, new_script).token == "u"
     form = TokenSources(methods=frozenset((TokenSource.FORM,)))
-    assert found(request, form, new_script, b"access_token=v").token == "v"
+    assert find_in(request, form, new_script, b"access_token=v").token == "v"
 
 
 @pytest.mark.parametrize(
@@ -1091,7 +1091,7 @@ def test_disabled_source_is_ignored(new_script: Any):
 )
 def test_missing_token_has_no_error_code(request_: RequestView, new_script: Any):
     with pytest.raises(MissingCredentials) as missing:
-        found(request_, ALL, new_script, b"a=b")
+        find_in(request_, ALL, new_script, b"a=b")
     assert missing.value.reason is Reason.NO_CREDENTIALS
 
 
@@ -1101,7 +1101,7 @@ def test_preflight_without_a_token_says_where_cors_middleware_belongs(new_script
         ("OPTIONS", announced, ["preflight"]), ("GET", announced, []), ("OPTIONS", HeaderList([]), []),
     ):  # fmt: skip
         with pytest.raises(MissingCredentials) as missing:
-            found(RequestView(method=method, path="/", headers=headers), ALL, new_script)
+            find_in(RequestView(method=method, path="/", headers=headers), ALL, new_script)
         assert missing.value.reason is Reason.NO_CREDENTIALS
         assert list(missing.value.detail) == facts
 
@@ -1109,17 +1109,17 @@ def test_preflight_without_a_token_says_where_cors_middleware_belongs(new_script
 def test_another_scheme_is_reported_unless_another_source_has_a_token(new_script: Any):
     basic = HeaderList([(b"authorization", b"Basic YTpi")])
     with pytest.raises(MissingCredentials) as missing:
-        found(RequestView(method="GET", path="/", headers=basic), ALL, new_script)
+        find_in(RequestView(method="GET", path="/", headers=basic), ALL, new_script)
     assert missing.value.reason is Reason.UNSUPPORTED_SCHEME
     request = RequestView(method="GET", path="/", headers=basic, query=b"access_token=t")
-    assert found(request, ALL, new_script).token == "t"
+    assert find_in(request, ALL, new_script).token == "t"
 
 
 def test_stray_query_token_is_refused_if_configured(new_script: Any):
     strict = TokenSources(stray_query_token=StrayQueryToken.REFUSE)
-    assert found(view("t"), strict, new_script).token == "t"
+    assert find_in(view("t"), strict, new_script).token == "t"
     with pytest.raises(InvalidRequest) as refused:
-        found(view("t", query=b"access_token=u"), strict, new_script)
+        find_in(view("t", query=b"access_token=u"), strict, new_script)
     assert refused.value.reason is Reason.QUERY_TOKEN_REFUSED
 
 

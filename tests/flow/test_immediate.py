@@ -95,7 +95,7 @@ def authority() -> FakeAuthority:
     return FakeAuthority()
 
 
-def granted_by_flow(guard: Guard, authority: FakeAuthority, **request: Any) -> None:
+def check_by_flow(guard: Guard, authority: FakeAuthority, **request: Any) -> None:
     assert isinstance(Comparison(guard, authority.mint("read", **request)), Comparison)
 
 
@@ -107,7 +107,7 @@ def test_token_is_verified_at_once_after_another_with_its_header(authority: Fake
     guard = guard_of(authority)
     verify = verifier(guard)
     assert verify(authority.mint("read")) is None  # no token with this header was accepted
-    granted_by_flow(guard, authority)
+    check_by_flow(guard, authority)
     token = authority.mint("write")
     found = verify(token)
     assert found is not None
@@ -119,7 +119,7 @@ def test_token_is_verified_at_once_after_another_with_its_header(authority: Fake
 
 def test_cached_token_is_the_one_that_was_verified_at_once(authority: FakeAuthority):
     guard = guard_of(authority)
-    granted_by_flow(guard, authority)
+    check_by_flow(guard, authority)
     token = authority.mint("write")
     found = verifier(guard)(token)
     cache = engine_of(guard).context.token_cache
@@ -135,7 +135,7 @@ def other_signature(token: str) -> str:
 
 def test_bad_signature_is_left_to_the_flow(authority: FakeAuthority):
     guard = guard_of(authority)
-    granted_by_flow(guard, authority)
+    check_by_flow(guard, authority)
     assert verifier(guard)(other_signature(authority.mint("write"))) is None
 
 
@@ -158,7 +158,7 @@ class Counting:
 def test_flood_of_bad_signatures_is_verified_once_per_token(authority: FakeAuthority):
     backend = Counting()
     guard = guard_of(authority, signature_backends=[backend])
-    granted_by_flow(guard, authority)
+    check_by_flow(guard, authority)
     verify = verifier(guard)
     assert verify(authority.mint("write")) is not None
     assert verify(other_signature(authority.mint("write"))) is None
@@ -173,7 +173,7 @@ def test_flood_of_bad_signatures_is_verified_once_per_token(authority: FakeAutho
 
 def test_token_is_left_to_the_flow_when_a_key_refresh_is_due(authority: FakeAuthority):
     guard = guard_of(authority)
-    granted_by_flow(guard, authority)
+    check_by_flow(guard, authority)
     ring = engine_of(guard).issuers.all[0].ring
     held = ring.current
     assert held is not None
@@ -185,20 +185,20 @@ def test_token_is_left_to_the_flow_when_a_key_refresh_is_due(authority: FakeAuth
 
 def test_token_is_left_to_the_flow_after_any_revocation(authority: FakeAuthority):
     guard = guard_of(authority)
-    granted_by_flow(guard, authority)
+    check_by_flow(guard, authority)
     guard.revoke(jti="of another token")
     assert verifier(guard)(authority.mint("write")) is None
 
 
 def test_token_is_left_to_the_flow_if_a_store_is_shared(authority: FakeAuthority):
     guard = guard_of(authority, store=MemoryStore(authority.clock))
-    granted_by_flow(guard, authority)
+    check_by_flow(guard, authority)
     assert verifier(guard)(authority.mint("write")) is None
 
 
 def test_bound_token_is_left_to_the_flow(authority: FakeAuthority):
     guard = guard_of(authority, dpop=DPoP(), resource="https://api.test")
-    granted_by_flow(guard, authority)
+    check_by_flow(guard, authority)
     verify = verifier(guard)
     assert verify(authority.mint("read")) is not None
     assert verify(authority.mint("read", claims={"cnf": {"jkt": "A" * 43}})) is None
@@ -225,7 +225,7 @@ class Broken:
 def test_failure_of_a_signature_backend_is_left_to_the_flow(authority: FakeAuthority):
     backend = Broken()
     guard = guard_of(authority, signature_backends=[backend])
-    granted_by_flow(guard, authority)
+    check_by_flow(guard, authority)
     assert verifier(guard)(authority.mint("write")) is None
     assert backend.calls == 2
 
@@ -254,20 +254,20 @@ def test_headers_of_special_issuers_are_not_known(authority: FakeAuthority):
 def test_headers_of_resolved_issuers_are_not_known(authority: FakeAuthority):
     resolver = IssuerResolver(accepts=lambda name: True, resolve=lambda name: authority.issuer)
     guard = Guard(resolver=resolver, transport=authority.transport, clock=authority.clock)
-    granted_by_flow(guard, authority)
+    check_by_flow(guard, authority)
     assert not engine_of(guard).issuers.accepted
     assert verifier(guard)(authority.mint("write")) is None
 
 
 def test_headers_of_tokens_that_need_no_issuer_are_not_known(authority: FakeAuthority):
     guard = guard_of(authority, replace(authority.issuer, issuer_claim_optional_dangerously=True))
-    granted_by_flow(guard, authority)
+    check_by_flow(guard, authority)
     assert verifier(guard)(authority.mint("write")) is None
 
 
 def test_headers_that_replicate_claims_are_not_known(authority: FakeAuthority):
     guard = guard_of(authority)
-    granted_by_flow(guard, authority, headers={"iss": authority.url})
+    check_by_flow(guard, authority, headers={"iss": authority.url})
     assert not engine_of(guard).issuers.accepted
 
 
@@ -275,9 +275,9 @@ def test_headers_that_replicate_claims_are_not_known(authority: FakeAuthority):
 
 
 def test_token_of_a_withdrawn_key_is_refused_though_its_header_is_known(authority: FakeAuthority):
-    """The kind: what was learned from an accepted token outlives the key that signed it."""
+    """Fault: what was learned from an accepted token outlives the key that signed it."""
     guard = guard_of(authority)
-    granted_by_flow(guard, authority)
+    check_by_flow(guard, authority)
     withdrawn, before = authority.key(), authority.mint("write")
     authority.rotate(overlap=False)
     authority.clock.advance(100_000)
@@ -297,9 +297,9 @@ def two_issuers_with_equal_headers() -> tuple[FakeAuthority, FakeAuthority, Guar
 
 
 def test_two_issuers_may_share_the_text_of_a_header():
-    """The kind: a token is judged by the policy and the keys of another issuer."""
+    """Fault: a token is judged by the policy and the keys of another issuer."""
     first, second, guard = two_issuers_with_equal_headers()
-    granted_by_flow(guard, first)
+    check_by_flow(guard, first)
     kid = {"kid": first.key().kid}
     verify = verifier(guard)
     own, other = first.mint("read"), second.mint("write", headers=kid)

@@ -314,7 +314,7 @@ def test_error_about_one_token_does_not_open_the_breaker(stage: Stage, authority
     assert stage.judge(opaque(authority)).scopes == {"read"}
 
 
-def failing(reason: Reason, *, sent: bool | None) -> AuthorityUnavailable:
+def failure_of(reason: Reason, *, sent: bool | None) -> AuthorityUnavailable:
     error = AuthorityUnavailable(reason, "https://as.test")
     error.sent = sent
     return error
@@ -349,13 +349,13 @@ INVALID_CLIENT = b'{"error": "invalid_client"}'
         *((Answer(status, INVALID_CLIENT, JSON), Blame.AUTHORITY) for status in (400, 401, 403)),
         (Answer(200, b"<html>", {"content-type": "text/html"}), Blame.TOKEN),
         (Answer(200, b"[]", JSON), Blame.TOKEN),
-        (failing(Reason.AUTHORITY_TIMED_OUT, sent=False), Blame.AUTHORITY),
-        (failing(Reason.AUTHORITY_TIMED_OUT, sent=True), Blame.TOKEN),
-        (failing(Reason.AUTHORITY_TIMED_OUT, sent=None), Blame.TOKEN),
-        (failing(Reason.AUTHORITY_UNREACHABLE, sent=False), Blame.AUTHORITY),
-        (failing(Reason.AUTHORITY_UNREACHABLE, sent=True), Blame.TOKEN),
-        (failing(Reason.AUTHORITY_UNREACHABLE, sent=None), Blame.AUTHORITY),
-        (failing(Reason.AUTHORITY_ANSWER_INVALID, sent=None), Blame.TOKEN),
+        (failure_of(Reason.AUTHORITY_TIMED_OUT, sent=False), Blame.AUTHORITY),
+        (failure_of(Reason.AUTHORITY_TIMED_OUT, sent=True), Blame.TOKEN),
+        (failure_of(Reason.AUTHORITY_TIMED_OUT, sent=None), Blame.TOKEN),
+        (failure_of(Reason.AUTHORITY_UNREACHABLE, sent=False), Blame.AUTHORITY),
+        (failure_of(Reason.AUTHORITY_UNREACHABLE, sent=True), Blame.TOKEN),
+        (failure_of(Reason.AUTHORITY_UNREACHABLE, sent=None), Blame.AUTHORITY),
+        (failure_of(Reason.AUTHORITY_ANSWER_INVALID, sent=None), Blame.TOKEN),
     ],
     ids=str,
 )
@@ -717,7 +717,7 @@ def test_cached_answer_suffices_to_refuse_a_revoked_subject(authority: FakeAutho
 # -- changes of a subject
 
 
-def changed(stage: Stage, subject: str) -> None:
+def revoke_answers(stage: Stage, subject: str) -> None:
     record_revocation(engine_of(stage.guard), Revoked.ANSWERS, stage.record.issuer.url, subject)
 
 
@@ -732,7 +732,7 @@ def test_answers_from_before_a_change_are_renewed_in_each_process(authority: Fak
         assert stage.judge(other).subject == "bob"
     assert authority.transport.count("introspection") == 2
     authority.clock.advance(1)
-    changed(here, subject)
+    revoke_answers(here, subject)
     others = 0 if subject else 1
     assert here.judge(token).subject == "ann"
     assert here.judge(other).subject == "bob"
@@ -751,7 +751,7 @@ def test_outdated_answer_is_not_used_during_an_outage(authority: FakeAuthority):
     here.judge(token)
     elsewhere.judge(token)
     authority.clock.advance(1)
-    changed(here, "ann")
+    revoke_answers(here, "ann")
     with authority.outage():
         for stage in (here, elsewhere, Stage(authority, store)):
             assert unavailable(stage, token).reason is Reason.AUTHORITY_UNREACHABLE
@@ -770,7 +770,7 @@ def test_answer_requested_before_a_change_is_outdated(authority: FakeAuthority):
         answer: Answer = send(request)
         if request.url == INTROSPECT:
             stage.clock.advance(0.1)
-            changed(stage, "ann")
+            revoke_answers(stage, "ann")
             stage.clock.advance(0.1)
         return answer
 
@@ -788,7 +788,7 @@ def test_change_does_not_affect_inactive_answers(authority: FakeAuthority):
     stage = Stage(authority)
     assert refusal_reason(stage, "nobody") is Reason.TOKEN_NOT_ACTIVE
     authority.clock.advance(1)
-    changed(stage, "")
+    revoke_answers(stage, "")
     assert refusal_reason(stage, "nobody") is Reason.TOKEN_NOT_ACTIVE
     assert authority.transport.count("introspection") == 1
 

@@ -19,7 +19,7 @@ def flight(*, wait: bool) -> SingleFlight:
     return SingleFlight(key="k", authority="as", needed=bool, flow=nothing, wait=wait)
 
 
-def asking(effect: Effect[Any]) -> Flow[Any]:
+def ask_for(effect: Effect[Any]) -> Flow[Any]:
     return (yield effect)
 
 
@@ -36,7 +36,7 @@ def asking(effect: Effect[Any]) -> Flow[Any]:
 )
 def test_exchange_is_noted_and_reading_the_request_is_not(effect: Effect[Any], found: TokenCheck | None):
     observation = Observation(0.0)
-    flow = observation.follow(asking(effect))
+    flow = observation.follow(ask_for(effect))
     assert next(flow) is effect
     with pytest.raises(StopIteration) as stop:
         flow.send("the answer")
@@ -79,6 +79,6 @@ def test_noted_fetch_stays():
     observation.note("https://as.test", TokenCheck.CACHED)
     observation.note("https://as.test", TokenCheck.VERIFIED)
     assert observation.token_check is TokenCheck.VERIFIED
-    next(observation.follow(asking(Send(url="https://as.test", authority="as"))))
+    next(observation.follow(ask_for(Send(url="https://as.test", authority="as"))))
     observation.note("https://as.test", TokenCheck.VERIFIED)
     assert (observation.token_check, observation.issuer) == (TokenCheck.FETCHED, "https://as.test")

@@ -44,7 +44,7 @@ def jwk(kid: str) -> dict[str, Any]:
     return SigningKey.generate(ALG, kid=kid).public_jwk()
 
 
-def published(kids: Iterable[str]) -> Answer:
+def publish(kids: Iterable[str]) -> Answer:
     document = json.dumps({"keys": [jwk(kid) for kid in sorted(kids)]}).encode()
     return Answer(200, document, {"content-type": "application/json"})
 
@@ -132,7 +132,7 @@ class Schedule(RuleBasedStateMachine):
         self.air.answered = self.answers
         match how:
             case "well":
-                self.air.answer = published(self.kids)
+                self.air.answer = publish(self.kids)
             case "down":
                 self.air.answer = AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, "as")
             case "garbled":

@@ -37,7 +37,7 @@ def app(server: Server) -> McpMiddleware:
     return server.protect(RULES)
 
 
-def named(name: bytes, method: bytes = b"tools/call") -> tuple[Pair, ...]:
+def name_headers(name: bytes, method: bytes = b"tools/call") -> tuple[Pair, ...]:
     return NEW, (b"mcp-method", method), (b"mcp-name", name)
 
 
@@ -45,18 +45,18 @@ def named(name: bytes, method: bytes = b"tools/call") -> tuple[Pair, ...]:
 @pytest.mark.parametrize(
     "headers",
     [
-        named(b"read"),
-        named(b"DELETE_ALL"),
-        named(b"delete_all, read"),
-        named(b"delete%5Fall"),
-        named(b"=?base64?cmVhZA==?="),
-        named(b"=?base64?ZGVsZXRlX2FsbB==?="),
-        named("\uff44elete_all".encode()),
-        named(b"delete_all", b"tools/list"),
-        named(b"delete_all", b"TOOLS/CALL"),
-        (*named(b"delete_all"), (b"Mcp-Name", b"delete_all")),
-        (*named(b"delete_all"), (b"mcp-method", b"tools/call")),
-        (*named(b"delete_all"), OLD),
+        name_headers(b"read"),
+        name_headers(b"DELETE_ALL"),
+        name_headers(b"delete_all, read"),
+        name_headers(b"delete%5Fall"),
+        name_headers(b"=?base64?cmVhZA==?="),
+        name_headers(b"=?base64?ZGVsZXRlX2FsbB==?="),
+        name_headers("\uff44elete_all".encode()),
+        name_headers(b"delete_all", b"tools/list"),
+        name_headers(b"delete_all", b"TOOLS/CALL"),
+        (*name_headers(b"delete_all"), (b"Mcp-Name", b"delete_all")),
+        (*name_headers(b"delete_all"), (b"mcp-method", b"tools/call")),
+        (*name_headers(b"delete_all"), OLD),
         (NEW, (b"mcp-method", b"tools/call")),
         (NEW, (b"mcp-name", b"delete_all")),
         (NEW,),
@@ -100,7 +100,7 @@ async def test_headers_of_an_older_version_are_not_used(server: Server, app: Mcp
     ],
 )
 async def test_ambiguous_bodies_are_a_400_before_any_rule(server: Server, app: McpMiddleware, body: bytes):
-    for headers in ((), named(b"read")):
+    for headers in ((), name_headers(b"read")):
         answer = await call(app, body, server.token("files:read files:write"), *headers)
         assert (answer.status, answer.received) == (400, None)
         assert answer.code in (-32700, -32600)

@@ -14,7 +14,7 @@ from scopeguard.audit.findings import audit_app
 from scopeguard.mcp import McpMiddleware, Method
 
 
-def protected(**settings: str) -> McpMiddleware:
+def protect(**settings: str) -> McpMiddleware:
     app = Starlette(routes=[Route("/mcp", record), Route("/upload", record, methods=["POST"])])
     return McpMiddleware(
         app,
@@ -25,7 +25,7 @@ def protected(**settings: str) -> McpMiddleware:
 
 
 def test_endpoint_is_reported_as_one_that_needs_a_token():
-    report = audit_app(protected())
+    report = audit_app(protect())
     assert [(entry.method, entry.path, entry.access) for entry in report.entries] == [
         ("GET", "/mcp", "any valid token"),
         ("POST", "/upload", "files:write"),
@@ -38,5 +38,5 @@ def test_endpoint_is_reported_as_one_that_needs_a_token():
 @pytest.mark.anyio
 async def test_start_logs_no_finding(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO, "scopeguard"):
-        assert (await call(protected(audit="error"), method="GET")).status == 401
+        assert (await call(protect(audit="error"), method="GET")).status == 401
     assert not [message for message in caplog.messages if message.startswith("audit")]

@@ -97,7 +97,7 @@ async def test_app_receives_the_same_body(server: Server, app: McpMiddleware, he
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
 async def test_response_to_an_api_key_is_not_for_shared_caches(server: Server, method: str):
-    """Kind: an adapter with a way of its own to the check that leaves out what the usual way does around it."""
+    """Fault: an adapter that checks in its own way, and leaves out what the others do around the check."""
     identifier, text, digest = make_key("acme", lambda size: b"x" * size)
     key = ApiKey(id=identifier, sha256=digest, client_id="reports", scopes=["files:read"], expires_at=None)
     keys = ApiKeys(prefix="acme", lookup=lambda _: key, issuer="https://mcp.test/keys")

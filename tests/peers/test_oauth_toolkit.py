@@ -39,7 +39,7 @@ def asking(peer: Peer, path: str = "/realm", *, metadata_url: str | None = None,
         guard.close()
 
 
-def refused(decision: Decision, reason: Reason, status: int = 401) -> None:
+def expect_refusal(decision: Decision, reason: Reason, status: int = 401) -> None:
     assert isinstance(decision, Denied), decision
     assert (decision.error.reason, decision.response.status) == (reason, status)
 
@@ -54,7 +54,7 @@ def unavailable(decision: Decision, says: str) -> None:
 @pytest.mark.parametrize("auth", ["client_secret_basic", "client_secret_post", "bearer"])
 @pytest.mark.parametrize("client_auth", ["client_secret_basic", "client_secret_post"])
 def test_tokens_are_accepted_by_every_authentication(ask: Ask, oauth_toolkit: Peer, auth: str, client_auth: str):
-    """The metadata lie where RFC 8414 puts those of an issuer with a path. No ``iss``, ``sub`` or ``token_type``."""
+    """The metadata is where RFC 8414 puts that of an issuer with a path. No ``iss``, ``sub`` or ``token_type``."""
     settings: dict[str, dict[str, Any]] = {
         "client_secret_basic": BASIC,
         "client_secret_post": POST,
@@ -76,22 +76,22 @@ def test_tokens_are_accepted_by_every_authentication(ask: Ask, oauth_toolkit: Pe
 def test_unknown_or_revoked_token_is_refused(ask: Ask, oauth_toolkit: Peer):
     token = oauth_toolkit.token(resource=API)
     with asking(oauth_toolkit, ttl=0, negative_ttl=0) as guard:
-        refused(ask(guard, "sg-opaque-of-nobody"), Reason.TOKEN_NOT_ACTIVE)
+        expect_refusal(ask(guard, "sg-opaque-of-nobody"), Reason.TOKEN_NOT_ACTIVE)
         assert isinstance(ask(guard, token), Granted)
         oauth_toolkit.revoke(token)
-        refused(ask(guard, token), Reason.TOKEN_NOT_ACTIVE)
+        expect_refusal(ask(guard, token), Reason.TOKEN_NOT_ACTIVE)
 
 
 @pytest.mark.rule("I-11", "I-14")
 def test_audience_and_scope_of_a_token_count(ask: Ask, oauth_toolkit: Peer):
     """It names an audience only where the client named a resource."""
     with asking(oauth_toolkit) as guard:
-        refused(ask(guard, oauth_toolkit.token(resource=API), WRITE), Reason.INSUFFICIENT_SCOPE, 403)
-        refused(ask(guard, oauth_toolkit.token(resource="https://other.example/")), Reason.WRONG_AUDIENCE)
-        refused(ask(guard, oauth_toolkit.token()), Reason.MISSING_CLAIM)
+        expect_refusal(ask(guard, oauth_toolkit.token(resource=API), WRITE), Reason.INSUFFICIENT_SCOPE, 403)
+        expect_refusal(ask(guard, oauth_toolkit.token(resource="https://other.example/")), Reason.WRONG_AUDIENCE)
+        expect_refusal(ask(guard, oauth_toolkit.token()), Reason.MISSING_CLAIM)
     with asking(oauth_toolkit, require_audience=False) as guard:
         assert isinstance(ask(guard, oauth_toolkit.token(), READ), Granted)
-        refused(ask(guard, oauth_toolkit.token(resource="https://other.example/")), Reason.WRONG_AUDIENCE)
+        expect_refusal(ask(guard, oauth_toolkit.token(resource="https://other.example/")), Reason.WRONG_AUDIENCE)
 
 
 @pytest.mark.rule("I-17")

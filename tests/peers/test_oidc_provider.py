@@ -45,7 +45,7 @@ OPAQUE = "https://api.example/opaque"
 READ, WRITE = all_of("read"), all_of("write")
 
 
-def by_basic(**more: Any) -> Introspection:
+def introspect_by_basic(**more: Any) -> Introspection:
     return Introspection(client_id="api:basic", client_secret=secret_of("api:basic"), **more)
 
 
@@ -68,18 +68,18 @@ def asking(
     **more: Any,
 ) -> Any:
     """A guard that introspects as ``api:basic`` does, or as *more* says."""
-    settings = Introspection(**more) if "auth" in more else by_basic(**more)
+    settings = Introspection(**more) if "auth" in more else introspect_by_basic(**more)
     return guarding(Issuer(peer.url + path, audience=audience, validate=validate, introspection=settings), clock)
 
 
-def accepted(decision: Decision, peer: Peer, client_id: str = "machine:1", scopes: str = "read") -> None:
+def expect_accepted(decision: Decision, peer: Peer, client_id: str = "machine:1", scopes: str = "read") -> None:
     assert isinstance(decision, Granted), decision
     token = decision.access_token
     assert (token.issuer, token.client_id) == (peer.url, client_id)
     assert token.scopes == frozenset(scopes.split())
 
 
-def refused(decision: Decision, reason: Reason, status: int = 401) -> None:
+def expect_refusal(decision: Decision, reason: Reason, status: int = 401) -> None:
     assert isinstance(decision, Denied), decision
     assert (decision.error.reason, decision.response.status) == (reason, status)
 
@@ -104,7 +104,7 @@ class TestJWTs:
         assert jwt.get_unverified_header(token)["alg"].lower() == algorithm
         with guarding(Issuer(oidc_provider.url, audience=resource, typ="at+jwt")) as guard:
             client = "machine:1" if auth_method == "client_secret_basic" else "machine-2"
-            accepted(ask(guard, token, READ), oidc_provider, client, "read write")
+            expect_accepted(ask(guard, token, READ), oidc_provider, client, "read write")
 
     def test_keys_are_found_below_an_issuer_with_a_path(self, ask: Ask, oidc_provider: Peer):
         """Both places of the inserted form answer 404 there; the appended OpenID one has the document."""
@@ -124,13 +124,13 @@ class TestJWTs:
     def test_a_token_for_another_api_is_refused(self, ask: Ask, oidc_provider: Peer):
         token = oidc_provider.token(resource="https://other.example/rs256")
         with guarding(Issuer(oidc_provider.url, audience="https://api.example/rs256")) as guard:
-            refused(ask(guard, token), Reason.WRONG_AUDIENCE)
+            expect_refusal(ask(guard, token), Reason.WRONG_AUDIENCE)
 
     def test_a_token_without_the_scope_is_refused(self, ask: Ask, oidc_provider: Peer):
         token = oidc_provider.token(resource="https://api.example/rs256", scopes="read")
         with guarding(Issuer(oidc_provider.url, audience="https://api.example/rs256")) as guard:
             decision = ask(guard, token, WRITE)
-            refused(decision, Reason.INSUFFICIENT_SCOPE, 403)
+            expect_refusal(decision, Reason.INSUFFICIENT_SCOPE, 403)
             assert isinstance(decision, Denied)
             assert 'scope="write"' in dict(decision.response.headers)["www-authenticate"]
 
@@ -138,7 +138,7 @@ class TestJWTs:
         head, payload, signature = oidc_provider.token(resource="https://api.example/rs256").split(".")
         changed = f"{head}.{payload}.{signature[:-6]}AAAAA{signature[-1]}"
         with guarding(Issuer(oidc_provider.url, audience="https://api.example/rs256")) as guard:
-            refused(ask(guard, changed), Reason.BAD_SIGNATURE)
+            expect_refusal(ask(guard, changed), Reason.BAD_SIGNATURE)
 
     @pytest.mark.rule("I-15")
     @pytest.mark.parametrize("resource", ["https://api.example/es256", OPAQUE])
@@ -190,7 +190,7 @@ class TestIntrospection:
         with asking(oidc_provider, AUTO, auth=auth, ttl=0, **client) as guard:
             for _ in range(2):
                 decision = ask(guard, token, READ)
-                accepted(decision, oidc_provider, scopes="read write")
+                expect_accepted(decision, oidc_provider, scopes="read write")
             assert isinstance(decision, Granted)
             assert decision.access_token.subject is None  # a machine's token has no sub here
 
@@ -199,61 +199,61 @@ class TestIntrospection:
         token = oidc_provider.token(resource=OPAQUE)
         client: dict[str, Any] = {"client_id": "api-signed", "client_secret": secret_of("api-signed")}
         with asking(oidc_provider, auth="client_secret_basic", signed=True, **client) as guard:
-            accepted(ask(guard, token, READ), oidc_provider)
-            refused(ask(guard, "sg-opaque-of-nobody"), Reason.TOKEN_NOT_ACTIVE)
+            expect_accepted(ask(guard, token, READ), oidc_provider)
+            expect_refusal(ask(guard, "sg-opaque-of-nobody"), Reason.TOKEN_NOT_ACTIVE)
 
     @pytest.mark.rule("I-25")
     def test_jwts_are_verified_locally_and_other_tokens_are_introspected_once(self, ask: Ask, own_oidc_provider: Peer):
         peer = own_oidc_provider
         issuer = Issuer(
-            peer.url, audience=[OPAQUE, "https://api.example/rs256"], validate=AUTO, introspection=by_basic()
+            peer.url, audience=[OPAQUE, "https://api.example/rs256"], validate=AUTO, introspection=introspect_by_basic()
         )
         with guarding(issuer) as guard:
-            accepted(ask(guard, peer.token(resource="https://api.example/rs256")), peer)
+            expect_accepted(ask(guard, peer.token(resource="https://api.example/rs256")), peer)
             assert peer.count("/token/introspection") == 0
             token = peer.token(resource=OPAQUE)
             for _ in range(3):
-                accepted(ask(guard, token), peer)
+                expect_accepted(ask(guard, token), peer)
             assert peer.count("/token/introspection") == 1
 
     @pytest.mark.rule("I-09")
     def test_token_that_the_server_does_not_know_is_refused(self, ask: Ask, oidc_provider: Peer):
         with asking(oidc_provider) as guard:
-            refused(ask(guard, "sg-opaque-of-nobody"), Reason.TOKEN_NOT_ACTIVE)
+            expect_refusal(ask(guard, "sg-opaque-of-nobody"), Reason.TOKEN_NOT_ACTIVE)
 
     @pytest.mark.rule("I-11")
     def test_the_audience_of_its_answer_counts(self, ask: Ask, oidc_provider: Peer):
         with asking(oidc_provider) as guard:
-            refused(ask(guard, oidc_provider.token(resource="https://other.example/")), Reason.WRONG_AUDIENCE)
-            refused(ask(guard, oidc_provider.token()), Reason.MISSING_CLAIM)  # the request named no resource
+            expect_refusal(ask(guard, oidc_provider.token(resource="https://other.example/")), Reason.WRONG_AUDIENCE)
+            expect_refusal(ask(guard, oidc_provider.token()), Reason.MISSING_CLAIM)  # the request named no resource
         with asking(oidc_provider, require_audience=False) as guard:
-            accepted(ask(guard, oidc_provider.token()), oidc_provider)
-            refused(ask(guard, oidc_provider.token(resource="https://other.example/")), Reason.WRONG_AUDIENCE)
+            expect_accepted(ask(guard, oidc_provider.token()), oidc_provider)
+            expect_refusal(ask(guard, oidc_provider.token(resource="https://other.example/")), Reason.WRONG_AUDIENCE)
 
     @pytest.mark.rule("I-14")
     def test_the_scope_of_its_answer_counts(self, ask: Ask, oidc_provider: Peer):
         with asking(oidc_provider) as guard:
-            refused(ask(guard, oidc_provider.token(resource=OPAQUE), WRITE), Reason.INSUFFICIENT_SCOPE, 403)
+            expect_refusal(ask(guard, oidc_provider.token(resource=OPAQUE), WRITE), Reason.INSUFFICIENT_SCOPE, 403)
 
     @pytest.mark.rule("I-22")
     def test_a_revoked_token_is_refused_at_once_without_a_cache(self, ask: Ask, oidc_provider: Peer):
         token = oidc_provider.token(resource=OPAQUE)
         with asking(oidc_provider, ttl=0, negative_ttl=0) as guard:
-            accepted(ask(guard, token), oidc_provider)
+            expect_accepted(ask(guard, token), oidc_provider)
             oidc_provider.revoke(token)
-            refused(ask(guard, token), Reason.TOKEN_NOT_ACTIVE)
+            expect_refusal(ask(guard, token), Reason.TOKEN_NOT_ACTIVE)
 
     @pytest.mark.rule("I-22")
     def test_a_revoked_token_is_refused_when_its_answer_is_old(self, ask: Ask, oidc_provider: Peer):
         clock = FakeClock()
         token = oidc_provider.token(resource=OPAQUE)
         with asking(oidc_provider, clock=clock, ttl=20) as guard:
-            accepted(ask(guard, token), oidc_provider)
+            expect_accepted(ask(guard, token), oidc_provider)
             oidc_provider.revoke(token)
             clock.advance(19)
-            accepted(ask(guard, token), oidc_provider)
+            expect_accepted(ask(guard, token), oidc_provider)
             clock.advance(2)
-            refused(ask(guard, token), Reason.TOKEN_NOT_ACTIVE)
+            expect_refusal(ask(guard, token), Reason.TOKEN_NOT_ACTIVE)
 
     def test_jwt_that_the_server_does_not_introspect_is_an_outage_with_the_fix(
         self, ask: Ask, oidc_provider: Peer, caplog: pytest.LogCaptureFixture
@@ -277,7 +277,7 @@ class TestIntrospection:
                 unavailable(
                     ask(guard, f"IHsiYWxnIjoibm9uZSJ9.bb{number}b.cccc"), "the server does not answer about such"
                 )
-            accepted(ask(guard, token), oidc_provider)
+            expect_accepted(ask(guard, token), oidc_provider)
 
     @pytest.mark.rule("I-17")
     def test_wrong_secret_of_the_api_is_an_outage_and_not_a_denial(
@@ -296,7 +296,7 @@ class TestIntrospection:
         with asking(oidc_provider, path="/tenant", auth="client_secret_post", **post) as guard:
             unavailable(ask(guard, token), "but not introspection.auth = 'client_secret_post'")
         with asking(oidc_provider, path="/tenant") as guard:
-            refused(ask(guard, "sg-opaque-of-nobody"), Reason.TOKEN_NOT_ACTIVE)
+            expect_refusal(ask(guard, "sg-opaque-of-nobody"), Reason.TOKEN_NOT_ACTIVE)
 
 
 class TestTheWholeWay:
@@ -310,7 +310,7 @@ class TestTheWholeWay:
             oidc_provider.url,
             audience=OPAQUE,
             validate=AUTO,
-            introspection=by_basic(ttl=0, negative_ttl=0),
+            introspection=introspect_by_basic(ttl=0, negative_ttl=0),
         )
         guard = Guard(issuer)
         app = GuardMiddleware(asgi_app, guard=guard, rules=[Rule("/both", READ)])
@@ -372,36 +372,36 @@ class TestWhatHappensToAuthorities:
         peer, clock, resource = own_oidc_provider, FakeClock(), "https://api.example/es256"
         token = peer.token(resource=resource)
         with guarding(Issuer(peer.url, audience=resource, leeway=300), clock) as guard:
-            accepted(ask(guard, token), peer)
+            expect_accepted(ask(guard, token), peer)
             peer.tell("rotate")
             peer.tell("retire")
-            accepted(ask(guard, peer.token(resource=resource)), peer)  # an unknown key: the set is read again
-            refused(ask(guard, token), Reason.UNKNOWN_KEY)
+            expect_accepted(ask(guard, peer.token(resource=resource)), peer)  # an unknown key: the set is read again
+            expect_refusal(ask(guard, token), Reason.UNKNOWN_KEY)
 
     @pytest.mark.rule("A-17", "A-22", "I-18")
     def test_dead_authority_is_an_outage_for_tokens_that_need_introspection(self, ask: Ask, own_oidc_provider: Peer):
         peer, resource = own_oidc_provider, "https://api.example/rs256"
         signed = peer.token(resource=resource)
         opaque = peer.token(resource=OPAQUE)
-        issuer = Issuer(peer.url, audience=[resource, OPAQUE], validate=AUTO, introspection=by_basic(ttl=0))
+        issuer = Issuer(peer.url, audience=[resource, OPAQUE], validate=AUTO, introspection=introspect_by_basic(ttl=0))
         with guarding(issuer) as guard, guarding(issuer) as cold:
-            accepted(ask(guard, signed), peer)
-            accepted(ask(guard, opaque), peer)
+            expect_accepted(ask(guard, signed), peer)
+            expect_accepted(ask(guard, opaque), peer)
             peer.kill()
-            accepted(ask(guard, signed), peer)
+            expect_accepted(ask(guard, signed), peer)
             unavailable(ask(guard, opaque), "authority_unreachable")
             unavailable(ask(cold, signed), "authority_unreachable")
             peer.start()
-            accepted(ask(guard, signed), peer)
-            accepted(ask(guard, peer.token(resource=OPAQUE)), peer)
-            refused(ask(guard, opaque), Reason.TOKEN_NOT_ACTIVE)  # it forgot what it held in memory
+            expect_accepted(ask(guard, signed), peer)
+            expect_accepted(ask(guard, peer.token(resource=OPAQUE)), peer)
+            expect_refusal(ask(guard, opaque), Reason.TOKEN_NOT_ACTIVE)  # it forgot what it held in memory
 
     @pytest.mark.rule("I-18")
     def test_dead_authority_is_paused_and_used_again_when_it_is_back(self, ask: Ask, own_oidc_provider: Peer):
         peer, clock = own_oidc_provider, FakeClock()
         token = peer.token(resource=OPAQUE)
         with asking(peer, clock=clock, retries=0, ttl=0) as guard:
-            accepted(ask(guard, token), peer)
+            expect_accepted(ask(guard, token), peer)
             peer.kill()
             for _ in range(3):
                 unavailable(ask(guard, token), "authority_unreachable")
@@ -412,4 +412,4 @@ class TestWhatHappensToAuthorities:
             peer.start()
             unavailable(ask(guard, token), "authority_backing_off")
             clock.advance(1)
-            accepted(ask(guard, peer.token(resource=OPAQUE)), peer)
+            expect_accepted(ask(guard, peer.token(resource=OPAQUE)), peer)

@@ -113,9 +113,9 @@ def test_workloads_are_always_machines(name: str):
 def test_machine_is_set_for_introspected_tokens_too():
     issuer = Issuer("https://as.example", audience=API, validate="introspection", introspection=ASKING)
     world = World(issuer, introspects=about(b'{"active": true, "aud": "%s", "sub": "c", "client_id": "c"}'))
-    assert accepted(world).machine is True
+    assert expect_token(world).machine is True
     world = World(issuer, introspects=about(b'{"active": true, "aud": "%s", "sub": "u", "client_id": "c"}'))
-    assert accepted(world).machine is None
+    assert expect_token(world).machine is None
 
 
 def about(body: bytes) -> Any:
@@ -125,7 +125,7 @@ def about(body: bytes) -> Any:
     return answer
 
 
-def accepted(world: World) -> AccessToken:
+def expect_token(world: World) -> AccessToken:
     decision = world.judge("opaque")
     assert isinstance(decision, Granted), decision
     return decision.access_token

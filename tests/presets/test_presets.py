@@ -26,12 +26,12 @@ ASKING = Introspection(client_id="api", client_secret="s", endpoint="https://as.
 REFUSALS = Reason.UNEXPECTED_CLAIM, Reason.WRONG_AUDIENCE, Reason.MISSING_CLAIM
 
 
-def accepted(decision: Decision) -> AccessToken:
+def expect_token(decision: Decision) -> AccessToken:
     assert isinstance(decision, Granted), decision
     return decision.access_token
 
 
-def refused(decision: Decision) -> Reason:
+def refusal_reason(decision: Decision) -> Reason:
     assert isinstance(decision, Denied), decision
     return decision.error.reason
 
@@ -51,7 +51,7 @@ def token(issuer: Issuer, now: float, *, header: Mapping[str, Any] | None = None
     return signed(head, {name: value for name, value in body.items() if value is not None})
 
 
-def judged(issuer: Issuer, *, header: Mapping[str, Any] | None = None, **claims: Any) -> Decision:
+def judge_token(issuer: Issuer, *, header: Mapping[str, Any] | None = None, **claims: Any) -> Decision:
     world = World(issuer)
     return world.judge(token(issuer, world.now, header=header, **claims), issuer.token_header or "Authorization")
 
@@ -153,7 +153,7 @@ BAD: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize("name", GOOD)
 def test_a_token_that_the_provider_would_issue_is_accepted(name: str):
     issuer = PRESETS[name](**ARGUMENTS[name])
-    found = accepted(judged(issuer, header=HEADERS.get(name), **GOOD[name]))
+    found = expect_token(judge_token(issuer, header=HEADERS.get(name), **GOOD[name]))
     says = {"scp", "scope"} & set(GOOD[name]) or name == "workos_session"
     assert found.granted_scopes == (("read",) if says else None)
 
@@ -161,18 +161,18 @@ def test_a_token_that_the_provider_would_issue_is_accepted(name: str):
 @pytest.mark.parametrize(("name", "wrong"), BAD, ids=[f"{name} {next(iter(wrong))}" for name, wrong in BAD])
 def test_token_without_its_binding_claims_is_refused(name: str, wrong: dict[str, Any]):
     issuer = PRESETS[name](**ARGUMENTS[name])
-    assert refused(judged(issuer, header=HEADERS.get(name), **{**GOOD[name], **wrong})) in REFUSALS
+    assert refusal_reason(judge_token(issuer, header=HEADERS.get(name), **{**GOOD[name], **wrong})) in REFUSALS
 
 
 def test_salesforce_marks_its_tokens_in_the_header():
     issuer = PRESETS["salesforce"](**ARGUMENTS["salesforce"])
-    assert refused(judged(issuer, **GOOD["salesforce"])) is Reason.HEADER_REFUSED
+    assert refusal_reason(judge_token(issuer, **GOOD["salesforce"])) is Reason.HEADER_REFUSED
 
 
 def test_firebase_refuses_a_future_auth_time():
     issuer = presets.firebase("acme-prod")
     wrong = {**GOOD["firebase"], "auth_time": 4_000_000_000}
-    assert refused(judged(issuer, **wrong)) is Reason.TOKEN_ISSUED_IN_FUTURE
+    assert refusal_reason(judge_token(issuer, **wrong)) is Reason.TOKEN_ISSUED_IN_FUTURE
 
 
 # -- Entra
@@ -184,19 +184,19 @@ def entra_user(world: World, **claims: Any) -> Decision:
 
 def test_entra_pairs_version_and_issuer():
     world = World(presets.entra(TENANT, APP))
-    assert accepted(entra_user(world, iss=V1, ver="1.0")).issuer == V2  # one issuer under two names
-    assert refused(entra_user(world, ver="1.0")) is Reason.UNEXPECTED_CLAIM
-    assert refused(entra_user(world, iss=V1)) is Reason.UNEXPECTED_CLAIM
-    assert refused(entra_user(world, tid=OTHER_TENANT)) is Reason.UNEXPECTED_CLAIM
-    assert refused(entra_user(world, iss=V2.replace(TENANT, OTHER_TENANT))) is Reason.UNKNOWN_ISSUER
+    assert expect_token(entra_user(world, iss=V1, ver="1.0")).issuer == V2  # one issuer under two names
+    assert refusal_reason(entra_user(world, ver="1.0")) is Reason.UNEXPECTED_CLAIM
+    assert refusal_reason(entra_user(world, iss=V1)) is Reason.UNEXPECTED_CLAIM
+    assert refusal_reason(entra_user(world, tid=OTHER_TENANT)) is Reason.UNEXPECTED_CLAIM
+    assert refusal_reason(entra_user(world, iss=V2.replace(TENANT, OTHER_TENANT))) is Reason.UNKNOWN_ISSUER
 
 
 def test_entra_token_of_another_version_is_refused_with_advice():
     newer, older = World(presets.entra(TENANT, APP, version="2.0")), World(presets.entra(TENANT, APP, version="1.0"))
     assert "accessTokenAcceptedVersion" in hint(entra_user(newer, iss=V1, ver="1.0"))
-    assert accepted(entra_user(older, iss=V1, ver="1.0")).issuer == V1
+    assert expect_token(entra_user(older, iss=V1, ver="1.0")).issuer == V1
     assert older.internet.sends[0].url == f"https://login.microsoftonline.com/{TENANT}/.well-known/openid-configuration"
-    assert refused(entra_user(older)) is Reason.UNKNOWN_ISSUER
+    assert refusal_reason(entra_user(older)) is Reason.UNKNOWN_ISSUER
 
 
 def test_entra_tokens_for_graph_are_recognised_by_their_header():
@@ -206,20 +206,20 @@ def test_entra_tokens_for_graph_are_recognised_by_their_header():
 
 def test_entra_roles_of_an_app_are_scopes_only_if_configured_and_those_of_users_never():
     plain, asked = World(presets.entra(TENANT, APP)), World(presets.entra(TENANT, APP, app_roles=True))
-    app = accepted(plain.judged("entra-v2-app"))
+    app = expect_token(plain.judged("entra-v2-app"))
     assert (sorted(app.scopes), sorted(app.roles)) == ([], ["bigquery.insertdata"])
-    app = accepted(asked.judged("entra-v2-app"))
+    app = expect_token(asked.judged("entra-v2-app"))
     assert sorted(app.scopes) == sorted(app.roles) == ["bigquery.insertdata"]
     assert app.granted_scopes is None  # so that it can be distinguished from a user's token
-    user = accepted(entra_user(asked, roles=["admin"]))
+    user = expect_token(entra_user(asked, roles=["admin"]))
     assert (sorted(user.scopes), sorted(user.roles)) == (["Jobs.Read", "bigquery.insertdata"], ["admin"])
 
 
 def test_entra_accepts_the_uri_of_the_application_too():
     world = World(presets.entra(TENANT, [APP, "https://api.example.com"]))
     for audience in (APP, f"api://{APP}", "https://api.example.com"):
-        accepted(entra_user(world, aud=audience))
-    assert refused(entra_user(world, aud="api://https://api.example.com")) is Reason.WRONG_AUDIENCE
+        expect_token(entra_user(world, aud=audience))
+    assert refusal_reason(entra_user(world, aud="api://https://api.example.com")) is Reason.WRONG_AUDIENCE
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_key_verifies_only_tokens_of_the_issuer_it_was_published_for(issuer: str
     )
     decision = entra_user(world)
     assert isinstance(decision, Granted) is fits
-    assert fits or refused(decision) is Reason.BAD_SIGNATURE
+    assert fits or refusal_reason(decision) is Reason.BAD_SIGNATURE
 
 
 @pytest.mark.parametrize(
@@ -266,8 +266,8 @@ def test_entra_of_another_cloud_has_its_own_authority():
 def test_auth0_permissions_are_scopes_only_if_configured():
     more = {"permissions": ["bigquery.insertdata", "admin"]}
     plain, rbac = (World(presets.auth0("tenant.us.auth0.com", API, rbac=rbac)) for rbac in (False, True))
-    assert "admin" not in accepted(plain.judged("auth0-default-profile", claims=more)).scopes
-    assert "admin" in accepted(rbac.judged("auth0-default-profile", claims=more)).scopes
+    assert "admin" not in expect_token(plain.judged("auth0-default-profile", claims=more)).scopes
+    assert "admin" in expect_token(rbac.judged("auth0-default-profile", claims=more)).scopes
 
 
 def test_okta_names_the_org_server_and_the_id_token(caplog: pytest.LogCaptureFixture):
@@ -275,9 +275,9 @@ def test_okta_names_the_org_server_and_the_id_token(caplog: pytest.LogCaptureFix
     world = World(presets.okta("acme.okta.com", API, authorization_server="aus9o8wzkhckw9TLa0h7z"))
     internal = {"typ": "application/okta-internal-at+jwt"}
     org = world.judged("okta-custom-as", header=internal, claims={"iss": "https://acme.okta.com"})
-    assert refused(org) is Reason.UNKNOWN_ISSUER
+    assert refusal_reason(org) is Reason.UNKNOWN_ISSUER
     assert "custom authorization server" in hint(org)
-    assert refused(world.judged("okta-custom-as", header=internal)) is Reason.TYPE_REFUSED
+    assert refusal_reason(world.judged("okta-custom-as", header=internal)) is Reason.TYPE_REFUSED
     assert "ID token" in hint(world.judged("okta-custom-as", claims={"cid": None}))
     assert world.internet.sends == []
     assert "custom authorization server" in caplog.text
@@ -288,10 +288,10 @@ def test_okta_names_the_org_server_and_the_id_token(caplog: pytest.LogCaptureFix
 def test_keycloak_distinguishes_kinds_of_tokens_and_reads_configured_roles():
     acme = ("https://sso.example.com/", "acme", "bigquery-api")
     world = World(presets.keycloak(*acme, roles_from="realm"))
-    assert "uma_authorization" in accepted(world.judged("keycloak-service-account")).roles
-    assert accepted(World(presets.keycloak(*acme)).judged("keycloak-service-account")).roles == frozenset()
+    assert "uma_authorization" in expect_token(world.judged("keycloak-service-account")).roles
+    assert expect_token(World(presets.keycloak(*acme)).judged("keycloak-service-account")).roles == frozenset()
     for kind in ("ID", "Refresh", "Offline", None):
-        assert refused(world.judged("keycloak-service-account", claims={"typ": kind})) is Reason.UNEXPECTED_CLAIM
+        assert refusal_reason(world.judged("keycloak-service-account", claims={"typ": kind})) is Reason.UNEXPECTED_CLAIM
 
 
 @pytest.mark.parametrize("roles_from", ["", "client:", "client:a.b", "everybody"])
@@ -312,15 +312,15 @@ def test_keycloak_lightweight_tokens_are_introspected():
     says = {"active": True, "aud": ["bigquery-api"], "typ": "Bearer", "sub": "1", "client_id": "admin-cli"}
     issuer = presets.keycloak("https://sso.example.com", "acme", "bigquery-api", introspection=ASKING)
     world = World(issuer, introspects=answers(200, **says))
-    found = accepted(world.judged("keycloak-lightweight"))
+    found = expect_token(world.judged("keycloak-lightweight"))
     assert (found.client_id, found.subject) == ("admin-cli", "1")
 
 
 def test_cognito_binds_to_the_client_and_has_no_audience():
     world = World(presets.cognito("eu-central-1", "eu-central-1_AbCdEfGhI", "57cbishk4j24pabc1234567890"))
-    assert refused(world.judged("cognito-m2m", claims={"client_id": "other"})) is Reason.WRONG_AUDIENCE
-    assert refused(world.judged("cognito-m2m", claims={"client_id": None})) is Reason.MISSING_CLAIM
-    assert refused(world.judged("cognito-m2m", claims={"aud": "x"})) is Reason.FORBIDDEN_CLAIM
+    assert refusal_reason(world.judged("cognito-m2m", claims={"client_id": "other"})) is Reason.WRONG_AUDIENCE
+    assert refusal_reason(world.judged("cognito-m2m", claims={"client_id": None})) is Reason.MISSING_CLAIM
+    assert refusal_reason(world.judged("cognito-m2m", claims={"aud": "x"})) is Reason.FORBIDDEN_CLAIM
 
 
 def test_hydra_has_one_binding_and_no_refresh_tokens():
@@ -329,8 +329,8 @@ def test_hydra_has_one_binding_and_no_refresh_tokens():
     with pytest.raises(ConfigurationError, match=r"^audience, client_ids: "):
         presets.clerk("clerk.example.com", API, client_ids="c")
     by_audience = World(presets.hydra("https://hydra.example.com", API))
-    accepted(by_audience.judged("hydra-jwt", claims={"aud": [API]}))
-    assert refused(by_audience.judged("hydra-jwt", claims={"aud": [API + "/"]})) is Reason.WRONG_AUDIENCE
+    expect_token(by_audience.judged("hydra-jwt", claims={"aud": [API]}))
+    assert refusal_reason(by_audience.judged("hydra-jwt", claims={"aud": [API + "/"]})) is Reason.WRONG_AUDIENCE
     says = {"active": True, "client_id": "ingest", "sub": "ingest", "aud": [API], "scope": "read"}
     for use, fits in (("access_token", True), ("refresh_token", False)):
         issuer = presets.hydra("https://hydra.example.com", API, introspection=ASKING)
@@ -341,8 +341,8 @@ def test_hydra_has_one_binding_and_no_refresh_tokens():
 def test_pingfederate_id_tokens_reported_as_active_are_refused():
     issuer = presets.pingfederate("https://ping.example.com", API, ASKING)
     says = {"active": True, "aud": API, "client_id": "c"}
-    assert refused(World(issuer, introspects=answers(200, **says)).judge("opaque")) is Reason.MISSING_CLAIM
-    assert accepted(World(issuer, introspects=answers(200, **says, scope="read")).judge("opaque")).client_id == "c"
+    assert refusal_reason(World(issuer, introspects=answers(200, **says)).judge("opaque")) is Reason.MISSING_CLAIM
+    assert expect_token(World(issuer, introspects=answers(200, **says, scope="read")).judge("opaque")).client_id == "c"
 
 
 # Opaque tokens in the form that each server gives them; the characters of its own, the length of a short one.
@@ -403,33 +403,33 @@ def test_salesforce_opaque_tokens_are_bound_by_the_clients_that_may_call():
     by_client = presets.salesforce("acme.my.salesforce.com", client_ids=CALLER, introspection=ASKING)
     by_both = presets.salesforce("acme.my.salesforce.com", API, client_ids=[CALLER, "x"], introspection=ASKING)
     for issuer, wrong in ((by_client, Reason.WRONG_AUDIENCE), (by_both, Reason.UNEXPECTED_CLAIM)):
-        found = accepted(salesforce_asked(issuer))
+        found = expect_token(salesforce_asked(issuer))
         assert (found.client_id, sorted(found.scopes)) == (CALLER, ["api", "id"])
-        assert refused(salesforce_asked(issuer, client_id="3MVG9-other")) is wrong
-        assert refused(salesforce_asked(issuer, token_type="refresh_token")) is Reason.NOT_AN_ACCESS_TOKEN
+        assert refusal_reason(salesforce_asked(issuer, client_id="3MVG9-other")) is wrong
+        assert refusal_reason(salesforce_asked(issuer, token_type="refresh_token")) is Reason.NOT_AN_ACCESS_TOKEN
         assert isinstance(salesforce_asked(issuer, client_id=None), Denied)
-    assert refused(salesforce_asked(by_both, aud="https://other.example")) is Reason.WRONG_AUDIENCE
+    assert refusal_reason(salesforce_asked(by_both, aud="https://other.example")) is Reason.WRONG_AUDIENCE
 
 
 def test_salesforce_without_client_ids_relies_on_the_right_to_introspect():
     issuer = presets.salesforce("acme.my.salesforce.com", API, introspection=ASKING)
-    assert accepted(salesforce_asked(issuer)).client_id == CALLER
-    assert refused(salesforce_asked(issuer, aud="https://other.example")) is Reason.WRONG_AUDIENCE
-    assert refused(salesforce_asked(issuer, client_id=None)) is Reason.MISSING_CLAIM
-    assert refused(salesforce_asked(issuer, token_type="refresh_token")) is Reason.NOT_AN_ACCESS_TOKEN
+    assert expect_token(salesforce_asked(issuer)).client_id == CALLER
+    assert refusal_reason(salesforce_asked(issuer, aud="https://other.example")) is Reason.WRONG_AUDIENCE
+    assert refusal_reason(salesforce_asked(issuer, client_id=None)) is Reason.MISSING_CLAIM
+    assert refusal_reason(salesforce_asked(issuer, token_type="refresh_token")) is Reason.NOT_AN_ACCESS_TOKEN
 
 
 def test_salesforce_jwts_need_the_configured_claims():
     def decide(issuer: Issuer, **claims: Any) -> Decision:
-        return judged(issuer, header=HEADERS["salesforce"], **{**GOOD["salesforce"], **claims})
+        return judge_token(issuer, header=HEADERS["salesforce"], **{**GOOD["salesforce"], **claims})
 
     by_client = presets.salesforce("acme.my.salesforce.com", client_ids="c")
-    accepted(decide(by_client, aud=None))
-    assert refused(decide(by_client, client_id="d")) is Reason.WRONG_AUDIENCE
+    expect_token(decide(by_client, aud=None))
+    assert refusal_reason(decide(by_client, client_id="d")) is Reason.WRONG_AUDIENCE
     by_both = presets.salesforce("acme.my.salesforce.com", API, client_ids="c")
-    accepted(decide(by_both))
-    assert refused(decide(by_both, aud=None)) is Reason.MISSING_CLAIM
-    assert refused(decide(by_both, client_id="d")) is Reason.UNEXPECTED_CLAIM
+    expect_token(decide(by_both))
+    assert refusal_reason(decide(by_both, aud=None)) is Reason.MISSING_CLAIM
+    assert refusal_reason(decide(by_both, client_id="d")) is Reason.UNEXPECTED_CLAIM
     with pytest.raises(ConfigurationError, match=r"^audience, client_ids: give at least one"):
         presets.salesforce("acme.my.salesforce.com", introspection=ASKING)
 
@@ -437,7 +437,7 @@ def test_salesforce_jwts_need_the_configured_claims():
 def test_salesforce_introspects_only_tokens_that_start_with_an_organization_id():
     issuer = presets.salesforce("acme.my.salesforce.com", API, introspection=ASKING)
     world = World(issuer, introspects=answers(200, **SALESFORCE_SAYS))
-    assert refused(world.judge("opaque!of-somebody-else")) is Reason.MALFORMED_TOKEN
+    assert refusal_reason(world.judge("opaque!of-somebody-else")) is Reason.MALFORMED_TOKEN
     assert world.internet.sends == []
 
 
@@ -457,16 +457,16 @@ def test_github_and_kubernetes_can_be_narrowed():
     with pytest.raises(ConfigurationError, match=r"^repository_ids, owner_ids: "):
         presets.github_actions(API)
     world = World(presets.github_actions(API, repository_ids=["74"], environments=["prod"]))
-    assert refused(world.judged("github-actions", claims={"environment": "test"})) is Reason.UNEXPECTED_CLAIM
-    assert refused(world.judged("github-actions", claims={"repository_id": "75"})) is Reason.UNEXPECTED_CLAIM
+    assert refusal_reason(world.judged("github-actions", claims={"environment": "test"})) is Reason.UNEXPECTED_CLAIM
+    assert refusal_reason(world.judged("github-actions", claims={"repository_id": "75"})) is Reason.UNEXPECTED_CLAIM
     world = World(presets.kubernetes(API, namespaces=["etl"]))
     assert (
-        refused(world.judged("kubernetes-projected", claims={"sub": "system:serviceaccount:etl2:ingest"}))
+        refusal_reason(world.judged("kubernetes-projected", claims={"sub": "system:serviceaccount:etl2:ingest"}))
         is Reason.UNEXPECTED_CLAIM
     )
     world = World(presets.kubernetes(API, service_accounts=["etl/ingest"]))
     assert (
-        refused(world.judged("kubernetes-projected", claims={"sub": "system:serviceaccount:etl:other"}))
+        refusal_reason(world.judged("kubernetes-projected", claims={"sub": "system:serviceaccount:etl:other"}))
         is Reason.UNEXPECTED_CLAIM
     )
     with pytest.raises(ConfigurationError, match=r"^service_accounts: "):
@@ -476,35 +476,35 @@ def test_github_and_kubernetes_can_be_narrowed():
 def test_gitlab_jobs_can_be_limited_to_protected_refs():
     issuer = presets.gitlab_ci("https://gitlab.example.com", API, project_ids="22", refs="main", protected_only=True)
     good: dict[str, Any] = {"aud": API, "sub": "p", "project_id": "22", "ref": "main", "ref_protected": "true"}
-    accepted(judged(issuer, **good))
+    expect_token(judge_token(issuer, **good))
     wrongs: list[dict[str, Any]] = [{"ref": "other"}, {"ref_protected": "false"}, {"ref_protected": True}]
     for wrong in wrongs:
-        assert refused(judged(issuer, **{**good, **wrong})) is Reason.UNEXPECTED_CLAIM
+        assert refusal_reason(judge_token(issuer, **{**good, **wrong})) is Reason.UNEXPECTED_CLAIM
 
 
 def test_token_of_a_proxy_is_accepted_only_from_its_header():
     proxy, server = presets.cloudflare_access("acme", "32ea"), presets.authelia("https://auth.example.com", API)
     world = World(proxy, server)
     good = token(proxy, world.now, **GOOD["cloudflare_access"])
-    accepted(world.judge(good, "CF-Access-JWT-Assertion"))
-    assert refused(world.judge(good)) is Reason.UNKNOWN_ISSUER
+    expect_token(world.judge(good, "CF-Access-JWT-Assertion"))
+    assert refusal_reason(world.judge(good)) is Reason.UNKNOWN_ISSUER
     theirs = minted("authelia-jwt", world.now)
-    assert refused(world.judge(theirs, "Cf-Access-Jwt-Assertion")) is Reason.UNKNOWN_ISSUER
-    assert refused(World(proxy).judge(theirs)) is Reason.NO_CREDENTIALS  # Authorization is not looked at
+    assert refusal_reason(world.judge(theirs, "Cf-Access-Jwt-Assertion")) is Reason.UNKNOWN_ISSUER
+    assert refusal_reason(World(proxy).judge(theirs)) is Reason.NO_CREDENTIALS  # Authorization is not looked at
     world.guard.revoke(token=good)
-    assert refused(world.judge(good, "Cf-Access-Jwt-Assertion")) is Reason.TOKEN_REVOKED
+    assert refusal_reason(world.judge(good, "Cf-Access-Jwt-Assertion")) is Reason.TOKEN_REVOKED
 
 
 def test_text_that_is_not_a_jwt_in_a_proxy_header_is_not_introspected():
     world = World(presets.cloudflare_access("acme", "32ea"), presets.google_tokeninfo(OURS))
-    assert refused(world.judge("ya29.secret", "Cf-Access-Jwt-Assertion")) is Reason.MALFORMED_TOKEN
+    assert refusal_reason(world.judge("ya29.secret", "Cf-Access-Jwt-Assertion")) is Reason.MALFORMED_TOKEN
     assert world.internet.sends == []
 
 
 def test_iap_signs_with_elliptic_curves_only():
     issuer = presets.google_iap("/projects/1/apps/acme")
-    wrong = judged(issuer, header={"alg": "RS256"}, **GOOD["google_iap"])
-    assert refused(wrong) is Reason.ALGORITHM_REFUSED
+    wrong = judge_token(issuer, header={"alg": "RS256"}, **GOOD["google_iap"])
+    assert refusal_reason(wrong) is Reason.ALGORITHM_REFUSED
 
 
 def test_two_proxies_may_share_an_issuer_with_separate_headers():
@@ -512,12 +512,12 @@ def test_two_proxies_may_share_an_issuer_with_separate_headers():
     other = replace(one, token_header=None)
     world = World(one, other)
     good = token(one, world.now, **GOOD["cloudflare_access"])
-    accepted(world.judge(good))
-    accepted(world.judge(good, "Cf-Access-Jwt-Assertion"))
+    expect_token(world.judge(good))
+    expect_token(world.judge(good, "Cf-Access-Jwt-Assertion"))
     with pytest.raises(ConfigurationError, match="configured twice"):
         World(one, replace(one, leeway=1))
     world.guard.revoke(subject="u", issuer=one.url)
-    assert refused(world.judge(good)) is Reason.TOKEN_REVOKED
+    assert refusal_reason(world.judge(good)) is Reason.TOKEN_REVOKED
 
 
 @pytest.mark.parametrize("name", ["Authorization", "x y", "", "x:", 3])
@@ -531,7 +531,7 @@ def test_token_header_must_not_be_authorization(name: Any):
 
 def test_google_has_two_issuer_names_and_needs_a_binding():
     world = World(presets.google_oidc(API, ["ingest@acme-prod.iam.gserviceaccount.com"]))
-    accepted(world.judged("google-oidc-identity", claims={"iss": "accounts.google.com"}))
+    expect_token(world.judged("google-oidc-identity", claims={"iss": "accounts.google.com"}))
     made: Any = presets.google_oidc
     with pytest.raises(TypeError):
         made(API)
@@ -540,14 +540,17 @@ def test_google_has_two_issuer_names_and_needs_a_binding():
 def test_a_self_signed_token_has_scopes_or_an_audience():
     name, me = "google-selfsigned-serviceaccount", "ingest@acme-prod.iam.gserviceaccount.com"
     scoped, bound = World(presets.google_self_signed(me)), World(presets.google_self_signed(me, API))
-    assert "bigquery.insertdata" in accepted(scoped.judged(name)).scopes
-    assert refused(scoped.judged(name, claims={"aud": API})) is Reason.FORBIDDEN_CLAIM
-    assert refused(scoped.judged(name, claims={"scope": None, "aud": API})) in (*REFUSALS, Reason.FORBIDDEN_CLAIM)
-    accepted(bound.judged(name, claims={"scope": None, "aud": API}))
-    assert refused(bound.judged(name)) is Reason.MISSING_CLAIM
-    assert refused(scoped.judged(name, claims={"sub": "somebody@else"})) is Reason.UNEXPECTED_CLAIM
+    assert "bigquery.insertdata" in expect_token(scoped.judged(name)).scopes
+    assert refusal_reason(scoped.judged(name, claims={"aud": API})) is Reason.FORBIDDEN_CLAIM
+    assert refusal_reason(scoped.judged(name, claims={"scope": None, "aud": API})) in (
+        *REFUSALS,
+        Reason.FORBIDDEN_CLAIM,
+    )
+    expect_token(bound.judged(name, claims={"scope": None, "aud": API}))
+    assert refusal_reason(bound.judged(name)) is Reason.MISSING_CLAIM
+    assert refusal_reason(scoped.judged(name, claims={"sub": "somebody@else"})) is Reason.UNEXPECTED_CLAIM
     late = {"exp": int(scoped.now) + 3700}
-    assert refused(scoped.judged(name, claims=late)) is Reason.TOKEN_LIFETIME_TOO_LONG
+    assert refusal_reason(scoped.judged(name, claims=late)) is Reason.TOKEN_LIFETIME_TOO_LONG
 
 
 OURS = "926872579832-abc.apps.googleusercontent.com"
@@ -560,13 +563,13 @@ def tokeninfo(status: int, **members: Any) -> tuple[World, Decision]:
 
 def test_tokeninfo_answers_are_accepted_only_for_configured_clients():
     world, decision = tokeninfo(200, aud="other.apps.googleusercontent.com", exp="4000000000", scope="x")
-    assert refused(decision) is Reason.WRONG_AUDIENCE
+    assert refusal_reason(decision) is Reason.WRONG_AUDIENCE
     assert "client" in hint(decision)
     (send,) = world.internet.sends
     assert send.form == ()  # a POST, and the token stands in no URL
     assert send.authorization == "Bearer ya29.secret"
     assert "ya29" not in send.url + repr(send)
-    assert refused(tokeninfo(200, exp="4000000000", scope="x")[1]) is Reason.MISSING_CLAIM
+    assert refusal_reason(tokeninfo(200, exp="4000000000", scope="x")[1]) is Reason.MISSING_CLAIM
     with pytest.raises(ConfigurationError, match=r"^client_ids: "):
         presets.google_tokeninfo([])
 
@@ -582,8 +585,8 @@ def test_issuer_with_introspection_only_fetches_no_keys():
 
 
 def test_tokeninfo_times_may_be_strings():
-    assert accepted(tokeninfo(200, aud=OURS, exp="4000000000")[1]).expires_at == 4_000_000_000
-    assert refused(tokeninfo(200, aud=OURS, exp="1000000000")[1]) is not Reason.WRONG_AUDIENCE
+    assert expect_token(tokeninfo(200, aud=OURS, exp="4000000000")[1]).expires_at == 4_000_000_000
+    assert refusal_reason(tokeninfo(200, aud=OURS, exp="1000000000")[1]) is not Reason.WRONG_AUDIENCE
 
 
 @pytest.mark.parametrize(
@@ -612,7 +615,7 @@ def gitlab(status: int, **members: Any) -> tuple[World, Decision]:
 def test_gitlab_is_called_with_the_token_and_accepts_only_configured_applications():
     about = {"resource_owner_id": 7, "scope": ["api", "read_user"], "expires_in": 60}
     world, decision = gitlab(200, **about, application={"uid": "app"})
-    token = accepted(decision)
+    token = expect_token(decision)
     assert (token.issuer, token.subject, token.client_id) == ("https://gitlab.example.com", "7", "app")
     assert token.scopes == {"api", "read_user"}
     assert token.expires_at == int(world.now) + 60
@@ -621,18 +624,18 @@ def test_gitlab_is_called_with_the_token_and_accepts_only_configured_application
     assert send.form is None
     assert send.authorization == "Bearer sg-opaque"
     assert "opaque" not in send.url + repr(send)
-    assert refused(gitlab(200, **about, application={"uid": "other"})[1]) is Reason.WRONG_AUDIENCE
+    assert refusal_reason(gitlab(200, **about, application={"uid": "other"})[1]) is Reason.WRONG_AUDIENCE
     assert "client_ids" in hint(gitlab(200, **about, application={"uid": "other"})[1])
 
 
 @pytest.mark.parametrize("application", [None, {}, {"uid": ["app"]}])
 def test_a_personal_access_token_of_gitlab_is_refused(application: object):
     decision = gitlab(200, resource_owner_id=7, scope=["api"], expires_in=None, application=application)[1]
-    assert refused(decision) is Reason.MISSING_CLAIM
+    assert refusal_reason(decision) is Reason.MISSING_CLAIM
 
 
 def test_token_unknown_to_gitlab_is_refused():
-    assert refused(gitlab(401, error="invalid_token")[1]) is Reason.TOKEN_NOT_ACTIVE
+    assert refusal_reason(gitlab(401, error="invalid_token")[1]) is Reason.TOKEN_NOT_ACTIVE
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_sample_is_accepted_with_its_values(name: str):
     assert len(world.internet.sends) <= 2  # metadata, keys
 
 
-def answering(name: str, now: float) -> Any:
+def answer_with(name: str, now: float) -> Any:
     """An authority that answers for any token with the sample, dated now."""
     given = sample(name)["introspection_response"]
     body = shifted(given["body"], now - sample(name)["time_base"])
@@ -135,7 +135,7 @@ def answering(name: str, now: float) -> Any:
 @pytest.mark.parametrize("name", ASKED)
 def test_introspected_sample_is_accepted_with_its_values(name: str):
     world = World(ASKED[name])
-    world.internet.introspects = answering(name, world.now)
+    world.internet.introspects = answer_with(name, world.now)
     token = minted("authentik" if name == "authentik-introspection" else name, world.now)
     check_expected(world.judge(token), name)
     (asked,) = world.internet.sends
@@ -161,7 +161,7 @@ def test_sample_that_must_be_refused_is_refused_and_the_log_has_the_fix(name: st
 
 def test_google_400_is_a_refusal_of_the_token():
     world = World(ASKED["google-user-tokeninfo-v3"])
-    world.internet.introspects = answering(GOOGLE_REFUSED, world.now)
+    world.internet.introspects = answer_with(GOOGLE_REFUSED, world.now)
     decision = world.judged(GOOGLE_REFUSED)
     assert isinstance(decision, Denied)
     assert decision.error.reason is Reason.TOKEN_NOT_ACTIVE
@@ -184,7 +184,7 @@ def test_load_balancer_tokens_and_user_pool_tokens_are_not_confused():
     check_expected(world.judge(ours), "cognito-m2m")
 
 
-def of_one_provider(one: str, other: str) -> bool:
+def have_one_provider(one: str, other: str) -> bool:
     def provider(name: str) -> str:
         return str(sample(name)["provider"]).removesuffix("-identity")
 
@@ -196,7 +196,7 @@ def of_one_provider(one: str, other: str) -> bool:
 def test_preset_refuses_the_tokens_of_all_others_without_a_fetch(name: str):
     world = World({**JWTS, **ASKED}[name])
     for other, theirs in JWTS.items():
-        if theirs is not JWTS.get(name) and not of_one_provider(name, other):
+        if theirs is not JWTS.get(name) and not have_one_provider(name, other):
             decision = world.judged(other)
             assert isinstance(decision, Denied), other
     assert world.internet.sends == []

@@ -284,33 +284,33 @@ def test_visited_nodes_do_not_grow_with_the_number_of_rules(visited, kind):
 # -- shadowed rules
 
 
-def shadowed(*rules: Rule) -> list[tuple[str, list[str]]]:
+def find_shadowed(*rules: Rule) -> list[tuple[str, list[str]]]:
     return [(item.rule.path, [by.path for by in item.by]) for item in Rules(rules).shadowed()]
 
 
 def test_shadowed_rule_is_reported_with_the_rule_before_it():
-    assert shadowed(Rule("/a"), Rule("/b"), Rule("/{x}"), Rule("/{x}/a")) == []
-    assert shadowed(Rule("/a"), Rule("/a")) == [("/a", ["/a"])]
-    assert shadowed(Rule("/{x}"), Rule("/{y}"), Rule("/a"), Rule("/a:{b}")) == [
+    assert find_shadowed(Rule("/a"), Rule("/b"), Rule("/{x}"), Rule("/{x}/a")) == []
+    assert find_shadowed(Rule("/a"), Rule("/a")) == [("/a", ["/a"])]
+    assert find_shadowed(Rule("/{x}"), Rule("/{y}"), Rule("/a"), Rule("/a:{b}")) == [
         ("/{y}", ["/{x}"]), ("/a", ["/{x}"]), ("/a:{b}", ["/{x}"]),
     ]  # fmt: skip
-    assert shadowed(Rule("/{x:path}"), Rule("/a/{y:path}"), Rule("/a/"), Rule("/{s:segments}:x")) == [
+    assert find_shadowed(Rule("/{x:path}"), Rule("/a/{y:path}"), Rule("/a/"), Rule("/{s:segments}:x")) == [
         ("/a/{y:path}", ["/{x:path}"]), ("/a/", ["/{x:path}"]), ("/{s:segments}:x", ["/{x:path}"]),
     ]  # fmt: skip
-    assert shadowed(Rule("/{s:segments}:x"), Rule("/a/{y}:x"), Rule("/{s:segments}/b:x"), Rule("/a/{y}.x")) == [
+    assert find_shadowed(Rule("/{s:segments}:x"), Rule("/a/{y}:x"), Rule("/{s:segments}/b:x"), Rule("/a/{y}.x")) == [
         ("/a/{y}:x", ["/{s:segments}:x"]), ("/{s:segments}/b:x", ["/{s:segments}:x"]),
     ]  # fmt: skip
-    assert shadowed(Rule("/a/{x:path}"), Rule("/a")) == []
-    assert shadowed(Rule("/{s:segments}"), Rule("/a/")) == []
+    assert find_shadowed(Rule("/a/{x:path}"), Rule("/a")) == []
+    assert find_shadowed(Rule("/{s:segments}"), Rule("/a/")) == []
 
 
 def test_rule_is_shadowed_only_if_all_its_methods_are():
     get, post = Rule("/{x}", methods=["GET"]), Rule("/{x:path}", methods=["POST"])
-    assert shadowed(get, post, Rule("/a", methods=["POST", "GET"])) == [("/a", ["/{x}", "/{x:path}"])]
-    assert shadowed(get, post, Rule("/a", methods=["HEAD"])) == [("/a", ["/{x}"])]
-    assert shadowed(get, post, Rule("/a", methods=["PUT", "GET"])) == []
-    assert shadowed(get, post, Rule("/a")) == []
-    assert shadowed(Rule("/a"), Rule("/a", methods=["GET"])) == [("/a", ["/a"])]
+    assert find_shadowed(get, post, Rule("/a", methods=["POST", "GET"])) == [("/a", ["/{x}", "/{x:path}"])]
+    assert find_shadowed(get, post, Rule("/a", methods=["HEAD"])) == [("/a", ["/{x}"])]
+    assert find_shadowed(get, post, Rule("/a", methods=["PUT", "GET"])) == []
+    assert find_shadowed(get, post, Rule("/a")) == []
+    assert find_shadowed(Rule("/a"), Rule("/a", methods=["GET"])) == [("/a", ["/a"])]
 
 
 def test_public_paths_precede_all_rules():

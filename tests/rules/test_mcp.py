@@ -20,13 +20,13 @@ ANY_TOOL: Any = Tool
 ANY_POLICY: Any = McpPolicy
 
 
-def found(policy: McpPolicy, method: str, name: str | None = None) -> str | None:
+def find_pattern(policy: McpPolicy, method: str, name: str | None = None) -> str | None:
     rule = policy.find(Message(method=method, name=name))
     return None if rule is None else rule.pattern
 
 
 def tool(name: str, *patterns: str) -> str | None:
-    return found(McpPolicy(rules=[Tool(pattern, "scope") for pattern in patterns]), "tools/call", name)
+    return find_pattern(McpPolicy(rules=[Tool(pattern, "scope") for pattern in patterns]), "tools/call", name)
 
 
 @pytest.mark.parametrize(
@@ -100,17 +100,17 @@ def test_first_rule_that_matches_decides(name: str, patterns: list[str], expecte
 def test_uris_are_compared_in_one_form(uri: str, patterns: list[str], expected: str | None):
     policy = McpPolicy(rules=[ResourceUri(pattern, "scope") for pattern in patterns])
     for method in ("resources/read", "resources/subscribe", "resources/unsubscribe"):
-        assert found(policy, method, uri) == expected
+        assert find_pattern(policy, method, uri) == expected
 
 
 def test_kinds_have_rules_of_their_own():
     policy = McpPolicy(rules=[Tool("a", "t"), Prompt("a", "p"), ResourceUri("a", "r"), Method("a", "m")])
     for method, kind in (("tools/call", Tool), ("prompts/get", Prompt), ("resources/read", ResourceUri), ("a", Method)):
         assert isinstance(policy.find(Message(method=method, name="a")), kind)
-    assert found(McpPolicy(rules=[Method("*", AUTHENTICATED)]), "tools/call", "a") is None
-    assert found(McpPolicy(rules=[Method("*", AUTHENTICATED)]), "ping") == "*"
-    assert found(McpPolicy(), "ping") == "ping"
-    assert found(McpPolicy(), "tools/list") is None
+    assert find_pattern(McpPolicy(rules=[Method("*", AUTHENTICATED)]), "tools/call", "a") is None
+    assert find_pattern(McpPolicy(rules=[Method("*", AUTHENTICATED)]), "ping") == "*"
+    assert find_pattern(McpPolicy(), "ping") == "ping"
+    assert find_pattern(McpPolicy(), "tools/list") is None
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_result_is_that_of_a_linear_search(patterns: list[str], name: str):
     except ConfigurationError:
         return  # a rule that could never decide
     matching = [p for p in patterns if re.fullmatch(".*".join(map(re.escape, p.split("*"))), name)]
-    assert found(policy, "tools/call", name) == (matching[0] if matching else None)
+    assert find_pattern(policy, "tools/call", name) == (matching[0] if matching else None)
 
 
 @given(st.text("aA/.%25fF\\:\u00e9", max_size=12))

@@ -1,6 +1,6 @@
 """The rule for a request if an app strips a prefix from the path before routing.
 
-The class of fault: one reading of a path decides while a router sees another.
+Fault: one reading of a path decides while a router sees another.
 """
 
 from __future__ import annotations

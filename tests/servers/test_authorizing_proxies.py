@@ -98,7 +98,7 @@ class Scene:
         return send(self.port, spelling.wire("starlette", self.tokens[level]))
 
     def claims(self) -> dict[str, list[str]]:
-        """What the API got in the fields of claims, and in all that could be taken for them."""
+        """Return the claims fields that the API received, and all fields whose names could be read as theirs."""
         found: dict[str, list[str]] = {}
         for name, value in self.headers:
             plain = name.decode().lower().replace("_", "-")

@@ -59,5 +59,5 @@ def test_a_bound_token_opens_the_api_for_the_holder_of_its_certificate_only(
         for spelling in (name, name.lower(), name.replace("-", "_"), name.upper().replace("-", "_")):
             assert get("other", **{spelling: value}) == 401, spelling
             assert get(None, **{spelling: value}) == 401, spelling
-        # The holder is not kept out by a field of its own: the proxy replaces it.
+        # A field that the holder of the certificate sends has no effect, because the proxy replaces it.
         assert get("client", **{name: VALUES[proxy](certificates.der("other"))}) == 200

@@ -208,7 +208,7 @@ _SECRETS: Final = re.compile(
 _OF_SERVERS: Final = ("connection", "content-length", "date", "expires", "server", "transfer-encoding")
 
 
-def _seen(answer: httpx.Response) -> tuple[Any, ...]:
+def _summarise(answer: httpx.Response) -> tuple[Any, ...]:
     fields = {name: _SECRETS.sub("", value) for name, value in answer.headers.items() if name not in _OF_SERVERS}
     varies = {part.strip().lower() for part in fields.pop("vary", "").split(",")} - {"authorization", ""}
     return answer.status_code, fields, varies, _SECRETS.sub("", answer.text)
@@ -216,7 +216,7 @@ def _seen(answer: httpx.Response) -> tuple[Any, ...]:
 
 def _differences(asked: str, answers: list[httpx.Response]) -> list[str]:
     """Return what differs between the first of *answers* and the others."""
-    before, *others = (_seen(answer) for answer in answers)
+    before, *others = (_summarise(answer) for answer in answers)
     return [f"{asked}: {_first_difference(str(before), str(after))}" for after in others if after != before]
 
 

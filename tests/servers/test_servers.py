@@ -100,7 +100,7 @@ class Server:
         """Send *exchange* byte for byte, on a connection of its own."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
             connection.sendall(_wire(exchange))
-            return _received(connection, exchange.method)
+            return _receive(connection, exchange.method)
 
 
 def _wire(exchange: Exchange, length: int | None = None) -> bytes:
@@ -111,7 +111,7 @@ def _wire(exchange: Exchange, length: int | None = None) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n" + exchange.body
 
 
-def _received(connection: socket.socket, method: str) -> Answered:
+def _receive(connection: socket.socket, method: str) -> Answered:
     response = http.client.HTTPResponse(connection, method=method)
     response.begin()
     headers = tuple((name.lower(), value) for name, value in response.getheaders())
@@ -167,14 +167,14 @@ def _wait_until_it_answers(process: Process, port: int, log: Path) -> None:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
                 connection.sendall(_wire(Exchange(target="/started")))
-                if _received(connection, "GET").status == 200:
+                if _receive(connection, "GET").status == 200:
                     return
         except OSError:
             _let_others_run()
     raise AssertionError(f"the server did not come up: {log.read_text()}")
 
 
-def _eventually(condition: Callable[[], bool]) -> None:
+def _wait_until(condition: Callable[[], bool]) -> None:
     """Wait up to ten seconds for a condition in another process."""
     deadline = time.monotonic() + 10
     while not condition():
@@ -224,7 +224,7 @@ def test_output_of_a_server_with_its_own_log_settings_says_why_a_request_was_ref
     token = server.authority.mint("read", claims={"iss": "https://as.test/"})
     answer = server.send(Exchange(target="/explained", headers=((b"authorization", f"Bearer {token}".encode()),)))
     assert answer.status == 401
-    _eventually(lambda: "GET /explained: unknown_issuer (" in server.output)
+    _wait_until(lambda: "GET /explained: unknown_issuer (" in server.output)
     (line,) = [line for line in server.output.splitlines() if "GET /explained: unknown_issuer (" in line]
     assert "configured=https://as.test, differs=only in the slash at the end" in line
     assert line.endswith(entry_of(Reason.UNKNOWN_ISSUER).advice)
@@ -238,7 +238,7 @@ def test_requests_on_one_connection_are_checked_independently(server: Server):
         for exchange in (Exchange(), good, Exchange(), good):
             try:
                 connection.sendall(_wire(exchange))
-                statuses.append(_received(connection, "GET").status)
+                statuses.append(_receive(connection, "GET").status)
             except (OSError, http.client.HTTPException):
                 break  # gunicorn's sync worker answers one request a connection
     assert statuses in ([401, 200, 401, 200], [401])
@@ -284,7 +284,7 @@ def test_a_denial_does_not_wait_for_the_body(server: Server):
             connection.sendall(_wire(Exchange(method="POST", body=b"x" * 100)))
         else:
             connection.sendall(_wire(Exchange(method="POST"), length=10_000_000))
-        assert _received(connection, "POST").status == 401
+        assert _receive(connection, "POST").status == 401
 
 
 def test_a_stream_reaches_the_client_line_by_line(server: Server):
@@ -301,7 +301,7 @@ def test_a_stream_reaches_the_client_line_by_line(server: Server):
         while b"last" not in received:
             received += connection.recv(65536)
     if "served:wsgi" in server.kind.command:
-        _eventually(lambda: "closed the stream" in server.output)
+        _wait_until(lambda: "closed the stream" in server.output)
 
 
 @pytest.mark.rule("H-04")
@@ -314,7 +314,7 @@ def test_aborted_response_is_recognisably_incomplete(server: Server):
             server.send(Exchange(target=f"/cut/{kind}", headers=authorization))
         assert cut.value.partial == b"first\n"
     assert server.send(Exchange(target="/cut/events", headers=authorization)).body == b"first\n"
-    _eventually(lambda: server.output.count("ResponseAborted: the response was not complete: ") == 2)
+    _wait_until(lambda: server.output.count("ResponseAborted: the response was not complete: ") == 2)
 
 
 class Largest:
@@ -333,19 +333,19 @@ class Largest:
     def send(self) -> int:
         """Return the status of the response."""
         with self._begin(self.wire) as connection:
-            return _received(connection, "GET").status
+            return _receive(connection, "GET").status
 
     def send_without_the_end(self) -> int:
         """Return the status of the response to all but the last byte, from a server that does not wait for it."""
         with self._begin(self.wire[:-1]) as connection:
-            return _received(connection, "GET").status
+            return _receive(connection, "GET").status
 
     def send_in_two_parts(self) -> int:
         """Return the status of the response. The server answers another request before the last byte arrives."""
         with self._begin(self.wire[:-1]) as connection:
             assert self._server.send(Exchange()).status == 401
             connection.sendall(self.wire[-1:])
-            return _received(connection, "GET").status
+            return _receive(connection, "GET").status
 
     def _begin(self, data: bytes) -> socket.socket:
         connection = socket.create_connection(("127.0.0.1", self._server.port), timeout=20)

@@ -143,7 +143,7 @@ class Place:
             process = self.interpreter.start(*command, cwd=self.folder, environment=environment, output=output.fileno())
         worker = Worker(f"http://127.0.0.1:{port}", log)
         try:
-            eventually(lambda: worker.is_up() or process.poll() is not None)
+            wait_until(lambda: worker.is_up() or process.poll() is not None)
             assert process.poll() is None, worker.output
             yield worker
         finally:
@@ -174,7 +174,7 @@ class Place:
         return sum("introspect" in request for request in self.server.authority.requests)
 
 
-def eventually(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     """Wait up to thirty seconds for a condition in another process."""
     deadline = time.monotonic() + 30
     while not condition():
@@ -225,7 +225,7 @@ def place(tmp_path: Path, interpreter: WarmInterpreter, no_leaks: Callable[[str]
         assert not any(token in key or token.encode() in content for token in here.tokens)
 
 
-def refused_in_time(worker: Worker, token: str, told: float) -> None:
+def expect_refusal_in_time(worker: Worker, token: str, told: float) -> None:
     """*worker* refuses *token*, and accepted it in no request that began a whole lag after others were *told*."""
     deadline = time.monotonic() + 30
     while True:
@@ -260,7 +260,7 @@ def test_token_revoked_in_one_process_is_refused_in_the_other_within_the_lag(pla
         assert one.revoke(**what) == 204
         told = time.monotonic()
         assert one.status(token) == 401
-        refused_in_time(two, token, told)
+        expect_refusal_in_time(two, token, told)
     assert [one.status(others), two.status(others)] == [200, 200]
 
 
@@ -304,7 +304,7 @@ class Load:
     def enter(self, phase: str, *, until: dict[str, int]) -> None:
         """From now on it is *phase*; return when each of the tokens *until* names was answered so, twice a worker."""
         self.phase = phase
-        eventually(
+        wait_until(
             lambda: (
                 bool(self.failures)
                 or all(self.seen[phase, name, status] >= 2 * len(self._workers) for name, status in until.items())
@@ -326,7 +326,7 @@ def test_redis_restart_under_load_admits_no_revoked_token(tmp_path: Path, interp
         one, two = place.worker(), place.worker()
         good, revoked = place.token(), place.token()
         assert one.revoke(token=revoked) == 204
-        eventually(lambda: two.status(revoked) == 401)
+        wait_until(lambda: two.status(revoked) == 401)
         tokens = {"good": lambda: good, "revoked": lambda: revoked, "made up": lambda: "made-up"}
         with Load([one, two], tokens) as load:
             load.enter("up", until={"good": 200, "revoked": 401, "made up": 401})
@@ -348,7 +348,7 @@ def test_fail_open_accepts_tokens_during_an_outage_of_redis(place: Place):
     one, two = (place.worker(revocation="fail_open_dangerously = true") for _ in range(2))
     good, revoked, later = place.token(), place.token(), place.token()
     assert one.revoke(token=revoked) == 204
-    eventually(lambda: two.status(revoked) == 401)
+    wait_until(lambda: two.status(revoked) == 401)
     fresh = iter([place.token() for _ in range(200)])
     lock = threading.Lock()
 
@@ -371,7 +371,7 @@ def test_fail_open_accepts_tokens_during_an_outage_of_redis(place: Place):
     assert load.statuses("revoked") == {401}
     assert one.revoke(token=later) == 204
     told = time.monotonic()
-    refused_in_time(two, later, told)
+    expect_refusal_in_time(two, later, told)
 
 
 @pytest.mark.rule("D-54", "D-58", "D-60")
@@ -396,7 +396,7 @@ def test_requests_with_one_proof_are_granted_once_by_all_processes(place: Place,
             statuses = Counter(pool.map(lambda n, sent=sent: workers[n % 2].with_proof(token, sent), range(COPIES)))
             assert statuses == {503: COPIES}
         place.redis.start()
-        eventually(lambda: workers[0].with_proof(token, proof()) == 200)
+        wait_until(lambda: workers[0].with_proof(token, proof()) == 200)
     assert workers[1].status(token) == 401
 
 
@@ -409,13 +409,13 @@ def test_hanging_redis_causes_a_short_delay_only(place: Place):
     good, revoked = place.token(), place.token()
     assert one.revoke(token=revoked) == 204
     for worker in (one, two):
-        eventually(partial(answers, worker, revoked, 401))
+        wait_until(partial(answers, worker, revoked, 401))
         assert worker.status(good) == 200
     with place.redis.frozen():
         for worker in (one, two):
-            eventually(partial(answers, worker, good, 503))
+            wait_until(partial(answers, worker, good, 503))
             assert worker.status(revoked) == 401
         assert one.revoke(token=good) == 503
-    eventually(lambda: two.status(good) == 200)
+    wait_until(lambda: two.status(good) == 200)
     assert two.status(revoked) == 401
     assert one.status(good) in (401, 503)

@@ -223,7 +223,7 @@ def test_file_without_keys_is_read(content: str):
         (ENTRY.replace("subject", "client_id").replace('"alice"', '""').encode(), "client_id: must not be empty"),
         ((ENTRY + "claims = { sub = 'root' }").encode(), "sub cannot be set here"),
         ((ENTRY + "claims = { at = 1970-01-01 }").encode(), "every value must be one that JSON has"),
-        # Kind: exceptions of a parser that are not those of its documentation.
+        # Fault: exceptions of a parser that are not those of its documentation.
         (b"a = " + b"9" * 5000, "it is not TOML"),
         (b"a = " + b"[" * 20_000, "it is not TOML"),
     ],

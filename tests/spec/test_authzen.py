@@ -46,7 +46,7 @@ def token(**values: Any) -> AccessToken:
     return AccessToken(**given | values)
 
 
-def asked(settings: AuthZen, access: AccessToken | None = None) -> Any:
+def build_document(settings: AuthZen, access: AccessToken | None = None) -> Any:
     return json.loads(build_evaluation_request(settings, access or token(), REQUEST).body)
 
 
@@ -163,7 +163,9 @@ def test_contexts_of_all_permits_are_understood_in_strict_mode():
 
 @pytest.mark.rule("Z-10")
 def test_evaluations_are_built_with_their_options():
-    found = asked(AuthZen(URL, evaluations=lambda token, request: [{"action": {"name": "read"}}], semantics=ALL))
+    found = build_document(
+        AuthZen(URL, evaluations=lambda token, request: [{"action": {"name": "read"}}], semantics=ALL)
+    )
     assert found["evaluations"] == [{"action": {"name": "read"}}]
     assert found["options"] == {"evaluations_semantic": "execute_all"}
     assert found["resource"] == {"type": "route", "id": "/x"}
@@ -180,7 +182,7 @@ def test_evaluations_are_built_with_their_options():
 )
 def test_wrong_evaluations_are_errors_of_the_function(items: Any, error: str):
     with pytest.raises((TypeError, ValueError), match=error):
-        asked(AuthZen(URL, evaluations=lambda token, request: items))
+        build_document(AuthZen(URL, evaluations=lambda token, request: items))
 
 
 # -- the evaluation request
@@ -188,21 +190,22 @@ def test_wrong_evaluations_are_errors_of_the_function(items: Any, error: str):
 
 @pytest.mark.rule("Z-01")
 def test_subject_is_the_client_if_there_is_no_other():
-    found = asked(
+    found = build_document(
         AuthZen(URL, subject_type="machine", resource_type="endpoint"), token(subject=None, granted_scopes=None)
     )
     properties = {"issuer": "https://as.test", "client_id": "app", "scopes": []}
     assert found["subject"] == {"type": "machine", "id": "app", "properties": properties}
     assert found["resource"] == {"type": "endpoint", "id": "/x"}
-    assert "client_id" not in asked(SETTINGS, token(client_id=None))["subject"]["properties"]
+    assert "client_id" not in build_document(SETTINGS, token(client_id=None))["subject"]["properties"]
 
 
 def test_token_without_subject_and_client_is_denied_unless_the_settings_name_a_subject():
     nameless = token(subject=None, client_id=None)
     with pytest.raises(PolicyDenied):
-        asked(SETTINGS, nameless)
+        build_document(SETTINGS, nameless)
     assert (
-        asked(AuthZen(URL, subject=lambda token, request: {"type": "t", "id": "x"}), nameless)["subject"]["id"] == "x"
+        build_document(AuthZen(URL, subject=lambda token, request: {"type": "t", "id": "x"}), nameless)["subject"]["id"]
+        == "x"
     )
 
 
@@ -221,7 +224,7 @@ def test_equal_requests_have_equal_digests():
 
 def test_claims_of_a_token_may_be_sent():
     claims = {"org": {"a": [{"b": 1}]}}
-    found = asked(AuthZen(URL, context=lambda token, request: token.claims), token(claims=claims))
+    found = build_document(AuthZen(URL, context=lambda token, request: token.claims), token(claims=claims))
     assert found["context"] == claims
 
 
@@ -241,7 +244,7 @@ def test_claims_of_a_token_may_be_sent():
 def test_wrong_parts_are_errors_of_the_function(part: str, value: Any, error: str):
     function: dict[str, Any] = {part: lambda token, request: value}
     with pytest.raises((TypeError, ValueError), match=error):
-        asked(AuthZen(URL, **function))
+        build_document(AuthZen(URL, **function))
 
 
 # -- the denial

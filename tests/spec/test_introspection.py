@@ -55,8 +55,8 @@ def judge(
     policy = policy or issuer()
     try:
         introspection.check_answer(described, policy, NOW, audience_required=audience_required)
-    except InvalidToken as refused:
-        return refused.reason
+    except InvalidToken as refusal_of:
+        return refusal_of.reason
     return jwt.accept(described, policy, ScopeVocabulary())
 
 
@@ -374,7 +374,7 @@ def metadata(**members: Any) -> Metadata:
     )  # fmt: skip
 
 
-def refused(document: Metadata, settings: Introspection) -> str:
+def refusal_of(document: Metadata, settings: Introspection) -> str:
     with pytest.raises(AuthorityUnavailable) as error:
         introspection.endpoint_of(document, settings)
     assert error.value.reason is Reason.AUTHORITY_ANSWER_INVALID
@@ -386,7 +386,7 @@ TLS = Introspection(auth=ClientAuthentication.TLS_CLIENT_AUTH, client_id="api")
 
 def test_endpoint_is_taken_from_the_metadata():
     assert introspection.endpoint_of(metadata(), ASKING) == f"{URL}/introspect"
-    assert "introspection.endpoint" in refused(metadata(introspection_endpoint=None), ASKING)
+    assert "introspection.endpoint" in refusal_of(metadata(introspection_endpoint=None), ASKING)
 
 
 @pytest.mark.rule("I-36")
@@ -413,14 +413,14 @@ def test_metadata_needs_the_endpoint_or_the_alias_in_use():
 @pytest.mark.rule("I-36", "I-07")
 @pytest.mark.parametrize("alias", ["http://mtls.as.test/x", "https://127.0.0.1/x", 7, "not a url"])
 def test_metadata_with_a_forbidden_alias_url_is_malformed(alias: object):
-    refused(metadata(mtls_endpoint_aliases={"introspection_endpoint": alias}), TLS)
+    refusal_of(metadata(mtls_endpoint_aliases={"introspection_endpoint": alias}), TLS)
 
 
 @pytest.mark.rule("I-37")
 def test_unlisted_authentication_method_is_an_outage_that_names_both_sides():
     listed = metadata(introspection_endpoint_auth_methods_supported=["private_key_jwt", 7, "client_secret_post"])
-    assert "client_secret_basic" in refused(listed, ASKING)
-    assert "private_key_jwt client_secret_post" in refused(listed, ASKING)
+    assert "client_secret_basic" in refusal_of(listed, ASKING)
+    assert "private_key_jwt client_secret_post" in refusal_of(listed, ASKING)
     fits = metadata(introspection_endpoint_auth_methods_supported=["client_secret_basic"])
     assert introspection.endpoint_of(fits, ASKING) == f"{URL}/introspect"
     unlisted = Introspection(auth=ClientAuthentication.BEARER, bearer_token="b")  # The registry has no name for these.

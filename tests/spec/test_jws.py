@@ -428,7 +428,7 @@ def test_refusal_of_an_algorithm_lists_the_accepted_ones_on_one_line():
 # --- with padding ----------------------------------------------------------------------------------------------------
 
 
-def padded(header: object = HEADER, payload: bytes = b"{}", signature: bytes = b"sig") -> str:
+def pad(header: object = HEADER, payload: bytes = b"{}", signature: bytes = b"sig") -> str:
     octets = json.dumps(header).encode()
     return ".".join(base64.urlsafe_b64encode(part).decode() for part in (octets, payload, signature))
 
@@ -443,7 +443,7 @@ def padded_refusal(text: str) -> Reason:
 @pytest.mark.parametrize("payload", [b"{}", b'{"a":1}', b'{"a": 1 }', b""])
 @pytest.mark.parametrize("signature", [b"s", b"si", b"sig"])
 def test_padding_is_accepted_if_configured_and_is_part_of_the_signed_text(payload: bytes, signature: bytes):
-    text = padded(HEADER, payload, signature)
+    text = pad(HEADER, payload, signature)
     jws = parse_compact(text, padded=True)
     assert (jws.header, jws.payload, jws.signature) == (HEADER, payload, signature)
     assert jws.signed == text.rpartition(".")[0].encode()
@@ -451,7 +451,7 @@ def test_padding_is_accepted_if_configured_and_is_part_of_the_signed_text(payloa
 
 @pytest.mark.rule("J-03")
 def test_padding_is_refused_unless_configured():
-    text = padded(HEADER, b"{}", b"s")
+    text = pad(HEADER, b"{}", b"s")
     assert "=" in text
     assert refusal(text) is Reason.MALFORMED_TOKEN
     assert padded_refusal(text.replace("=", "")) is Reason.MALFORMED_TOKEN

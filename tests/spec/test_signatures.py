@@ -249,7 +249,7 @@ def times(factor: int, one: Point) -> Point:
     return total
 
 
-def encoded(one: Point) -> bytes:
+def encode(one: Point) -> bytes:
     return (one[1] | (one[0] & 1) << 255).to_bytes(32, "little")
 
 
@@ -260,10 +260,10 @@ NONCE: Final = 98765432109876543210
 
 def ed_verdict(backends: Backends, public: Point, r: Point, signed: bytes) -> bool:
     """Return the result for the signature that SECRET and NONCE give, with *r* as its R."""
-    digest = hashlib.sha512(encoded(r) + encoded(public) + signed).digest()
+    digest = hashlib.sha512(encode(r) + encode(public) + signed).digest()
     s = (NONCE + int.from_bytes(digest, "little") * SECRET) % ORDER_OF_ED25519
-    key = ed25519.Ed25519PublicKey.from_public_bytes(encoded(public))
-    return prepare_verifier("Ed25519", key, backends)(signed, encoded(r) + s.to_bytes(32, "little"))
+    key = ed25519.Ed25519PublicKey.from_public_bytes(encode(public))
+    return prepare_verifier("Ed25519", key, backends)(signed, encode(r) + s.to_bytes(32, "little"))
 
 
 def test_ed25519_is_verified_by_the_equation_without_a_cofactor(backends: Backends):

@@ -41,13 +41,13 @@ CLAIMS: dict[str, Any] = {"sub": URI, "iat": NOW - 10, "exp": NOW + 600, "ttl": 
 NO_NUMBERS = [True, False, "60", None, [], {}, 2**60]
 
 
-def published(bits: int, text: str) -> UnverifiedStatusList:
-    token = read(signed({**CLAIMS, "status_list": {"bits": bits, "lst": text}}), HEADERS, URI, ISSUER, NOW)
+def publish(bits: int, text: str) -> UnverifiedStatusList:
+    token = read(sign({**CLAIMS, "status_list": {"bits": bits, "lst": text}}), HEADERS, URI, ISSUER, NOW)
     assert (token.ttl, token.expires_in) == (60.0, 600.0)
     return token
 
 
-def signed(claims: dict[str, Any], **header: Any) -> bytes:
+def sign(claims: dict[str, Any], **header: Any) -> bytes:
     members = {"typ": "statuslist+jwt", "alg": "ES256", "kid": KEY.kid, **header}
     return compact({name: value for name, value in members.items() if value is not None}, claims, KEY).encode()
 
@@ -60,7 +60,7 @@ def refusal(status: Any) -> Reason:
 
 def problem(claims: dict[str, Any], headers: dict[str, str] | None = None, **header: Any) -> str:
     with pytest.raises(MalformedStatusList) as caught:
-        read(signed(claims, **header), HEADERS if headers is None else headers, URI, ISSUER, NOW)
+        read(sign(claims, **header), HEADERS if headers is None else headers, URI, ISSUER, NOW)
     return str(caught.value)
 
 
@@ -136,7 +136,7 @@ def test_token_with_only_another_status_mechanism_is_refused(status: Any):
 @pytest.mark.rule("K-04", "K-05")
 def test_list_token_is_accepted_with_any_case_of_its_types():
     headers = {"content-type": "Application/StatusList+JWT ; charset=utf-8"}
-    found = read(signed(CLAIMS, typ="application/statuslist+jwt"), headers, URI, ISSUER, NOW)
+    found = read(sign(CLAIMS, typ="application/statuslist+jwt"), headers, URI, ISSUER, NOW)
     assert decompress(found, 2) == StatusList(bits=1, data=b"\xb9\xa3")
 
 
@@ -158,7 +158,7 @@ def test_token_with_another_typ_is_refused(typ: Any):
 @pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "HS256"}, {"crit": ["x"]}, {"zip": "DEF"}])
 def test_header_that_is_refused_in_access_tokens_is_refused_in_lists(header: dict[str, Any]):
     with pytest.raises(InvalidToken):
-        read(signed(CLAIMS, **header), HEADERS, URI, ISSUER, NOW)
+        read(sign(CLAIMS, **header), HEADERS, URI, ISSUER, NOW)
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b"\xff\xfe", b"a.b.c"])
@@ -197,7 +197,7 @@ def test_ttl_must_be_a_positive_number(ttl: Any):
 
 
 def test_exp_and_ttl_are_optional():
-    found = read(signed({"sub": URI, "iat": NOW + 30, "status_list": LIST}), HEADERS, URI, ISSUER, NOW)
+    found = read(sign({"sub": URI, "iat": NOW + 30, "status_list": LIST}), HEADERS, URI, ISSUER, NOW)
     assert (found.ttl, found.expires_in) == (None, None)
 
 
@@ -226,7 +226,7 @@ def test_malformed_status_list_is_refused(found: Any):
     ],
 )
 def test_examples_of_the_draft_are_decoded(bits: int, text: str, data: str, statuses: dict[int, int]):
-    found = decompress(published(bits, text), 16)
+    found = decompress(publish(bits, text), 16)
     assert found.data.hex() == data
     assert {index: found.status(index) for index in statuses} == statuses
 
@@ -236,7 +236,7 @@ def test_examples_of_the_draft_are_decoded(bits: int, text: str, data: str, stat
 def test_vectors_of_the_draft_are_decoded(vectors: Path, number: int):
     vector = json.loads((vectors / "status-list" / "examples.json").read_text("utf-8"))["vectors"][number]
     assert vector["bits"] == 2**number
-    found = decompress(published(vector["bits"], vector["lst"]), 16 * 1024 * 1024)
+    found = decompress(publish(vector["bits"], vector["lst"]), 16 * 1024 * 1024)
     assert len(found.data) * 8 // vector["bits"] == vector["size"]
     assert [found.status(index) for index, _ in vector["nonzero"]] == [status for _, status in vector["nonzero"]]
     marked = {index for index, status in vector["nonzero"] if status}
@@ -280,13 +280,13 @@ def test_token_is_valid_only_with_status_zero(status: int):
 )  # fmt: skip
 def test_list_that_is_not_one_complete_zlib_stream_is_refused(packed: bytes):
     with pytest.raises(MalformedStatusList):
-        decompress(published(1, base64url(packed)), 100)
+        decompress(publish(1, base64url(packed)), 100)
 
 
 @pytest.mark.rule("K-18")
 @pytest.mark.parametrize("size", [99, 100, 101])
 def test_list_has_a_maximum_size_in_bytes(size: int):
-    found = published(1, base64url(zlib.compress(bytes(size))))
+    found = publish(1, base64url(zlib.compress(bytes(size))))
     if size <= 100:
         assert len(decompress(found, 100).data) == size
         return
@@ -296,7 +296,7 @@ def test_list_has_a_maximum_size_in_bytes(size: int):
 
 @pytest.mark.rule("K-18")
 def test_decompression_bomb_is_refused_without_decompressing_it():
-    bomb = published(1, base64url(zlib.compress(bytes(64 * 1024 * 1024), 9)))
+    bomb = publish(1, base64url(zlib.compress(bytes(64 * 1024 * 1024), 9)))
     tracemalloc.start()
     try:
         with pytest.raises(MalformedStatusList):
@@ -312,7 +312,7 @@ def test_any_bytes_are_decoded_or_refused(packed: bytes):
     text = base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
     assert decode_base64url(text) == packed
     try:
-        decompress(published(1, text), 1000)
+        decompress(publish(1, text), 1000)
     except MalformedStatusList:
         pass
 

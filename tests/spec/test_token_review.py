@@ -90,7 +90,7 @@ OUTAGES = [
 
 @pytest.mark.parametrize("problem", OUTAGES)
 def test_webhook_or_provider_that_cannot_be_asked_is_an_outage(problem: str):
-    """The kind: "invalid bearer token" is the error of the authenticators that do not know the token, not of all."""
+    """Fault: "invalid bearer token" is read as the result of all authenticators, although another one has failed."""
     for error in (problem, f"[invalid bearer token, {problem}]", f"[{problem}, invalid bearer token]"):
         with pytest.raises(MalformedReview, match="could not be checked"):
             read(review(authenticated=False, error=error))

@@ -189,7 +189,7 @@ def test_no_key_of_wycheproofs_ed448_and_hmac_files_is_usable(vectors):
 # --- RFC 7520, RFC 7797, RFC 8037 ------------------------------------------------------------------------------------
 
 
-def published(vectors: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def publish(vectors: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     cookbook = vectors / "jose-cookbook"
     for path in sorted(
         [*cookbook.glob("jws/*.json"), *cookbook.glob("rfc7797/*.json"), cookbook / "curve25519/jws.json"]
@@ -202,7 +202,7 @@ def published(vectors: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 @pytest.mark.rule("J-02", "J-30", "J-51", "X-15")
 def test_published_signatures_verify_for_supported_algorithms_only(vectors, judge, backends):
     answers: dict[str, list[str]] = {}
-    for _, vector in published(vectors):
+    for _, vector in publish(vectors):
         keys = vector["input"]["key"]
         jwks = {"keys": [public_part(jwk) for jwk in (keys if isinstance(keys, list) else [keys])]}
         compact = vector["output"].get("compact")
@@ -222,7 +222,7 @@ def test_published_signatures_verify_for_supported_algorithms_only(vectors, judg
 @pytest.mark.rule("J-51")
 def test_published_signatures_with_one_bit_flipped_are_refused(vectors, judge):
     count = 0
-    for _, vector in published(vectors):
+    for _, vector in publish(vectors):
         compact = vector["output"].get("compact")
         if compact is None or vector["input"]["alg"] not in ("RS256", "PS384", "ES512", "EdDSA", *ML_DSA_HERE):
             continue
@@ -238,7 +238,7 @@ def test_published_signatures_with_one_bit_flipped_are_refused(vectors, judge):
 
 @pytest.mark.rule("PQ-01")
 def test_key_ids_of_rfc_9964_are_the_thumbprints_of_its_keys(vectors):
-    examples = [vector for _, vector in published(vectors) if str(vector["input"]["alg"]).startswith("ML-DSA")]
+    examples = [vector for _, vector in publish(vectors) if str(vector["input"]["alg"]).startswith("ML-DSA")]
     assert len(examples) == 3
     for vector in examples:
         header = json.loads(decode_base64url(vector["output"]["compact"].partition(".")[0]))

@@ -74,7 +74,7 @@ def test_unknown_ids_have_a_budget_and_found_ones_do_not_need_it():
 
 
 def test_calls_in_progress_are_charged():
-    """Kind: a budget that is checked before the work and charged after it."""
+    """Fault: a budget that is checked before the work and charged after it."""
     answers = looked_up()
     assert [answers.charge(letter * 16, 0.0)[0] for letter in "bcd"] == [0.0, 0.0, 1.0]
     answers.absorb("b" * 16, None, 0.0)

@@ -75,7 +75,7 @@ def test_failures_of_the_server_pause_all_exchanges():
     assert failure(state, A, 0.0) is None, "the pause of all is enough"
     assert state.pause(7.0) == 0.0
     state.keep(A, token(), 60.0, 7.0, 0.0)
-    assert state.answered_recently(7.0)
+    assert state.has_answered_recently(7.0)
 
 
 def test_failures_that_a_token_may_cause_pause_it_alone():

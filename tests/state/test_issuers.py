@@ -81,7 +81,7 @@ def test_two_issuers_share_nothing():
 ASKING = Introspection(client_id="api", client_secret="s")
 
 
-def asked(url: str, *prefixes: str, **options: Any) -> IssuerRecord:
+def introspecting_record(url: str, *prefixes: str, **options: Any) -> IssuerRecord:
     issuer = Issuer(
         url,
         **{"audience": "https://api.test", "validate": "auto", "introspection": ASKING, **options},
@@ -103,23 +103,31 @@ def test_issuer_is_found_by_its_exact_name(name: str):
 
 
 def test_issuer_is_found_by_its_aliases_and_counted_once():
-    one = asked("https://as.test", aliases={"as.test": {}})
-    known = issuers(one, asked("https://b.test", "b-"))
+    one = introspecting_record("https://as.test", aliases={"as.test": {}})
+    known = issuers(one, introspecting_record("https://b.test", "b-"))
     assert known.by_name("as.test") is known.by_name("https://as.test") is one
     assert [entry.issuer.url for entry in known.all] == ["https://as.test", "https://b.test"]
 
 
 @pytest.mark.parametrize(
-    "second", [asked("https://a.test", "b-"), asked("https://b.test", "b-", aliases={"https://a.test": {}})]
+    "second",
+    [
+        introspecting_record("https://a.test", "b-"),
+        introspecting_record("https://b.test", "b-", aliases={"https://a.test": {}}),
+    ],
 )
 def test_two_policies_for_one_issuer_are_refused(second: IssuerRecord):
     with pytest.raises(ConfigurationError, match="configured twice"):
-        issuers(asked("https://a.test"), second)
+        issuers(introspecting_record("https://a.test"), second)
 
 
 @pytest.mark.rule("I-28")
 def test_opaque_token_belongs_to_the_longest_prefix_or_the_issuer_without_one():
-    short, long, any_ = asked("https://a.test", "x-", "y-"), asked("https://b.test", "x-long-"), asked("https://c.test")
+    short, long, any_ = (
+        introspecting_record("https://a.test", "x-", "y-"),
+        introspecting_record("https://b.test", "x-long-"),
+        introspecting_record("https://c.test"),
+    )
     for order in ((short, long, any_), (any_, long, short), (long, any_, short)):
         known = issuers(*order)
         assert [known.by_opaque_token(token) for token in ("x-1", "x-long-1", "y-1", "z", "x", "")] == [
@@ -129,16 +137,16 @@ def test_opaque_token_belongs_to_the_longest_prefix_or_the_issuer_without_one():
 
 @pytest.mark.rule("I-28")
 def test_opaque_token_without_a_matching_issuer_is_refused():
-    assert issuers(asked("https://a.test", "x-")).by_opaque_token("y-1") is None
+    assert issuers(introspecting_record("https://a.test", "x-")).by_opaque_token("y-1") is None
     assert issuers(record()).by_opaque_token("anything") is None
 
 
 @pytest.mark.rule("I-28")
 def test_ambiguous_issuers_are_refused_at_construction():
     with pytest.raises(ConfigurationError, match="'x-' is set for two issuers"):
-        issuers(asked("https://a.test", "x-"), asked("https://b.test", "x-"))
+        issuers(introspecting_record("https://a.test", "x-"), introspecting_record("https://b.test", "x-"))
     with pytest.raises(ConfigurationError, match="both introspect any opaque token"):
-        issuers(asked("https://a.test"), asked("https://b.test"))
+        issuers(introspecting_record("https://a.test"), introspecting_record("https://b.test"))
 
 
 def test_headers_of_accepted_tokens_are_cached_within_a_limit():

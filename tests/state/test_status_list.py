@@ -13,11 +13,11 @@ URI = "https://as.test/statuslists/1"
 SECONDS = st.none() | st.floats(0.001, 1e12)
 
 
-def of_size(size: int) -> StatusList:
+def list_of_size(size: int) -> StatusList:
     return StatusList(bits=1, data=bytes(size))
 
 
-LIST = of_size(2)
+LIST = list_of_size(2)
 
 
 def statuses(*, jitter: float = 0.0, max_bytes: int = 100, max_entries: int = 3) -> StatusLists:
@@ -150,11 +150,11 @@ def test_number_of_lists_is_bounded_and_the_least_recently_used_is_evicted():
 def test_total_size_of_lists_is_bounded():
     kept = statuses()
     for uri, size in (("a", 40), ("a", 50), ("b", 50)):
-        absorb(kept, uri=uri, status_list=of_size(size))
+        absorb(kept, uri=uri, status_list=list_of_size(size))
     assert len(kept) == 2
-    absorb(kept, uri="c", status_list=of_size(1))
+    absorb(kept, uri="c", status_list=list_of_size(1))
     assert kept.lookup("a", 1000.0).status_list is None
-    absorb(kept, uri="c", status_list=of_size(50))
+    absorb(kept, uri="c", status_list=list_of_size(50))
     for uri in "bc":
         held = kept.lookup(uri, 1000.0).status_list
         assert held is not None

@@ -357,7 +357,7 @@ def test_recall_returns_a_token_only_after_find_has_unpacked_it():
     assert memory.recall(digest(1)) is None
     add(memory, record, 1)
     assert memory.recall(digest(1)) is None
-    assert memory.recall(digest(1)) is None  # the look-up does not unpack
+    assert memory.recall(digest(1)) is None  # recall() itself unpacks nothing
     found = found_in(memory, 1)
     assert memory.recall(digest(1)) is found
     assert memory.recall(sha256(digest(1)).digest()) is None

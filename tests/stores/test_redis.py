@@ -138,7 +138,7 @@ class _Exploit:
 @pytest.mark.rule("X-68")
 def test_pickle_in_redis_is_not_executed(server: RedisServer, authority: FakeAuthority, stores: Stores):
     """Any unsigned value is read as JSON or ignored. If it is ignored, the guard asks the authority."""
-    guard = guarded(authority, stores(server))
+    guard = make_guard(authority, stores(server))
     token = authority.mint("read", token_format="opaque")
     assert status(guard, token) == 200
     poison = pickle.dumps(_Exploit())
@@ -146,9 +146,9 @@ def test_pickle_in_redis_is_not_executed(server: RedisServer, authority: FakeAut
         (key,) = client.keys("*answer:*")
         client.set(key, poison)
         client.xadd("scopeguard:{revocations}", {"entry": poison})
-    with_poison = guarded(authority, stores(server))
+    with_poison = make_guard(authority, stores(server))
     assert status(with_poison, token) == 200
-    assert asked(authority) == 2
+    assert ask(authority) == 2
     with_poison.close()
     guard.close()
 
@@ -221,7 +221,7 @@ def test_expired_entries_are_dropped_a_hundred_at_a_time(server: RedisServer, st
 def test_each_entry_has_its_own_life_and_the_log_that_of_the_longest(
     server: RedisServer, stores: Stores, first: int, second: int
 ):
-    """The kind: a log whose life is that of its newest entry forgets a longer one, as of a time in the future."""
+    """Fault: a log whose life is that of its newest entry forgets a longer one, as of a time in the future."""
     store = stores(server)
     store.append(b"first", seconds=first)
     store.append(b"second", seconds=second)
@@ -390,7 +390,7 @@ def test_closing_does_not_affect_concurrent_users(server: RedisServer, stores: S
 def test_child_process_opens_new_connections(server: RedisServer, stores: Stores):
     store = stores(server)
     store.put("k", b"v", seconds=60)
-    store._lock.acquire()  # a thread of the parent is in there while another one forks
+    store._lock.acquire()  # as if a thread of the parent held it while another thread forks
     child = os.fork()
     if child == 0:  # in the child, which must never come back to pytest
         status = 1
@@ -418,7 +418,7 @@ def test_child_process_opens_new_connections(server: RedisServer, stores: Stores
         ({"url": "http://127.0.0.1"}, "the Redis URL must begin with redis://, rediss:// or unix://"),
         ({"url": ""}, "the Redis URL must begin with redis://"),
         ({"url": "redis://:sg-secret-1/2@127.0.0.1:6379"}, "is invalid; percent-encode the password in it"),
-        # The kind: a password that is not percent-encoded is taken apart, and its rest is quoted or ignored.
+        # Fault: a password that is not percent-encoded is taken apart, and its rest is quoted or ignored.
         ({"url": "redis://app:?sg-secret-1@127.0.0.1:6379/0"}, "is invalid; percent-encode the password in it"),
         ({"url": "redis://app:?a&sg-secret-1@127.0.0.1"}, "is invalid; percent-encode the password in it"),
         ({"url": "redis://:1#sg-secret@127.0.0.1"}, "is invalid; percent-encode the password in it"),
@@ -451,7 +451,7 @@ def test_child_process_opens_new_connections(server: RedisServer, stores: Stores
         ),
         ({"url": "rediss+cluster://one"}, "set replicas with Sentinels or a cluster"),
         ({"url": "redis://one,two"}, "names several hosts; begin it with redis+cluster:// for a cluster"),
-        # The kind: user and password before each host. The password seemed to end before the last host.
+        # Fault: user and password before each host. The password seemed to end before the last host.
         ({"url": "redis://u:sg-secret@one,u:sg-secret@two"}, "names several hosts; begin it with redis+cluster://"),
         ({"url": "redis+cluster://u:sg-secret@one,u:sg-secret@two"}, "as in redis+cluster://user:password@host-1,"),
         ({"url": "redis+cluster://:sg-secret@one:1,:sg-secret@two:2"}, "user and password once, before the first host"),
@@ -530,7 +530,7 @@ def authority() -> FakeAuthority:
     return FakeAuthority()
 
 
-def guarded(authority: FakeAuthority, store: RedisStore, **policy: Any) -> Guard:
+def make_guard(authority: FakeAuthority, store: RedisStore, **policy: Any) -> Guard:
     issuer = Issuer(
         authority.url,
         audience=authority.audience,
@@ -552,7 +552,7 @@ def status(guard: Guard, token: str) -> int:
     return decision.response.status if hasattr(decision, "response") else 200
 
 
-def asked(authority: FakeAuthority) -> int:
+def ask(authority: FakeAuthority) -> int:
     return sum("introspect" in request for request in authority.requests)
 
 
@@ -561,7 +561,7 @@ def asked(authority: FakeAuthority) -> int:
 def test_redis_contains_no_token_and_no_permanent_entry(
     server: RedisServer, stores: Stores, authority: FakeAuthority, secret: str | None
 ):
-    guard = guarded(authority, stores(server, secret=secret), retention=3600)
+    guard = make_guard(authority, stores(server, secret=secret), retention=3600)
     opaque = [authority.mint("read", token_format="opaque", client_id="robot-7") for _ in range(2)]
     jwt = authority.mint("read", subject="somebody@example.com")
     for token in (*opaque, jwt):
@@ -589,11 +589,11 @@ def test_redis_contains_no_token_and_no_permanent_entry(
 
 @pytest.mark.rule("I-26")
 def test_answer_is_shared_and_a_forged_one_is_ignored(server: RedisServer, stores: Stores, authority: FakeAuthority):
-    one = guarded(authority, stores(server, secret=SECRET))
-    two = guarded(authority, stores(server, secret=SECRET))
+    one = make_guard(authority, stores(server, secret=SECRET))
+    two = make_guard(authority, stores(server, secret=SECRET))
     token = authority.mint("read", token_format="opaque")
     assert [status(one, token), status(two, token)] == [200, 200]
-    assert asked(authority) == 1
+    assert ask(authority) == 1
     authority.revoke(token)
     good, bad = token, authority.mint("write", token_format="opaque")
     authority.revoke(bad)
@@ -603,7 +603,7 @@ def test_answer_is_shared_and_a_forged_one_is_ignored(server: RedisServer, store
         assert status(one, bad) == 401
         (other,) = (name for name in client.keys("*answer:*") if name != key)
         client.set(other, kept)  # the good answer under the key of the bad token
-    three = guarded(authority, stores(server, secret=SECRET))
+    three = make_guard(authority, stores(server, secret=SECRET))
     assert [status(three, bad), status(three, good)] == [401, 200]
     for guard in (one, two, three):
         guard.close()
@@ -613,8 +613,8 @@ def test_without_redis_answers_come_from_the_authority_and_revocations_fail_clos
     tmp_path: Path, stores: Stores, authority: FakeAuthority
 ):
     with RedisServer(tmp_path) as server:
-        closed = guarded(authority, stores(server))
-        opened = guarded(authority, stores(server), fail_open_dangerously=True)
+        closed = make_guard(authority, stores(server))
+        opened = make_guard(authority, stores(server), fail_open_dangerously=True)
         token, revoked = (authority.mint("read", token_format="opaque") for _ in range(2))
         opened.revoke(token=revoked)
         assert [status(closed, token), status(closed, revoked)] == [200, 401]

@@ -80,7 +80,7 @@ async def _send(runner: web.AppRunner, request: bytes, *, patience: float = 30, 
 def call_aiohttp(make_app: Callable[[], web.Application], exchange: Exchange, **extra: Any) -> Answered:
     """Send *exchange* to a new app. An app of aiohttp belongs to one event loop."""
     request, extra = _request(exchange, extra)
-    return _answered(asyncio.run(exchange_bytes(make_app(), request, **extra)))
+    return _read_answer(asyncio.run(exchange_bytes(make_app(), request, **extra)))
 
 
 class RunningApp:
@@ -102,7 +102,7 @@ class RunningApp:
     def send(self, exchange: Exchange) -> Answered:
         """Send *exchange*, and return the answer."""
         request, extra = _request(exchange, {})
-        return _answered(self._loop.run(self._send(request, extra)))
+        return _read_answer(self._loop.run(self._send(request, extra)))
 
     async def _send(self, request: bytes, extra: dict[str, Any]) -> bytes:
         if self._runner is None:
@@ -121,7 +121,7 @@ def _request(exchange: Exchange, extra: dict[str, Any]) -> tuple[bytes, dict[str
     return request, {"sslcontext": object(), **extra} if exchange.scheme == "https" else extra
 
 
-def _answered(sent: bytes) -> Answered:
+def _read_answer(sent: bytes) -> Answered:
     head, _, body = sent.partition(b"\r\n\r\n")
     status, *lines = head.split(b"\r\n")
     headers = [line.decode("latin-1").partition(": ") for line in lines]

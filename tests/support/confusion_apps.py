@@ -365,7 +365,7 @@ def starlette_app() -> Any:
     return _starlette()
 
 
-def _under(app: Any) -> Any:
+def _mount(app: Any) -> Any:
     """An ASGI *app* mounted by Starlette, the guard inside the mount."""
     from starlette.applications import Starlette
     from starlette.routing import Mount
@@ -373,7 +373,7 @@ def _under(app: Any) -> Any:
     return Starlette(routes=[Mount(MOUNT, app)])
 
 
-def _under_wsgi(app: Any) -> Any:
+def _mount_wsgi(app: Any) -> Any:
     """A WSGI *app* mounted by Werkzeug, the guard inside the mount."""
     from werkzeug.exceptions import NotFound
     from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -381,7 +381,7 @@ def _under_wsgi(app: Any) -> Any:
     return DispatcherMiddleware(NotFound(), {MOUNT: app})
 
 
-def _rooted(app: Any) -> Any:
+def _add_root_path(app: Any) -> Any:
     """An ASGI *app* on a server with a ``root_path`` that a proxy has removed from the path, as on Hypercorn."""
 
     async def called(scope: Any, receive: Any, send: Any) -> None:
@@ -400,7 +400,7 @@ _ASGI: Final[dict[str, Callable[[], Any]]] = {
 }
 _DECLARING: Final[dict[str, Callable[..., Any]]] = {"quart": _quart, "litestar": _litestar}
 _WSGI: Final[dict[str, Callable[[], Any]]] = {"flask": _flask, "falcon": _falcon_wsgi, "django": _django_wsgi}
-_AROUND: Final[dict[str, Callable[[Any], Any]]] = {"mounted": _under, "rooted": _rooted}
+_AROUND: Final[dict[str, Callable[[Any], Any]]] = {"mounted": _mount, "rooted": _add_root_path}
 
 
 @functools.cache
@@ -422,7 +422,7 @@ def _wsgi_app(named: str) -> Any:
     if around == "extension":
         return _django_wsgi(extension=True) if name == "django" else _flask(extension=True)
     app = GuardWSGI(_WSGI[name](), guard=_guard(), rules=RULES)
-    return _under_wsgi(app) if around else app
+    return _mount_wsgi(app) if around else app
 
 
 async def asgi(scope: Any, receive: Any, send: Any) -> None:

@@ -1,4 +1,7 @@
-"""The API of the scenarios behind every door that runs in this process."""
+"""The API of the scenarios behind every door that runs in this process.
+
+A door is a way for a request to reach a guard: a method of the guard, a middleware or an adapter.
+"""
 
 from __future__ import annotations
 
@@ -231,7 +234,7 @@ def call_check(guard: Guard, exchange: Exchange) -> Answered:
     if rule is not None and rule.path == "/public":
         return Answered(status=200, headers=(), body=b"{}")
     requirement = rule.access if rule is not None and isinstance(rule.access, Requirement) else None
-    sources = guard.sources if rule is None or rule.sources is None else guard.sources.only(rule.sources)
+    sources = guard.sources if rule is None or rule.sources is None else guard.sources.with_methods(rule.sources)
 
     def read_form(limit: int) -> bytes:
         return wsgi.read_form(
@@ -249,7 +252,7 @@ async def call_acheck(guard: Guard, exchange: Exchange) -> Answered:
     if rule is not None and rule.path == "/public":
         return Answered(status=200, headers=(), body=b"{}")
     requirement = rule.access if rule is not None and isinstance(rule.access, Requirement) else None
-    sources = guard.sources if rule is None or rule.sources is None else guard.sources.only(rule.sources)
+    sources = guard.sources if rule is None or rule.sources is None else guard.sources.with_methods(rule.sources)
     scope = {"headers": list(exchange.headers)}
     messages = iter([{"type": "http.request", "body": exchange.body, "more_body": False}])
 
@@ -264,7 +267,7 @@ async def call_acheck(guard: Guard, exchange: Exchange) -> Answered:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A way in. *opened* builds it around a guard and returns what sends an exchange through it."""
+    """A way to reach a guard. *opened* builds it around one and returns a function that sends an exchange."""
 
     name: str
     opened: Callable[[Guard], Callable[[Exchange], Answered]]
@@ -274,10 +277,10 @@ class Door:
     without: dict[str, str] = field(default_factory=dict)
 
 
-def in_loop(
+def call_in_loop(
     backend: str, call: Callable[[Any, Exchange], Awaitable[Answered]], target: Any
 ) -> Callable[[Exchange], Answered]:
-    """*call* with *target*, each time in an event loop of *backend* of its own."""
+    """Return a function that passes *target* and an exchange to *call*, each time in a new event loop of *backend*."""
 
     def send(exchange: Exchange) -> Answered:
         return anyio.run(partial(call, target, exchange), backend=backend)
@@ -290,11 +293,13 @@ def _blocking(guard: Guard) -> Callable[[Exchange], Answered]:
 
 
 def _async(backend: str) -> Callable[[Guard], Callable[[Exchange], Answered]]:
-    return lambda guard: in_loop(backend, call_acheck, guard)
+    return lambda guard: call_in_loop(backend, call_acheck, guard)
 
 
 def _asgi(backend: str) -> Callable[[Guard], Callable[[Exchange], Answered]]:
-    return lambda guard: in_loop(backend, call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard, rules=rules(guard)))
+    return lambda guard: call_in_loop(
+        backend, call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard, rules=rules(guard))
+    )
 
 
 def _wsgi(guard: Guard) -> Callable[[Exchange], Answered]:

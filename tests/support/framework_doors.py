@@ -26,7 +26,7 @@ from starlette.routing import Route
 
 from aiohttp_calls import RunningApp
 from django_project import GUARD_MIDDLEWARE, serving, url_conf
-from doors import ANY, BOTH, EVERYWHERE, GOLD, Door, call_asgi, call_wsgi, in_loop, rules, seen
+from doors import ANY, BOTH, EVERYWHERE, GOLD, Door, call_asgi, call_in_loop, call_wsgi, rules, seen
 from kept import keep
 from lambda_events import http_api, load_balancer, rest_api
 from lambda_events import send as send_event
@@ -76,7 +76,7 @@ def _starlette(backend: str) -> Callable[[Guard], Send]:
             for path in ALL
         ]
         middleware: Any = Middleware(GuardMiddleware, guard=guard, rules=rules(guard, with_scopes=False))
-        return in_loop(backend, call_asgi, Starlette(routes=routes, middleware=[middleware]))
+        return call_in_loop(backend, call_asgi, Starlette(routes=routes, middleware=[middleware]))
 
     return opened
 
@@ -116,7 +116,7 @@ def _fastapi_app(guard: Guard, *, behind_middleware: bool) -> fastapi.FastAPI:
 def _fastapi(backend: str, *, behind_middleware: bool) -> Callable[[Guard], Send]:
     def opened(guard: Guard) -> Send:
         app = _fastapi_app(guard, behind_middleware=behind_middleware)
-        send = in_loop(backend, call_asgi, app)
+        send = call_in_loop(backend, call_asgi, app)
         return lambda exchange: send(_with_length(exchange))
 
     return opened
@@ -170,7 +170,7 @@ def _django(*, asynchronous: bool) -> Callable[[Guard], Send]:
         places = [Rule(path, token_sources=sources) for path, sources in SOURCES.items()]
         scopeguard = {"GUARD": guard, "RULES": [*places, *(_proof_rules(guard) or [Rule("/none")])]}
         app = serving(url_conf(views), scopeguard, asynchronous=asynchronous, MIDDLEWARE=[GUARD_MIDDLEWARE])
-        return in_loop("asyncio", call_asgi, app) if asynchronous else lambda exchange: call_wsgi(app, exchange)
+        return call_in_loop("asyncio", call_asgi, app) if asynchronous else lambda exchange: call_wsgi(app, exchange)
 
     return opened
 
@@ -212,7 +212,11 @@ def _falcon(*, asynchronous: bool) -> Callable[[Guard], Send]:
         for path in ALL:
             app.add_route(path, resource, suffix=suffixes.get(path))
         guarded: Any = protect(app, guard=guard, rules=rules(guard, with_scopes=False))
-        return in_loop("asyncio", call_asgi, guarded) if asynchronous else lambda exchange: call_wsgi(guarded, exchange)
+        return (
+            call_in_loop("asyncio", call_asgi, guarded)
+            if asynchronous
+            else lambda exchange: call_wsgi(guarded, exchange)
+        )
 
     return opened
 
@@ -288,7 +292,7 @@ def _litestar(guard: Guard) -> Send:
     app = Litestar(handlers, openapi_config=None, logging_config=None)
     places = [Rule(path, token_sources=sources) for path, sources in SOURCES.items()]
     LitestarScopeGuard(app, guard, rules=[*places, *(_proof_rules(guard) or [Rule("/none")])])
-    return in_loop("asyncio", call_asgi, app)
+    return call_in_loop("asyncio", call_asgi, app)
 
 
 def _quart(guard: Guard) -> Send:
@@ -305,7 +309,7 @@ def _quart(guard: Guard) -> Send:
     views |= {"/none": view, "/optional": quart_optional(_copy_of(view)), "/public": quart_public(_copy_of(view))}
     for path, guarded in views.items():
         app.add_url_rule(path, path, guarded, methods=METHODS)
-    return in_loop("asyncio", call_asgi, app)
+    return call_in_loop("asyncio", call_asgi, app)
 
 
 # Without the middleware, routing answers what no route does.

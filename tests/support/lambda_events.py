@@ -18,7 +18,7 @@ _CHALLENGES = re.compile(r", (?=(?:Bearer|DPoP) )")
 ARN = "arn:aws:execute-api:eu-west-1:123456789012:abcdef123/prod"
 
 
-def _grouped(pairs: Pairs) -> dict[str, list[str]]:
+def _group(pairs: Pairs) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, value in pairs:
         found.setdefault(name, []).append(value)
@@ -35,7 +35,7 @@ def _body(body: bytes) -> Event:
 def rest_api(method: str, target: str, headers: Pairs = (), body: bytes = b"", *, stage: str = "prod") -> Event:
     """An event of a REST API (format 1.0): names as sent, the last value in ``headers``, decoded parameters."""
     path, _, query = target.partition("?")
-    parameters, fields = _grouped(parse_qsl(query, keep_blank_values=True)), _grouped(headers)
+    parameters, fields = _group(parse_qsl(query, keep_blank_values=True)), _group(headers)
     return {
         "resource": "/{proxy+}",
         "path": path,
@@ -68,7 +68,7 @@ def http_api(method: str, target: str, headers: Pairs = (), body: bytes = b"", *
     apart, and the stage in the path.
     """
     path, _, query = target.partition("?")
-    fields = _grouped([(name.lower(), value) for name, value in headers])
+    fields = _group([(name.lower(), value) for name, value in headers])
     cookies = [part.strip() for value in fields.pop("cookie", []) for part in value.split(";")]
     raw = unquote(path) if stage == "$default" else f"/{stage}{unquote(path)}"
     return {
@@ -79,7 +79,7 @@ def http_api(method: str, target: str, headers: Pairs = (), body: bytes = b"", *
         **({"cookies": cookies} if cookies else {}),
         "headers": {name: ",".join(values) for name, values in fields.items()},
         "queryStringParameters": {
-            name: ",".join(values) for name, values in _grouped(parse_qsl(query, keep_blank_values=True)).items()
+            name: ",".join(values) for name, values in _group(parse_qsl(query, keep_blank_values=True)).items()
         },
         "requestContext": {
             "accountId": "123456789012",
@@ -113,8 +113,8 @@ def load_balancer(
         ("x-forwarded-for", "192.0.2.1"),
         ("x-forwarded-proto", scheme),
     ]
-    fields = _grouped(given)
-    parameters = _grouped([(n, v) for n, _, v in (part.partition("=") for part in query.split("&"))] if query else [])
+    fields = _group(given)
+    parameters = _group([(n, v) for n, _, v in (part.partition("=") for part in query.split("&"))] if query else [])
     last = {name: values[-1] for name, values in fields.items()}
     last_parameters = {name: values[-1] for name, values in parameters.items()}
     return {

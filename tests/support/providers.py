@@ -76,10 +76,10 @@ def minted(
     given = sample(name)
     if given["kind"] == "opaque":
         return str(given["token"])
-    head = _replaced(shifted(given["header"], now - given["time_base"]), header)
+    head = _replace(shifted(given["header"], now - given["time_base"]), header)
     if given["kind"] == "jwe":
         return segment(json.dumps(head).encode()) + "..aXY.Y2lwaGVy.dGFn"
-    body = _replaced(shifted(given["claims"], now - given["time_base"]), claims)
+    body = _replace(shifted(given["claims"], now - given["time_base"]), claims)
     return signed(head, body, padded="encoding" in given)
 
 
@@ -90,7 +90,7 @@ def signed(head: Mapping[str, Any], body: Mapping[str, Any], *, padded: bool = F
     return f"{content}.{encode(signer.sign(content.encode(), private_key(head['alg'])))}"
 
 
-def _replaced(members: Mapping[str, Any], by: Mapping[str, Any] | None) -> dict[str, Any]:
+def _replace(members: Mapping[str, Any], by: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in {**members, **(by or {})}.items() if value is not None}
 
 

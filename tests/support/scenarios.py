@@ -238,7 +238,7 @@ def tokens(authority: FakeAuthority) -> dict[str, str]:
     }
 
 
-def _filled(text: str, filled: Mapping[str, str]) -> str:
+def _fill(text: str, filled: Mapping[str, str]) -> str:
     for place, token in filled.items():
         text = text.replace("{" + place + "}", token)
     return text
@@ -261,7 +261,7 @@ def verify(
         if not saw:
             return
         for name, wanted in scenario.saw.items():
-            assert answer.json[name] == (_filled(wanted, filled) if isinstance(wanted, str) else wanted)
+            assert answer.json[name] == (_fill(wanted, filled) if isinstance(wanted, str) else wanted)
         if "access_token=" in scenario.send.target and scenario.send.target.startswith("/query"):
             assert "private" in answer.all("cache-control")[0]
             assert answer.all("referrer-policy") == ["no-referrer"]

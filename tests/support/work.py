@@ -261,7 +261,7 @@ class Stepper:
         if op is ops.ANY:
             source = "."
         elif op is ops.NOT_LITERAL:
-            source = f"[^{_escaped(argument)}]"
+            source = f"[^{_escape(argument)}]"
         else:
             source = "[" + "".join(map(_item, items)) + "]"
         flags = self._pattern.flags & (re.IGNORECASE | re.DOTALL)
@@ -278,7 +278,7 @@ class Stepper:
         raise AssertionError(f"the reference matcher cannot count {place} in {self._pattern.pattern!r}; teach it")
 
 
-def _escaped(code: int) -> str:
+def _escape(code: int) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\U{code:08x}"
 
 
@@ -287,9 +287,9 @@ def _item(item: tuple[Any, Any]) -> str:
     if op is ops.NEGATE:
         return "^"
     if op is ops.LITERAL:
-        return _escaped(argument)
+        return _escape(argument)
     if op is ops.RANGE:
-        return f"{_escaped(argument[0])}-{_escaped(argument[1])}"
+        return f"{_escape(argument[0])}-{_escape(argument[1])}"
     return _CATEGORIES[argument]
 
 

@@ -34,7 +34,7 @@ PLACES = [
 ]
 
 
-def _on(*apps: str) -> pytest.MarkDecorator:
+def _run_on(*apps: str) -> pytest.MarkDecorator:
     places = [place for place in PLACES if not apps or place[0] in apps]
     return pytest.mark.parametrize("pair", places, indirect=True, ids="-".join)
 
@@ -60,7 +60,7 @@ def _comparable(answer: bytes, pair: Pair) -> bytes:
     return head + end + body
 
 
-@_on()
+@_run_on()
 def test_responses_to_requests_with_a_token_are_unchanged(pair: Pair):
     different = []
     for ask in ASKED[pair.name]:
@@ -77,7 +77,7 @@ def test_responses_to_requests_with_a_token_are_unchanged(pair: Pair):
 
 
 @pytest.mark.rule("B-12", "B-46", "H-17")
-@_on()
+@_run_on()
 def test_each_request_without_a_token_is_refused_with_a_challenge(pair: Pair):
     for ask in ASKED[pair.name]:
         if len(ask.body) < 100_000 and not ask.chunked:  # another test covers bodies that the app does not read
@@ -95,7 +95,7 @@ def test_each_request_without_a_token_is_refused_with_a_challenge(pair: Pair):
 
 
 @pytest.mark.rule("H-17")
-@_on("httpbin", "pypiserver", "strawberry", "radicale")
+@_run_on("httpbin", "pypiserver", "strawberry", "radicale")
 def test_an_upload_without_a_token_changes_nothing_and_is_answered(pair: Pair):
     target = {"radicale": "/u/c/x.ics", "strawberry": "/graphql", "httpbin": "/put"}.get(pair.name, "/")
     answer = pair.guarded.send(Ask("PUT", target, body=BIG[:400_000]).wire(""))
@@ -104,7 +104,7 @@ def test_an_upload_without_a_token_changes_nothing_and_is_answered(pair: Pair):
     assert answer.startswith(b"HTTP/1.1 401 ")
 
 
-@_on("httpbin", "strawberry")
+@_run_on("httpbin", "strawberry")
 def test_expect_100_continue_works_behind_the_guard(pair: Pair):
     target = "/graphql" if pair.name == "strawberry" else "/post"
     body = b'{"query": "{ echo(text: \\"x\\") }"}'
@@ -132,7 +132,7 @@ def test_expect_100_continue_works_behind_the_guard(pair: Pair):
     assert (answer or first).startswith(b"HTTP/1.1 401 ")
 
 
-@_on("httpbin")
+@_run_on("httpbin")
 def test_the_first_byte_of_a_stream_comes_before_the_last_is_made(pair: Pair):
     with pair.guarded.connect() as connection:
         connection.sendall(Ask("GET", "/drip?numbytes=3&duration=3&delay=0").wire(pair.token))
@@ -145,7 +145,7 @@ def test_the_first_byte_of_a_stream_comes_before_the_last_is_made(pair: Pair):
         assert answer.partition(b"\r\n\r\n")[2] == b"***"
 
 
-@_on("datasette", "httpbin", "pypiserver")
+@_run_on("datasette", "httpbin", "pypiserver")
 def test_server_works_after_a_client_disconnects_midway(pair: Pair):
     download = {"datasette": "/things/things.csv?_stream=on", "httpbin": "/range/102400?chunk_size=100"}
     target = download.get(pair.name, "/packages/example-2.0.tar.gz")
@@ -159,7 +159,7 @@ def test_server_works_after_a_client_disconnects_midway(pair: Pair):
     assert _comparable(pair.guarded.send(wire), pair) == _comparable(pair.bare.send(wire), pair)
 
 
-@_on("django-asgi", "django-wsgi")
+@_run_on("django-asgi", "django-wsgi")
 def test_the_admin_of_django_is_used_with_session_and_csrf_as_ever(pair: Pair):
     def visit(server: ServerProcess) -> list[tuple[int, str | None, str]]:
         pages = []
@@ -191,7 +191,7 @@ def test_the_admin_of_django_is_used_with_session_and_csrf_as_ever(pair: Pair):
 
 
 @pytest.mark.rule("H-02", "H-03")
-@_on("strawberry")
+@_run_on("strawberry")
 def test_a_graphql_subscription_over_a_websocket(pair: Pair):
     def counted(server: ServerProcess, token: str) -> list[str]:
         url = f"ws://127.0.0.1:{server.port}/graphql"
@@ -213,7 +213,7 @@ def test_a_graphql_subscription_over_a_websocket(pair: Pair):
         assert refused.value.response.status_code == status
 
 
-@_on("fastmcp")
+@_run_on("fastmcp")
 def test_a_tool_of_an_mcp_server_is_called_and_streams(pair: Pair):
     headers = {
         "Authorization": f"Bearer {pair.token}",

@@ -48,7 +48,7 @@ def elsewhere(name: str, keys: Mapping[str, Key]) -> str | None:
     return f"belongs in {' or '.join(homes)}, not in this table; {fix}" if homes else None
 
 
-# These functions read kinds that only these tables have. The others are in value_kinds.py.
+# These functions read kinds of values that only these tables have. value_kinds.py reads all others.
 
 
 def _strings_by_name(place: Place, key: str, value: Any) -> dict[str, tuple[str, ...]]:
@@ -127,7 +127,7 @@ def _token_sources(place: Place, key: str, value: Any) -> TokenSources:
         methods = value_kinds.strings(place, key, value)
     except WrongKindError:
         raise WrongKindError("a list of strings, or a table") from None
-    return place.construct(key, lambda: TokenSources().only(methods))
+    return place.construct(key, lambda: TokenSources().with_methods(methods))
 
 
 def _short_form(read: Callable[[Place, str, Any], str], place: Place, key: str, value: Any) -> str:

@@ -56,8 +56,8 @@ def start(database: str) -> dict[str, Any]:
 
 
 def _routes() -> tuple[Any, ...]:
-    """Two issuers: ``/o``, mounted as its manual shows, whose metadata are at a place that no RFC defines; and
-    ``/realm``, whose metadata are at the place of RFC 8414. The endpoints are the same.
+    """Two issuers: ``/o``, mounted as its manual shows, whose metadata is at a place that no RFC defines; and
+    ``/realm``, whose metadata is at the place of RFC 8414. The endpoints are the same.
     """
     from django.urls import include, path
     from oauth2_provider.views import OAuthServerMetadataView
