@@ -276,7 +276,9 @@ FILES: list[Callable[[str], str]] = [
 def enforced(guard: Guard) -> tuple[Any, ...]:
     rules = () if guard.rules is None else guard.rules.all
     issuers = [switches.of_issuer(issuer) for issuer in guard.issuers]
-    return issuers, switches.of_guard(guard), rules, guard.profile, guard.sources.limit
+    limit = guard.sources.limit
+    places = None if limit is None else (limit.allowed, limit.refuse_query)
+    return issuers, switches.of_guard(guard), rules, guard.profile, places
 
 
 @pytest.mark.parametrize("edit", FILES, ids=range(len(FILES)))

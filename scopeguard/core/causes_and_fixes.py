@@ -444,8 +444,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 Reason.MALFORMED_SCOPE,
                 InvalidToken,
                 "RFC 6749 section 3.3",
-                "The scope claim does not have the form that the settings expect, or a scope has characters that no "
-                "scope may have.",
+                "The scope claim does not have the configured form, or a scope has characters that no scope may have.",
                 "Correct the form in `Issuer(scope_claims=...)`: words in a string, an array, or either.",
             ),
             _entry(

@@ -230,17 +230,17 @@ def test_nothing_is_pinned_with_a_single_core(monkeypatch: pytest.MonkeyPatch):
     cores = import_benchmark("sockets").Cores
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
     assert cores.choose() == cores(server=None, generator=None)
-    assert cores.pinned(None, ["wrk"]) == ["wrk"]
+    assert cores.pin(None, ["wrk"]) == ["wrk"]
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 4}, raising=False)
     assert cores.choose() == cores(server=3, generator=5)
-    assert cores.pinned(3, ["wrk"])[-2:] == ["3", "wrk"]
+    assert cores.pin(3, ["wrk"])[-2:] == ["3", "wrk"]
 
 
 def test_command_runs_on_the_core_that_it_is_pinned_to():
     cores = import_benchmark("sockets").Cores
     core = cores.choose().generator
     script = "import os, sys; print(*os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else print('all')"
-    command = cores.pinned(core, [sys.executable, "-c", script])
+    command = cores.pin(core, [sys.executable, "-c", script])
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     assert core is None or found == str(core)
 
@@ -263,7 +263,7 @@ def test_one_table_has_all_figures_and_results_are_kept(
         "in_process": {"figures": [figure(7, ""), figure(1.2, "<= 1.25", peer=10.5, peer_name="somebody")]},
         "cold": {"figures": [figure(0.5, ">= 0.93")], "absent": {"python-jose": "not installed"}},
     }
-    monkeypatch.setattr(module, "apart", lambda part, *, quick: found[part])
+    monkeypatch.setattr(module, "run_apart", lambda part, *, quick: found[part])
     run(monkeypatch, module, "in_process", "cold")
     lines = capsys.readouterr().out.splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
@@ -280,7 +280,7 @@ def test_a_quick_run_writes_nothing_and_a_part_that_fails_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], results: Path
 ):
     module = import_benchmark("run")
-    monkeypatch.setattr(module, "apart", lambda part, *, quick: {"figures": []} if part == "cold" else None)
+    monkeypatch.setattr(module, "run_apart", lambda part, *, quick: {"figures": []} if part == "cold" else None)
     with pytest.raises(SystemExit, match="failed: in_process"):
         run(monkeypatch, module, "--quick", "in_process", "cold")
     assert list(results.iterdir()) == []
@@ -298,12 +298,12 @@ def test_a_quick_run_writes_nothing_and_a_part_that_fails_is_named(
     ],
 )
 def test_a_bound_is_reached_or_not(value: float, must: str, expected: bool):
-    assert import_benchmark("run").reached(value, must) is expected
+    assert import_benchmark("run").satisfies(value, must) is expected
 
 
 def test_a_bound_that_is_none_is_not_guessed_at():
     with pytest.raises(ValueError, match="a bound must be"):
-        import_benchmark("run").reached(1, "about 1")
+        import_benchmark("run").satisfies(1, "about 1")
 
 
 def row(ratio: float, base: str, *, peer: bool = False) -> dict[str, Any]:

@@ -214,7 +214,7 @@ class Gate:
         self.counts = dict.fromkeys(self.module.PATHS, 1000.0)
         monkeypatch.setattr(self.module, "MEASURE", folder / "instructions.json")
         monkeypatch.setattr(self.module, "valgrind", lambda: "valgrind-0")
-        monkeypatch.setattr(self.module, "counted", lambda times=1: dict(self.counts))
+        monkeypatch.setattr(self.module, "count_instructions", lambda times=1: dict(self.counts))
         monkeypatch.delenv("CI", raising=False)
 
 
