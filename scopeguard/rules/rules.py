@@ -48,7 +48,7 @@ class Rules:
         self._public, self._rules, self._all = public, rules, (*public, *rules)
         self._tree = Tree((rule.template, rule.methods) for rule in self._all)
         self._slash_matters = find_slash_conflicts(self._all)
-        # Answers for paths without parameters, by method, with the path as clients send it.
+        # The rules for paths without parameters, by method, with the path in the bytes that clients send.
         self._exact = {
             rule.path: (rule.path.encode("utf-8", "replace"), self._decide_each_method(rule.path))
             for rule in self._all
@@ -99,13 +99,13 @@ class Rules:
             if not self._all:
                 return None
             return self._agree(method.upper(), path, None if raw_path == path.encode("utf-8", "replace") else raw_path)
-        as_is, answers = exact
+        as_is, by_method = exact
         if raw_path is not None and raw_path != as_is:
             return self._agree(method.upper(), path, raw_path)
-        if method in answers:
-            return answers[method]
+        if method in by_method:
+            return by_method[method]
         # Some frameworks treat "delete" as DELETE.
-        return answers.get(method.upper(), answers[_OTHER])
+        return by_method.get(method.upper(), by_method[_OTHER])
 
     def closes(self, rule: Rule | None) -> bool:
         """Return whether *rule*, the result of :meth:`find`, denies a request even with a valid token."""

@@ -147,9 +147,7 @@ class FakeTransport(RecordingTransport):
     """
 
     def __init__(self, authority: Authority, *, sleep: Callable[[float], None] | None = None) -> None:
-        instance(
-            authority, Authority, "authority", "an Authority; the one of a FakeAuthority is its attribute authority"
-        )
+        instance(authority, Authority, "authority", "an Authority, such as the attribute authority of a FakeAuthority")
         if sleep is not None:
             function(sleep, "sleep", "a function that takes seconds")
         super().__init__(authority.issuer)

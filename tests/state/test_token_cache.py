@@ -170,8 +170,8 @@ def test_packed_token_is_restored_with_equal_fields():
     assert found.record is record
     assert (found.header, found.location, found.instant) == (HEADER, None, True)
     assert (found.since, found.until) == (WALL, CLAIMS["exp"] + record.issuer.leeway)
-    assert found.held is None  # So that the key ring is asked.
-    assert found.cleared == -1  # And whether it was revoked.
+    assert found.held is None  # no record of the key set: the key ring is searched
+    assert found.cleared == -1  # not cleared: revocations are checked
 
 
 def test_only_tokens_without_further_checks_are_instant():
