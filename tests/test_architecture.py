@@ -38,7 +38,7 @@ LAYERS = (
     ("edge",),
     ("stores", "transport"),
     (
-        "config.documents",
+        "config.api_documents",
         "config.catalog",
         "rules",
         "contracts",
@@ -68,7 +68,7 @@ PURE = {
 PURE_LAYERS = (*VOCABULARY, "config", "spec", "state", "flow")
 
 # Modules on another level than their folder: three read files, and the checks of arguments need only the errors.
-ON_ANOTHER_LEVEL = ("config.file", "config.documents", "config.catalog", "config.checks")
+ON_ANOTHER_LEVEL = ("config.file", "config.api_documents", "config.catalog", "config.checks")
 
 # The layers that may import each library and each impure module of the standard library.
 PLACES = {
@@ -91,7 +91,7 @@ PLACES = {
     "random": ("edge", "core", *CONVENIENCES),
     "secrets": ("core", "stores", *CONVENIENCES),
     "redis": ("stores",),
-    "yaml": ("config.documents",),
+    "yaml": ("config.api_documents",),
     "socket": ("edge", *CONVENIENCES),
     "ssl": ("edge", *CONVENIENCES),
     "warnings": (

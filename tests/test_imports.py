@@ -19,9 +19,10 @@ LATER = {
 }  # fmt: skip
 OURS_LATER = {
     "adapter.asgi_messages", "audit.findings", "audit.report", "audit.startup", "authorization_details", "cli",
-    "client", "config.api_keys", "config.authzen", "config.client_authentication", "config.documents", "config.dpop",
-    "config.file", "config.introspection", "config.mutual_tls", "config.profiles", "config.resolver", "config.resource",
-    "config.status_list", "contracts", "core.resource_metadata", "core.revoking", "core.signature_backends",
+    "client", "config.api_documents", "config.api_keys", "config.authzen", "config.client_authentication",
+    "config.dpop", "config.file", "config.introspection", "config.mutual_tls", "config.profiles", "config.resolver",
+    "config.resource", "config.status_list", "contracts", "core.resource_metadata", "core.revoking",
+    "core.signature_backends",
     "devserver", "edge.aio", "explanation", "flow.authzen", "flow.introspection", "flow.key_by_id", "flow.packed_keys",
     "flow.possession", "flow.status_list", "presets", "rules.mcp", "security_events", "spec.certificate_fields",
     "spec.challenge_parser", "spec.client_authentication", "spec.dpop", "spec.key_by_id", "spec.mcp",

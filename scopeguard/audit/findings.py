@@ -13,7 +13,7 @@ from scopeguard.adapter.declarations import Declaration, Layer
 from scopeguard.audit import messages
 from scopeguard.audit.differences import find_differences
 from scopeguard.audit.matching import Index, example_path
-from scopeguard.audit.operations import check_tools, describe_operations
+from scopeguard.audit.mcp_operations import check_tools, describe_operations
 from scopeguard.audit.report import Code, Entry, Finding, Kind, Report, Severity
 from scopeguard.audit.route import WEBSOCKET, AppRoute, Surroundings, find_bypassing_routes
 from scopeguard.audit.scopes import find_ungrantable

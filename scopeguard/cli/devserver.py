@@ -10,8 +10,8 @@ from typing import Final
 
 import click
 
+from scopeguard.config.api_documents import read_document
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.documents import read_document
 from scopeguard.config.hosts import host_and_port, is_loopback, join_host_port
 from scopeguard.config.urls import check_url
 from scopeguard.devserver import (

@@ -18,7 +18,7 @@ redirects.
 When httpx follows redirects of the API, it does not call the auth class again. It drops ``Authorization`` if the origin
 changes, except from http to https on one host; such a request by http was never signed. So no redirect sends the token
 to another origin, and a 401 from another origin says nothing about the token. A DPoP proof is in no copy of a request,
-so it does not follow a redirect either (:mod:`scopeguard.client.httpx_parts`).
+so it does not follow a redirect either (:mod:`scopeguard.client.httpx_auth`).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from scopeguard.client.challenges import challenges
 from scopeguard.client.errors import OriginNotAllowed
-from scopeguard.client.httpx_parts import REPLAYABLE, Auth, with_proof, without_proof
+from scopeguard.client.httpx_auth import REPLAYABLE, Auth, with_proof, without_proof
 from scopeguard.client.proofs import Proofs
 from scopeguard.client.settings import origin
 from scopeguard.config.hosts import is_loopback

@@ -10,7 +10,7 @@ from scopeguard.client.client_credentials import ClientCredentials, fetcher_of, 
 from scopeguard.client.errors import ForwardingRefused
 from scopeguard.client.exchanging import Exchanger, Subject
 from scopeguard.client.forwarding import contains
-from scopeguard.client.httpx_parts import Auth
+from scopeguard.client.httpx_auth import Auth
 from scopeguard.client.proofs import Proofs
 from scopeguard.client.settings import ExchangePolicy, ExchangeSettings, Grant
 from scopeguard.client.signing import Origins, SigningAuth

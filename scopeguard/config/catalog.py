@@ -18,7 +18,7 @@ from scopeguard.scopes import check_scope, is_scope
 # Every guard has a catalog, and most are not read from a file. So the modules that only some functions need (tomllib,
 # pathlib, difflib, documents) are imported there, which saves 5 ms.
 if TYPE_CHECKING:
-    from scopeguard.config.documents import Document, DocumentOrPath
+    from scopeguard.config.api_documents import Document, DocumentOrPath
 
 GOOGLE_PREFIX: Final = "https://www.googleapis.com/auth/"
 """The prefix of most scopes of Google's APIs."""
@@ -124,7 +124,7 @@ class ScopeCatalog:
         because no token can contain them. OpenAPI has neither implications nor prefixes. Raises
         :class:`ConfigurationError` if the file cannot be read or ``scopes`` is not an object.
         """
-        from scopeguard.config.documents import read_document  # noqa: PLC0415
+        from scopeguard.config.api_documents import read_document  # noqa: PLC0415
 
         found = read_document(document, "OpenAPI document")
         descriptions: dict[str, Any] = {}
@@ -140,7 +140,7 @@ class ScopeCatalog:
         *document* is parsed, or the path of a file. If a scope begins with :data:`GOOGLE_PREFIX`, that is the prefix of
         the catalog. Raises :class:`ConfigurationError` if the file cannot be read or ``scopes`` is not an object.
         """
-        from scopeguard.config.documents import read_document  # noqa: PLC0415
+        from scopeguard.config.api_documents import read_document  # noqa: PLC0415
 
         found = read_document(document, "discovery document")
         described: dict[str, Any] = {}

@@ -10,7 +10,7 @@ of the operation. Nothing is fetched: documents are files, and a ``$ref`` to ano
 
 from scopeguard.contracts.comparison import Difference, DifferenceKind, compare
 from scopeguard.contracts.contract import Contract, Undeclared
-from scopeguard.contracts.google import google_discovery
+from scopeguard.contracts.google_document import google_discovery
 from scopeguard.contracts.openapi_document import openapi
 
 __all__ = ["Contract", "Difference", "DifferenceKind", "Undeclared", "compare", "google_discovery", "openapi"]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from scopeguard.config.api_documents import Document
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import member
-from scopeguard.config.documents import Document
 from scopeguard.contracts.operations import Operation
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules import DENIED, PUBLIC, Access, Rule

@@ -9,9 +9,9 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from scopeguard.conditions import MACHINE, USER, Condition
+from scopeguard.config.api_documents import Document, DocumentOrPath, read_document
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import flag
-from scopeguard.config.documents import Document, DocumentOrPath, read_document
 from scopeguard.contracts.contract import (
     Contract,
     Undeclared,

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from scopeguard.config.api_documents import Document
 from scopeguard.config.checks import items
-from scopeguard.config.documents import Document
 from scopeguard.config.suggestions import nearest
 from scopeguard.errors import ConfigurationError
 from scopeguard.log_values import printable

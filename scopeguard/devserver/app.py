@@ -23,8 +23,8 @@ from scopeguard.config.trusted_proxies import SIGNS_OF_A_PROXY
 from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.authorization_endpoint import COOKIE, BrowserRequest
 from scopeguard.devserver.faults import Switch, Unreachable
-from scopeguard.devserver.page import WARNING, start_page
 from scopeguard.devserver.registry import Form
+from scopeguard.devserver.start_page import WARNING, start_page
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 

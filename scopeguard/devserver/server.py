@@ -12,7 +12,7 @@ from scopeguard.config.checks import flag, function, instance, text, whole
 from scopeguard.config.hosts import is_loopback, join_host_port
 from scopeguard.devserver.app import create_app
 from scopeguard.devserver.authority import Authority
-from scopeguard.devserver.page import WARNING
+from scopeguard.devserver.start_page import WARNING
 from scopeguard.edge.listener import listen
 from scopeguard.errors import ConfigurationError
 from scopeguard.extras import install_command

@@ -11,9 +11,9 @@ from scopeguard.config.token_sources import TokenSource
 from scopeguard.core.decision import Decision, Granted
 from scopeguard.django.configuration import ProjectLayer
 from scopeguard.django.csrf import exempt_from_csrf
+from scopeguard.django.request_state import RequestState
 from scopeguard.django.requests import hide_key, hide_token, raw_path, read_form, request_view
 from scopeguard.django.responses import to_response, with_headers
-from scopeguard.django.state import RequestState
 from scopeguard.django.users import set_user
 from scopeguard.flow.credentials import Credential
 from scopeguard.request import RequestView

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scopeguard.django.state import RequestState
+from scopeguard.django.request_state import RequestState
 
 
 def exempt_from_csrf(state: RequestState) -> None:

@@ -13,9 +13,9 @@ from scopeguard.adapter.declarations import REQUIREMENT, add_inner, declare_acce
 from scopeguard.adapter.inner_check import refuse_inside
 from scopeguard.conditions import Condition
 from scopeguard.core.decision import Adapter
+from scopeguard.django.request_state import state_of
 from scopeguard.django.requests import outer_guard, request_view
 from scopeguard.django.responses import to_response
-from scopeguard.django.state import state_of
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
 from scopeguard.rules import OPTIONAL, PUBLIC

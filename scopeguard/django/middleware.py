@@ -13,9 +13,9 @@ from django.urls import Resolver404, resolve
 from scopeguard.core.decision import Adapter
 from scopeguard.django.checking import check, check_async, find_route
 from scopeguard.django.configuration import get_layer
+from scopeguard.django.request_state import RequestState, state_of
 from scopeguard.django.requests import debug_answer, outer_guard
 from scopeguard.django.responses import Refused, finish, refuse_permission, to_response
-from scopeguard.django.state import RequestState, state_of
 from scopeguard.django.users import set_user
 from scopeguard.inbound_tokens import to_serve
 from scopeguard.spec.resource_metadata_url import WELL_KNOWN

@@ -18,8 +18,8 @@ from typing import Any
 from scopeguard.adapter.declarations import REQUIREMENT
 from scopeguard.conditions import Condition
 from scopeguard.django.decorators import refuse
+from scopeguard.django.request_state import state_of
 from scopeguard.django.responses import Refused
-from scopeguard.django.state import state_of
 from scopeguard.errors import ConfigurationError
 from scopeguard.scopes import AUTHENTICATED, Requirement, require
 from scopeguard.tokens import AccessToken

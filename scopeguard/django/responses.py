@@ -15,8 +15,8 @@ from django.urls import NoReverseMatch
 from django.utils.cache import patch_vary_headers
 
 from scopeguard.adapter.cors import expose_headers
+from scopeguard.django.request_state import RequestState
 from scopeguard.django.requests import request_view
-from scopeguard.django.state import RequestState
 from scopeguard.errors import MissingCredentials, PolicyDenied
 from scopeguard.reasons import Reason
 from scopeguard.spec.challenge import Response

@@ -29,8 +29,8 @@ from rest_framework.permissions import BasePermission
 from scopeguard.adapter.declarations import REQUIREMENT
 from scopeguard.conditions import Condition
 from scopeguard.django.decorators import refuse
+from scopeguard.django.request_state import RequestState, state_of
 from scopeguard.django.responses import Refused
-from scopeguard.django.state import RequestState, state_of
 from scopeguard.errors import ConfigurationError, MissingCredentials
 from scopeguard.reasons import Reason
 from scopeguard.scopes import Requirement, require

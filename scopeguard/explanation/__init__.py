@@ -10,7 +10,7 @@ while the engine stops at the first.
 
 from __future__ import annotations
 
-from scopeguard.explanation.checks import CHECKS, CheckKind
+from scopeguard.explanation.order_of_checks import CHECKS, CheckKind
 from scopeguard.explanation.result import Check, Explanation, Outcome, Verdict
 
 __all__ = ["CHECKS", "Check", "CheckKind", "Explanation", "Outcome", "Verdict"]

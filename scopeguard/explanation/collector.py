@@ -8,7 +8,7 @@ from typing import Final
 
 from scopeguard.core.causes_and_fixes import entry_of
 from scopeguard.errors import AccessDenied, AuthorityUnavailable
-from scopeguard.explanation.checks import BY_NAME
+from scopeguard.explanation.order_of_checks import BY_NAME
 from scopeguard.explanation.result import Check, Outcome
 
 Refusal = AccessDenied | AuthorityUnavailable

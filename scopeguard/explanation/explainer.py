@@ -19,13 +19,13 @@ from scopeguard.core.engine import Engine
 from scopeguard.edge import aio
 from scopeguard.edge.runtime import Runtime
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, InvalidToken
-from scopeguard.explanation.checks import BY_NAME, CHECKS, OF_ANSWERS, OF_JWTS, OUTAGES, OWNER
 from scopeguard.explanation.collector import Collector, Refusal
 from scopeguard.explanation.offline import Offline
+from scopeguard.explanation.order_of_checks import BY_NAME, CHECKS, OF_ANSWERS, OF_JWTS, OUTAGES, OWNER
 from scopeguard.explanation.probes import PROBES, Content, applies
 from scopeguard.explanation.result import Explanation, Outcome, Verdict
 from scopeguard.explanation.route import Route
-from scopeguard.explanation.values import TEXTS, list_values, shown
+from scopeguard.explanation.shown_values import TEXTS, list_values, shown
 from scopeguard.flow.credentials import Credential
 from scopeguard.flow.introspection_requests import ask_authority
 from scopeguard.flow.issuers import find_issuer, has_keys, parse

@@ -10,10 +10,10 @@ from scopeguard.config.policy import Policy
 from scopeguard.config.token_sources import TokenSources
 from scopeguard.errors import AccessDenied, AuthorityUnavailable, Forbidden, InsufficientScope
 from scopeguard.errors import InsufficientUserAuthentication as SignIn
-from scopeguard.explanation.checks import OWNER
 from scopeguard.explanation.collector import Collector, Refusal
+from scopeguard.explanation.order_of_checks import OWNER
 from scopeguard.explanation.result import Outcome
-from scopeguard.explanation.values import list_values, shown
+from scopeguard.explanation.shown_values import list_values, shown
 from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules

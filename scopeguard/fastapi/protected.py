@@ -20,7 +20,7 @@ from scopeguard.config.checks import flag, instance, text
 from scopeguard.core.decision import Decision, Granted
 from scopeguard.errors import ConfigurationError
 from scopeguard.fastapi.application import rule_of_middleware, wrap_fastapi
-from scopeguard.fastapi.document import (
+from scopeguard.fastapi.openapi import (
     SchemeSettings,
     has_forbidding_condition,
     make_dependencies,

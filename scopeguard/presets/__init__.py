@@ -37,7 +37,7 @@ from scopeguard.presets.hosted import (
     stytch,
     workos,
 )
-from scopeguard.presets.servers import (
+from scopeguard.presets.self_hosted import (
     authelia,
     authentik,
     dex,

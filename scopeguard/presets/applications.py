@@ -11,7 +11,7 @@ from typing import Final
 
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer
 from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
-from scopeguard.presets.parts import (
+from scopeguard.presets.argument_forms import (
     ALWAYS_A_MACHINE,
     ALWAYS_A_USER,
     JWT_OR_NONE,

@@ -19,7 +19,17 @@ from scopeguard.config.token_sources import LARGEST_TOKEN
 from scopeguard.config.validation import Validation
 from scopeguard.edge.files import check_file, open_regular
 from scopeguard.errors import ConfigurationError
-from scopeguard.presets.parts import ALWAYS_A_MACHINE, IP_ADDRESS, JWT_OR_NONE, LABEL, Form, fit, fit_all, nonempty, url
+from scopeguard.presets.argument_forms import (
+    ALWAYS_A_MACHINE,
+    IP_ADDRESS,
+    JWT_OR_NONE,
+    LABEL,
+    Form,
+    fit,
+    fit_all,
+    nonempty,
+    url,
+)
 
 # The files of the service account of a pod.
 _TOKEN_FILE: Final = "/var/run/secrets/kubernetes.io/serviceaccount/token"

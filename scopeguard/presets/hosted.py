@@ -19,7 +19,7 @@ from scopeguard.config.issuer import Issuer, ScopeClaim, ScopeForm
 from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
 from scopeguard.config.validation import Validation
 from scopeguard.errors import ConfigurationError
-from scopeguard.presets.parts import (
+from scopeguard.presets.argument_forms import (
     ANY_JWT,
     AWS_REGION,
     CLIENT_ID,

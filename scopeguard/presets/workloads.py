@@ -18,7 +18,7 @@ from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer
 from scopeguard.config.machines import MachineSign
 from scopeguard.config.validation import Validation
 from scopeguard.errors import ConfigurationError
-from scopeguard.presets.parts import (
+from scopeguard.presets.argument_forms import (
     ALWAYS_A_MACHINE,
     ALWAYS_A_USER,
     AWS_REGION,

@@ -25,7 +25,7 @@ from scopeguard.client import (
     TokenEndpointUnavailable,
     TokenExchange,
 )
-from scopeguard.client.httpx_parts import with_proof, without_proof
+from scopeguard.client.httpx_auth import with_proof, without_proof
 from scopeguard.client.proofs import MOST_NONCES, Proofs
 from scopeguard.devserver import Client
 from scopeguard.flow.effects import Answer, Send

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scopeguard import ConfigurationError
-from scopeguard.config.documents import read_document
+from scopeguard.config.api_documents import read_document
 
 
 @pytest.mark.parametrize(

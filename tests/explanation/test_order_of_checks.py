@@ -8,10 +8,10 @@ import pytest
 
 from scopeguard import DPoP, Guard, HeaderList, Reason, RequestView
 from scopeguard.explanation import CHECKS, Outcome, Verdict
-from scopeguard.explanation.checks import OF_ANSWERS, OF_JWTS
 from scopeguard.explanation.explainer import Explainer
+from scopeguard.explanation.order_of_checks import OF_ANSWERS, OF_JWTS
 from scopeguard.explanation.probes import PROBES
-from scopeguard.explanation.values import TEXTS
+from scopeguard.explanation.shown_values import TEXTS
 from scopeguard.guard import engine_of
 from scopeguard.testing import BadProof, BadToken, FakeAuthority, bad_proofs, bad_tokens
 

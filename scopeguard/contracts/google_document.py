@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
+from scopeguard.config.api_documents import Document, DocumentOrPath, read_document
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.documents import Document, DocumentOrPath, read_document
 from scopeguard.contracts.contract import (
     Contract,
     Undeclared,

@@ -1,4 +1,4 @@
-"""Parts that the presets share: checks of their arguments, and claims that several providers have in common."""
+"""The forms of the arguments of presets, the checks of them, and claims that several providers have in common."""
 
 from __future__ import annotations
 

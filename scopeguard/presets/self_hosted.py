@@ -25,7 +25,7 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.config.machines import MachineSign
 from scopeguard.config.validation import Validation
 from scopeguard.errors import ConfigurationError
-from scopeguard.presets.parts import (
+from scopeguard.presets.argument_forms import (
     ANY_JWT,
     CLIENT_ID,
     CLIENT_OR_USER,
