@@ -11,14 +11,13 @@ from shutil import which
 from typing import Any
 
 import certifi
-import coverage
 import hypothesis
 import pytest
 
 from algorithms import ML_DSA_HERE
 from environment import ROOT, in_ci, missing
 
-pytest_plugins = ["few_reports", "kept", "leak_search", "nothing_skipped"]
+pytest_plugins = ["few_reports", "kept", "leak_search", "measured", "nothing_skipped"]
 
 # With a cryptography that lacks ML-DSA, tests/config/test_ml_dsa.py alone tests it: that every setting is refused.
 collect_ignore = [] if ML_DSA_HERE else [f"{folder}/test_ml_dsa.py" for folder in ("attacks", "core", "spec")]
@@ -29,8 +28,6 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, prin
 
 def pytest_configure(config: pytest.Config) -> None:
     gc.disable()  # until the tests are collected: nothing dies meanwhile, and each traversal is longer than the last
-    if coverage.Coverage.current() is not None:
-        config.pluginmanager.register(_Measured())
     hypothesis.settings.load_profile("ci" if in_ci() else "default")
     # Each client with a transport of its own reads the public certificate authorities, which takes 25 to 40
     # milliseconds, also where it uses no TLS. Tests connect to loopback only.
@@ -96,27 +93,6 @@ def axe() -> None:
 
     if not AXE.exists():
         missing("no axe-core: make peers installs it")
-
-
-class _Measured:
-    """The plugin of runs that measure coverage."""
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
-        """Measure no coverage in tests with random examples or races: the branches that they take differ from run to
-        run. This also saves the time to trace them, a fifth of the total.
-
-        Coverage stops for good in a thread that is alive meanwhile; no thread outlives a test.
-        """
-        chance = item.get_closest_marker("hypothesis") is not None or ROOT / "tests" / "attacks" in item.path.parents
-        measuring = coverage.Coverage.current() if chance else None
-        if measuring is None:
-            return (yield)
-        measuring.stop()
-        try:
-            return (yield)
-        finally:
-            measuring.start()
 
 
 @pytest.fixture(scope="session")
