@@ -1,4 +1,7 @@
-"""Compare path templates with each other: which is more concrete, and which may match the same path."""
+"""Compare path templates with each other: which is more concrete, and which may match the same path.
+
+The audit and contracts use it. A request gets the first rule that matches it (:mod:`scopeguard.rules.rules`).
+"""
 
 from __future__ import annotations
 
