@@ -44,7 +44,6 @@ from scopeguard.flow.effects import Answer, Send
 from scopeguard.log_values import fingerprint
 from scopeguard.reasons import Reason
 from scopeguard.spec.token_exchange import ACCESS_TOKEN, ID_JAG, JWT, JWT_BEARER, TOKEN_EXCHANGE
-from scopeguard.state.backoff import Backoff
 from scopeguard.tokens import begin_serving, end_serving
 
 TOKEN_URL = "https://as.example/token"
@@ -931,4 +930,5 @@ def test_settings_are_checked_at_construction(name, value):
 def test_the_pauses_of_the_state_are_those_of_the_documentation():
     from scopeguard.state import exchanged_tokens
 
-    assert Backoff(first=1.0, longest=30.0) == exchanged_tokens._BACKOFF
+    backoff = exchanged_tokens._BACKOFF
+    assert (backoff.first, backoff.longest) == (1.0, 30.0)
