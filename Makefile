@@ -172,11 +172,10 @@ reasons: $(DEV) ## write docs/reasons.md from the catalog of reason codes
 	@PYTHONPATH=tests/support $(BIN)/python tests/support/reasons_page.py
 
 # The parts of the suite run at the same time, each in a process of its own that collects its files alone. Tests with
-# servers mostly wait, so there are more parts than cores. The last part is what no other part names, so every test is in one of them.
+# servers wait, so there are more parts than cores; a fifth part made it slower. The last part is what no other part names, so every test is in one of them.
 PART_1 := $(addprefix tests/,state flow rules core spec config presets explanation doctor testing client devserver mcp)
 PART_2 := $(addprefix tests/,adapters audit contracts docs examples)
-PART_3 := $(addprefix tests/,attacks cli)
-PART_4 := $(addprefix tests/,servers stores)
+PART_3 := $(addprefix tests/,attacks cli servers stores)
 
 # Run all tests with the Python $(1). ARGS are options of pytest, such as -k or -x; with them, a part may have no test.
 define run_parts
@@ -188,19 +187,17 @@ define run_parts
 	part 1 $(PART_1) > "$(VENV)/.pytest-output-1" 2>&1 & first=$$!
 	part 2 $(PART_2) > "$(VENV)/.pytest-output-2" 2>&1 & second=$$!
 	part 3 $(PART_3) > "$(VENV)/.pytest-output-3" 2>&1 & third=$$!
-	part 4 $(PART_4) > "$(VENV)/.pytest-output-4" 2>&1 & fourth=$$!
 	status=0
-	part 5 tests $(addprefix --ignore=,$(PART_1) $(PART_2) $(PART_3) $(PART_4)) || status=$$?
+	part 4 tests $(addprefix --ignore=,$(PART_1) $(PART_2) $(PART_3)) || status=$$?
 	wait $$first || status=$$?
 	wait $$second || status=$$?
 	wait $$third || status=$$?
-	wait $$fourth || status=$$?
-	cat "$(VENV)"/.pytest-output-[1234]
+	cat "$(VENV)"/.pytest-output-[123]
 	exit $$status
 endef
 
 .PHONY: test
-test: $(DEV) system peers apps documents ## run all tests, in five processes
+test: $(DEV) system peers apps documents ## run all tests, in four processes
 	@$(call run_parts,$(BIN)/python)
 
 # Tests without servers, in two processes of about the same length. Each measures itself, so that measuring coverage is
