@@ -47,15 +47,20 @@ def find_routes(app: Any, around: Surroundings, walk: Walk) -> list[AppRoute]:
 
 
 class Stack:
-    """The part of a ``Starlette`` app inside one of its middleware. It is only looked at."""
+    """The part of a ``Starlette`` app inside one of its middleware, for reading its routes.
+
+    Starlette itself builds this part when the app starts, which the audit does not do. It has the form of an ASGI app,
+    because the constructor of middleware refuses anything else.
+    """
 
     def __init__(self, middleware: list[Any], router: Router) -> None:
         self.user_middleware = middleware
         self.router = router
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Raise :class:`NotImplementedError`: middleware takes only what can be called, and the audit calls nothing."""
-        raise NotImplementedError
+        """Raise :class:`RuntimeError`: the audit sends no request."""
+        del scope, receive, send
+        raise RuntimeError("this app was built to read its routes and cannot serve requests")
 
 
 def _layer(number: int, item: Any, app: Starlette | Stack) -> list[Layer]:

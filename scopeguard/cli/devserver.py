@@ -56,7 +56,9 @@ def run(
     """
     resource_servers = [api_from(text, audience) for text in apis]
     if opaque and not resource_servers:
-        raise ConfigurationError("--opaque: nobody could check the tokens; name the client of the API: --api ID:SECRET")
+        raise ConfigurationError(
+            "--opaque: an API needs a client to check the tokens by introspection; name it: --api ID:SECRET"
+        )
     account_texts = tuple(service_accounts)
     client_texts = tuple(clients) or (() if account_texts else (DEFAULT_CLIENT,))
     uris = redirect_uris_from(redirect_uris)

@@ -149,7 +149,7 @@ class ApiKeys:
       ``max_entries`` most recent ones.
     * ``checksum_secret``: a secret for the checksums of keys, with at least 16 characters, for ``lookup``. Strangers
       then cannot make a key with a right checksum, so that they cause no call, and keep no key from its look-up. It is
-      chosen before the first key is made: keys with other checksums are refused. Its loss gives nobody a key.
+      chosen before the first key is made: keys with other checksums are refused. It cannot stand in for a key.
 
     Raises :class:`ConfigurationError`.
     """

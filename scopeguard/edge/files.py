@@ -1,7 +1,7 @@
 """Opens the files that settings name.
 
-Only regular files are opened, after following symbolic links, because mounted secrets of Kubernetes are links. A named
-pipe would block its reader until somebody writes to it, and a device may have no end.
+Only regular files are opened, after following symbolic links, because mounted secrets of Kubernetes are links. A read
+from a named pipe blocks until another process writes to it, and a device may have no end.
 """
 
 from __future__ import annotations

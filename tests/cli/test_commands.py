@@ -133,7 +133,7 @@ DEVSERVER = [
     (["--client", "a:b:", "--redirect-uri", "a=/d"], "client 'a', redirect_uris: the value is not an https URL"),
     (["--api", "a"], "--api: write two parts, ID:SECRET, as in 'api:another secret'"),
     (["--api", ":b"], "--api: write two parts, ID:SECRET, as in 'api:another secret'"),
-    (["--opaque"], "--opaque: nobody could check the tokens; name the client of the API: --api ID:SECRET"),
+    (["--opaque"], "--opaque: an API needs a client to check the tokens by introspection; name it: --api ID:SECRET"),
     (["--user", "demo"], "client 'demo': a user has this subject; choose another client_id"),
     (["--client", "a:b:\x7f"], "client 'a', scopes: '\\x7f' is not a scope"),
     (["--host", "192.0.2.1"], "host: '192.0.2.1' is not a loopback address"),

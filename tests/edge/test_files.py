@@ -1,6 +1,6 @@
 """Files that settings name: a regular file is opened, also behind links. Anything else is refused by its setting.
 
-Fault: opening a named pipe waits until somebody writes to it, so that an app did not start and said nothing.
+Fault: opening a named pipe waits until another process writes to it, so an app did not start, without a message.
 """
 
 from __future__ import annotations
