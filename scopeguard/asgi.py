@@ -471,18 +471,28 @@ def require_of_renewals(scope: Scope, requirement: Requirement | None) -> None:
         connection.require(requirement)
 
 
+def permits_in_app(scope: Scope, requirement: Requirement) -> bool:
+    """Return whether the token of a request inside the app satisfies *requirement*. A fast path.
+
+    ``False`` is not a decision and is not reported: call :func:`check_in_app` then.
+    """
+    state = scope.get("state") or {}
+    guard, token = state.get(GUARD_KEY), state.get("access_token")
+    if type(token) is not AccessToken or type(guard) is not Guard or engine_of(guard).listens:
+        return False
+    return requirement.allows(token.scopes)
+
+
 def check_in_app(scope: Scope, requirement: Requirement, adapter: Adapter, needs: str) -> Response | None:
     """Return the refusal of a request inside the app, or ``None`` if its token satisfies *requirement*.
 
     Raises :class:`ConfigurationError` if no middleware has checked the request. Its message ends with
     *needs*, which says how to add the middleware.
     """
+    if permits_in_app(scope, requirement):
+        return None
     state = scope.get("state") or {}
     guard, token = state.get(GUARD_KEY), state.get("access_token")
-    if type(token) is AccessToken and type(guard) is Guard:
-        engine = engine_of(guard)
-        if not engine.listens and engine.permits(token, requirement):
-            return None
     if not isinstance(guard, Guard):
         raise ConfigurationError(f"requires: no guard has checked this request; {needs}")
     if token is not None and not isinstance(token, AccessToken):

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
@@ -123,6 +123,54 @@ def test_each_kind_of_endpoint_is_guarded(authority: FakeAuthority, guard: Guard
     assert lacking.headers["content-type"] == "application/problem+json"
     assert lacking.headers["cache-control"] == "no-store"
     assert lacking.json()["error"] == "insufficient_scope"
+
+
+async def takes_keyword_only(*, request: Request) -> Response:
+    return PlainTextResponse(request.state.access_token.client_id)
+
+
+async def takes_any_arguments(*request: Request) -> Response:
+    return PlainTextResponse(request[0].state.access_token.client_id)
+
+
+async def takes_position_only(request: Request, /) -> Response:
+    return PlainTextResponse(request.state.access_token.client_id)
+
+
+async def takes_connection(websocket: Request) -> Response:
+    return PlainTextResponse(websocket.state.access_token.client_id)
+
+
+async def takes_request(request: Request) -> Response:
+    return PlainTextResponse(request.state.access_token.client_id)
+
+
+class OwnRequest(Request):
+    pass
+
+
+CALLS: dict[str, Callable[[Request], Any]] = {
+    "request": lambda request: requires("read", "write")(takes_request)(request),
+    "request=": lambda request: requires("read", "write")(takes_request)(request=request),
+    "a subclass of Request": lambda request: requires("read", "write")(takes_request)(OwnRequest(request.scope)),
+    "*, request": lambda request: requires("read", "write")(takes_keyword_only)(request=request),
+    "*request": lambda request: requires("read", "write")(takes_any_arguments)(request),
+    "request, /": lambda request: requires("read", "write")(takes_position_only)(request),
+    "websocket=": lambda request: requires("read", "write")(takes_connection)(websocket=request),
+}
+
+
+# The kind: a shorter way for the commonest signature must not change what other signatures do.
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_decorated_function_may_be_called_like_the_original(authority: FakeAuthority, guard: Guard, call: Any):
+    async def endpoint(request: Request) -> Response:
+        response: Response = await call(request)
+        return response
+
+    client = make_client(guard, Route("/", endpoint))
+    granted = client.get("/", headers=authority.bearer("read write", client_id="robot"))
+    assert (granted.status_code, granted.text) == (200, "robot")
+    assert client.get("/", headers=authority.bearer("read")).status_code == 403
 
 
 def test_method_without_the_decorator_needs_only_a_token(authority: FakeAuthority, guard: Guard):
