@@ -150,12 +150,12 @@ class OwnRequest(Request):
 
 
 CALLS: dict[str, Callable[[Request], Any]] = {
-    "request": lambda request: requires("read", "write")(takes_request)(request),
+    "request": requires("read", "write")(takes_request),
     "request=": lambda request: requires("read", "write")(takes_request)(request=request),
     "a subclass of Request": lambda request: requires("read", "write")(takes_request)(OwnRequest(request.scope)),
     "*, request": lambda request: requires("read", "write")(takes_keyword_only)(request=request),
-    "*request": lambda request: requires("read", "write")(takes_any_arguments)(request),
-    "request, /": lambda request: requires("read", "write")(takes_position_only)(request),
+    "*request": requires("read", "write")(takes_any_arguments),
+    "request, /": requires("read", "write")(takes_position_only),
     "websocket=": lambda request: requires("read", "write")(takes_connection)(websocket=request),
 }
 
