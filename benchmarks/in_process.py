@@ -175,7 +175,9 @@ def figures_of_new_tokens(rows: Mapping[str, Mapping[str, Any]]) -> list[dict[st
     """Return the figures for requests with new RS256 tokens in process."""
     peers_here = [(row["ratio"], name) for name, row in rows.items() if row["peer"] and row["base"] == "Starlette"]
     best, best_name = min(peers_here, default=(None, ""))
-    guarded, fast, alone = (f"Starlette{more}" for more in (" + scopeguard", " + scopeguard, fast", ", signature alone"))
+    guarded, fast, alone = (
+        f"Starlette{more}" for more in (" + scopeguard", " + scopeguard, fast", ", signature alone")
+    )
     lines = []
     if guarded in rows:
         lines.append(figure(NEW, rows[guarded]["ratio"], "<= 6", peer=best, peer_name=best_name))

@@ -217,7 +217,7 @@ def test_threads_wait_for_the_one_that_asks_for_the_nodes_no_longer_than_for_an_
 def test_node_that_hangs_is_asked_once_with_a_short_time_limit(cluster: RedisCluster, stores: Stores):
     store = stores(timeout=0.3)
     stores().put("answer", b"value", seconds=60)
-    assert wait_for_value(store) == b"value"
+    assert wait_for(lambda: store.get("answer")) == b"value"
     primary = cluster.primary_of("scopeguard:answer")
     replica = cluster.replica_of(primary)
     with cluster.servers[primary].frozen():
@@ -225,17 +225,7 @@ def test_node_that_hangs_is_asked_once_with_a_short_time_limit(cluster: RedisClu
             store.get("answer")
         assert caught.value.detail["problem"] == "TimeoutError"
         cluster.take_over(replica)
-        assert wait_for_value(store) == b"value"
-
-
-def wait_for_value(store: RedisStore) -> bytes:
-    def value() -> bytes | None:
-        try:
-            return store.get("answer")
-        except AuthorityUnavailable:
-            return None
-
-    return bytes(wait_for(value))
+        assert wait_for(lambda: store.get("answer")) == b"value"
 
 
 @pytest.mark.parametrize("needed", ["+cluster|slots", "+command", "+wait", "~scopeguard:*"])

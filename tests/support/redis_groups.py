@@ -15,6 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from loopback import Certificates
 from redis_server import RedisServer, free_ports
+from scopeguard import AuthorityUnavailable
 
 SERVICE = "tokens"
 _PRIMARIES = 3
@@ -22,10 +23,10 @@ _SLOTS = 16384
 
 
 def wait_for(condition: Callable[[], Any], *, seconds: float = 30) -> Any:
-    """Return the first true answer of *condition*. A server that does not answer is not ready yet."""
+    """Return the first true result of *condition*. A server or store that does not answer is not ready yet."""
     deadline = time.monotonic() + seconds
     while True:
-        with contextlib.suppress(RedisError):
+        with contextlib.suppress(RedisError, AuthorityUnavailable):
             found = condition()
             if found:
                 return found
