@@ -78,7 +78,9 @@ class _Interceptor:
             raise ConfigurationError(f"rules: no rule matches {', '.join(lost)}; add one, which may say DENIED")
 
     def _find_rule(self, method: str) -> Rule | None:
-        return self._rules.find(METHOD, method)
+        # A client may send any path. A query is never part of a method, but a parameter would match it, and a server to
+        # which a handler forwards the call may ignore it.
+        return None if "?" in method or "#" in method else self._rules.find(METHOD, method)
 
     def _guard(self, method: str, rule: Rule | None, inner: Any, parse: Any, *, streams: bool) -> Any:
         """Return *inner*, a function that handles a call and may block, behind the check.

@@ -177,6 +177,19 @@ def test_method_without_a_rule_is_denied_whether_it_exists_or_not(grpc_server: G
     assert (missing.code, missing.details) == (Status.UNIMPLEMENTED, "Method not found!")
 
 
+@pytest.mark.parametrize("more", ["?", "?x", "#x", "?/plain/unary_unary"])
+def test_path_with_more_than_a_method_is_denied(grpc_server: GrpcServer, authority: FakeAuthority, more: str):
+    """A handler may forward calls to a server that ignores the query: the rule for all methods must not open it."""
+    strict = Rule("/plain/unary_unary", all_of("admin"))
+    name = grpc_server.guarded(guard_for(authority), rules=[strict, *READ], public=["/public/{method}"])
+    good = bearer(authority.mint("read"))
+    assert grpc_server.call(name, "/plain/stream_unary", good).code is Status.OK
+    for method in ("/plain/unary_unary", f"/plain/unary_unary{more}", f"/public/unary_unary{more}"):
+        assert grpc_server.call(name, method).code is Status.UNAUTHENTICATED
+        assert grpc_server.call(name, method, good).code is Status.PERMISSION_DENIED
+    assert grpc_server.call(name, "/public/unary_unary").code is Status.OK
+
+
 def test_hidden_refusal_looks_like_an_unknown_method(grpc_server: GrpcServer, authority: FakeAuthority):
     guard = Guard(
         authority.issuer,
