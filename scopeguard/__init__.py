@@ -16,9 +16,9 @@ A request without a valid token is answered with 401 and a challenge (RFC 6750),
 with 403. If a token cannot be checked because the authorization server is unavailable, the answer is 503 with
 ``Retry-After``, never 401. Requests that no rule describes are denied.
 
-Every public name is importable from here, except those of the adapters. These have modules of their own
-(``scopeguard.asgi``, ``.wsgi``, ``.starlette``, ``.fastapi``, ``.flask``, ``.django``, ``.mcp``), so that a framework
-is imported only where it is used. docs/architecture.md describes the design.
+Every public name is importable from here, except those of the adapters. These have modules of their own,
+such as ``scopeguard.asgi``, ``scopeguard.fastapi`` and ``scopeguard.django``, so that a framework is imported only
+where it is used. docs/architecture.md describes the design.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ASGI middleware that protects an app without a change of its code.
+"""ASGI middleware that protects an app without changes to its code.
 
     from scopeguard import Guard, Issuer
     from scopeguard.asgi import GuardMiddleware
@@ -124,7 +124,7 @@ class GuardMiddleware(Layer):
 
     The app reads the token from ``scope["state"]["access_token"]``. In Starlette and FastAPI that is
     ``request.state.access_token``; ``request.user`` and ``request.auth`` are the token, too. Any code that runs for
-    the request, also in a worker thread, may call :func:`scopeguard.access_token`.
+    the request, even in a worker thread, may call :func:`scopeguard.access_token`.
 
     A refusal is a 4xx response, usually 401 or 403 with a challenge (RFC 6750 section 3), or 503 with ``Retry-After``
     when an authorization server cannot be reached. A websocket is refused before it is accepted.

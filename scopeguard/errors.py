@@ -6,6 +6,7 @@
     |   +-- InvalidRequest          400  invalid_request
     |   |   +-- RequestTooLarge     413  invalid_request
     |   |   +-- RequestTimedOut     408  invalid_request
+    |   +-- MalformedMessage        400, a message to an MCP server
     |   +-- InvalidToken            401  invalid_token
     |   +-- InvalidApiKey           401, a challenge without an error code
     |   +-- InvalidProof            401  invalid_dpop_proof

@@ -410,7 +410,7 @@ class Guard:
         issuer: str | None = None,
         at: float | None = None,
     ) -> None:
-        """Deny tokens from now on, although they have not expired.
+        """Deny tokens from now on, even if they have not expired.
 
         Pass exactly one of these:
 
@@ -492,7 +492,7 @@ class Guard:
         return assess(self._engine.issuers, self._engine.clock.monotonic())
 
     def stop_waiting(self) -> None:
-        """End the waiting for authorization servers: requests that still wait are answered with 503.
+        """Stop waiting for authorization servers: requests that still wait are answered with 503.
 
         Call it when the server shuts down. Exchanges get a moment to complete; the call takes less than a second. The
         guard stays usable.

@@ -1,7 +1,7 @@
 """The texts that clients read in a refusal: constants that never show a value of the request or a setting.
 
 They are the ``error_description`` of a challenge and the ``detail`` of a body. Only a policy decision may replace one
-by a text of its own.
+with a text of its own.
 """
 
 from __future__ import annotations

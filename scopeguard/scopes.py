@@ -32,7 +32,7 @@ _MAX_ALTERNATIVES: Final = 1024
 def check_scope(scope: str, setting: str) -> str:
     """Return *scope* if it is one scope token. Otherwise raise :class:`ConfigurationError` that names *setting*."""
     if not isinstance(scope, str):
-        raise ConfigurationError(f"{setting}: a scope is a string, not {type(scope).__name__}{_fix(scope)}")
+        raise ConfigurationError(f"{setting}: a scope must be a string, not {type(scope).__name__}{_fix(scope)}")
     if " " in scope:
         raise ConfigurationError(f"{setting}: {scope!r} holds several scopes; pass each as its own argument")
     if not _SCOPE_TOKEN.fullmatch(scope):
@@ -71,7 +71,7 @@ def conditions_in(alternative: frozenset[str | Condition]) -> frozenset[Conditio
 
 def _check_kinds(alternatives: object, first: object) -> None:
     """Raise :class:`ConfigurationError` unless these are the kinds of values that a :class:`Requirement` compares."""
-    # A string in the place of a set would be a set of characters, and a list could be changed later.
+    # A string in place of a set would be a set of characters, and a list could be changed later.
     if not isinstance(alternatives, tuple) or not all(isinstance(item, frozenset) for item in alternatives):
         raise ConfigurationError("a requirement: alternatives must be a tuple of frozensets; use all_of() and any_of()")
     for item in frozenset().union(*alternatives):

@@ -224,7 +224,9 @@ class SecurityEventReceiver:
         if event.type == SESSION_REVOKED:
             subject = subject_of(event)
             if subject is None:
-                log.warning("security events: nothing is revoked, the subject is not supported: %s", printable(event))
+                log.warning(
+                    "security events: nothing is revoked, because the subject is not supported: %s", printable(event)
+                )
             else:
                 leeway = record.issuer.leeway
                 # The clocks of the transmitter and of the issuer may differ, if these are two servers.

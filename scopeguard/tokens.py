@@ -344,7 +344,7 @@ def access_token() -> AccessToken:
     In Flask it also works in a generator with ``stream_with_context`` and in a job with
     ``copy_current_request_context``.
 
-    The token is that of the context, also in code that runs after the response: background tasks of Starlette and
+    The token is that of the context, even in code that runs after the response: background tasks of Starlette and
     FastAPI, and tasks that the app has started. It may have expired or been revoked by then, and is not checked again.
 
     Raises :class:`ConfigurationError` outside a guarded request, and for an anonymous caller: use
@@ -376,7 +376,7 @@ current_serving: Final = _current.get
 def end_serving(before: Token[Serving]) -> bool:
     """Restore the state before :data:`begin_serving`, which returned *before*.
 
-    In another context than that of :data:`begin_serving`, it does nothing and returns ``False``. Another thread or task
+    In a context other than that of :data:`begin_serving`, it does nothing and returns ``False``. Another thread or task
     may close a coroutine or a request context, and the token was never current there. An exception here would hide the
     exception of the app.
     """

@@ -1,4 +1,4 @@
-"""WSGI middleware (PEP 3333) that protects an app without a change of its code.
+"""WSGI middleware (PEP 3333) that protects an app without changes to its code.
 
     from scopeguard import Guard, Issuer
     from scopeguard.wsgi import GuardMiddleware

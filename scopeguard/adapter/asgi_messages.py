@@ -71,7 +71,7 @@ class DisconnectDetector:
         if self._begun is None:
             try:
                 asyncio.get_running_loop()
-            except RuntimeError:  # trio: its servers receive from channels, and a receive may be cancelled
+            except RuntimeError:  # trio: servers receive from a channel, so a receive loses nothing if cancelled
                 return await self._receive()
             self._begun = asyncio.ensure_future(self._receive())
             # It ends with the response at the latest, with "http.disconnect". Event loops hold tasks weakly.

@@ -1,7 +1,7 @@
 """The client certificate of a connection whose TLS ends at the server of the app.
 
-Only a guard that checks proofs of possession asks for it. Such a guard has imported the reading of certificates when it
-was constructed.
+Only a guard that checks proofs of possession asks for it. Such a guard imported the module that reads certificates
+when it was constructed.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class DebugPage(Locked):
         """
         if path not in (self.path, self._feed, self._reasons):
             return None
-        problem = find_stranger(headers, peer, server)
+        problem = find_remote_sign(headers, peer, server)
         if problem is not None:
             self._warn(problem)
             return None
@@ -136,8 +136,8 @@ class DebugPage(Locked):
             log.warning("debug: %s was not shown: %s. It is for browsers on this machine only", self.path, problem)
 
 
-def find_stranger(headers: Headers, peer: str | None, server: str | None) -> str | None:
-    """Return why a request may come from another machine or another site; ``None`` if it does not.
+def find_remote_sign(headers: Headers, peer: str | None, server: str | None) -> str | None:
+    """Return a sign that a request may come from another machine or another site; ``None`` if there is none.
 
     Checked: the addresses of the peer and of this end of the connection; that ``Host`` names this machine, because
     a name that an attacker controls may point here (DNS rebinding); that no proxy has added a field; and the fields by

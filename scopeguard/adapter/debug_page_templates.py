@@ -356,7 +356,7 @@ def decisions_page(base: str, issuers: str) -> tuple[bytes, str]:
 
 
 def content_policy(more: str = "") -> str:
-    """Return the content security policy of a page with :data:`HEAD`. *more*: the directives that it needs besides."""
+    """Return the content security policy of a page with :data:`HEAD`. *more*: further directives."""
     return (
         f"default-src 'none'; style-src '{_hash(STYLE)}'; {more}img-src data:; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"

@@ -1,4 +1,4 @@
-"""The check inside an app of a token that a layer around the app has verified."""
+"""Check, inside an app, a token that a layer around the app has verified."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _PATH_CHARACTERS: Final = "/%!$&'()*+,;=:@~"
 def environ_of(event: Event, prefix: str) -> Environ:
     """Return the WSGI environ of the request that *event* describes. Raises :class:`TypeError` for other events."""
     context = event.get("requestContext") or {}
-    if "http" in context:  # format 2.0, also of function URLs
+    if "http" in context:  # format 2.0, which function URLs have too
         method, client, path = context["http"]["method"], context["http"].get("sourceIp"), event["rawPath"]
         query, certificate = event.get("rawQueryString") or "", context.get("authentication")
     elif "httpMethod" in event:

@@ -25,7 +25,7 @@ def public(view: T) -> T:
 
 
 def optional(view: T) -> T:
-    """Serve a view, view class, method or blueprint also without a token, and refuse an invalid token.
+    """Serve a view, view class, method or blueprint with or without a token, and refuse an invalid token.
 
     The view calls ``access_token_or_none()``. Subclasses are not included, as with :func:`public`.
 

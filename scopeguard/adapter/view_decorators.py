@@ -23,7 +23,7 @@ def view_decorator(
     view_class: type,
     blueprint: type,
 ) -> Callable[[Any], Any]:
-    """Return the decorator that replaces a view by what *guard_view* makes of it. It also decorates view classes.
+    """Return the decorator that replaces a view with what *guard_view* makes of it. It also decorates view classes.
 
     *sources*: the token sources that the view declares. *view_class* and *blueprint* are classes of the framework.
     """
@@ -69,6 +69,6 @@ def check_sources_hold(sources: frozenset[TokenSource] | None, route: RouteAcces
     """
     if sources is not None and (route is None or route.token_sources.methods != sources):
         raise ConfigurationError(
-            "requires: token_sources had no effect; they need ScopeGuard(app, guard), and the decorator on the view "
-            "itself, below no other that hides it"
+            "requires: token_sources had no effect; they need ScopeGuard(app, guard), and the decorator must be on the "
+            "view itself, where no other decorator hides it"
         )

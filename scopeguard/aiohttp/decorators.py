@@ -120,7 +120,7 @@ def public(handler: T) -> T:
 
 
 def optional(handler: T) -> T:
-    """Serve a handler, view class or method also without a token, and refuse an invalid token.
+    """Serve a handler, view class or method with or without a token, and refuse an invalid token.
 
     ``request["access_token"]`` is ``None`` without a token. Subclasses are not included, as with :func:`public`.
 

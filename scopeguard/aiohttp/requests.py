@@ -1,4 +1,4 @@
-"""Translate requests of aiohttp for the guard, remove tokens from them, and translate refusals into responses."""
+"""Translate aiohttp requests for the guard, remove tokens from them, and translate refusals into responses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PROOFS_KEY: Final = "scopeguard.proofs"
 
 
 class RequestState:
-    """How far the check of a request is, for the decorators and the signal before a response."""
+    """The progress and the result of the check of a request, for the decorators and the signal before a response."""
 
     __slots__ = (
         "guard",
@@ -181,7 +181,7 @@ def _set_fields(request: web.BaseRequest, fields: list[tuple[bytes, bytes]]) -> 
 
 
 def to_response(answer: Response) -> web.Response:
-    """Return *answer*, a refusal or a document of the guard, as a response of aiohttp."""
+    """Return *answer*, a refusal or a document of the guard, as an aiohttp response."""
     return web.Response(status=answer.status, headers=CIMultiDict(answer.headers), body=answer.body or None)
 
 

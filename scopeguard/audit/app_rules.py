@@ -39,7 +39,7 @@ class AppRules:
         return routed.find(method, path, raw_path, root_path)
 
     def has_changed(self) -> bool:
-        """Return whether the app may remove other prefixes from paths than when it was inspected."""
+        """Return whether the prefixes that the app removes from paths may have changed since it was inspected."""
         # This costs less than the routing itself, because lists compare their elements by identity first.
         return self.watches and list(map(getattr, self._owners, self._names)) != self._values
 

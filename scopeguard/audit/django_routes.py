@@ -133,7 +133,7 @@ def marked_objects(view: Any, method: str) -> list[Any]:
     if name == "head" and not hasattr(view_class, "head"):
         name = "get"
     function = getattr(view_class, actions.get(name, name), None) if name else None
-    # A class of permissions of Django REST framework, for the whole view.
+    # A permission class of Django REST framework, for the whole view.
     permissions = [kind for kind in _permissions_of(view, view_class) if hasattr(kind, REQUIREMENT)]
     bases = [base for base in view_class.__mro__[1:] if REQUIREMENT in vars(base)]
     return [function, view_class, *bases, *permissions, view]

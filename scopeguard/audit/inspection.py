@@ -339,7 +339,7 @@ _KINDS: Final = {
     ("flask.app", "Flask"): "flask",
     ("falcon.app", "App"): "falcon",
     ("litestar.app", "Litestar"): "litestar",
-    ("aiohttp.web_app", "Application"): "leaf",  # it routes by the whole path, also in sub-apps
+    ("aiohttp.web_app", "Application"): "leaf",  # it routes by the whole path, even in sub-apps
 }
 
 
@@ -370,7 +370,7 @@ def _is_app_class(value: Any) -> bool:
 
 
 def _overrides_routing(app: Any, kind: str | None) -> bool:
-    """Return whether *app* may route in another way than its *kind*, because it or its class replaces a function."""
+    """Return whether *app* may route differently from its *kind*, because it or its class replaces a function."""
     if kind not in _ROUTING:
         return False
     names = _ROUTING[kind]

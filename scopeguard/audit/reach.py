@@ -118,7 +118,7 @@ def mentions_path(code: CodeType) -> bool:
 
 
 def assigns(code: CodeType, attribute: str) -> bool:
-    """Return whether *code* assigns *attribute* of an object."""
+    """Return whether *code* assigns to *attribute* of an object."""
     return any(
         step.opname == "STORE_ATTR" and step.argval == attribute
         for each in _with_inner(code)

@@ -57,7 +57,10 @@ def _read_rules(app: Any) -> list[Rule]:
 
 
 def rules_of(route: AppRoute) -> list[Rule]:
-    """Return the requirements of *route* as a rule, which is public without one. No rule can express some paths."""
+    """Return the requirements of *route* as one rule, which is public if there are none.
+
+    The result is empty if rules cannot express the path.
+    """
     requirements = [item.access for item in route.declared if isinstance(item.access, Requirement)]
     sources = frozenset().union(*(item.sources or () for item in route.declared))
     methods = None if route.methods is None else sorted("GET" if name == WEBSOCKET else name for name in route.methods)

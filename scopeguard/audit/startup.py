@@ -21,7 +21,7 @@ log: Final = logging.getLogger("scopeguard")
 _LOUD: Final = (Code.CORS_INSIDE_GUARD, Code.ROOT_PATH, Code.UNKNOWN_PATH, Code.METHOD_OVERRIDE)
 
 MOST_LINES: Final = 20
-"""The most findings that are logged one by one. ``scopeguard audit`` shows all."""
+"""The greatest number of findings that are logged one by one. ``scopeguard audit`` shows all."""
 
 is_checked_outside: Final[ContextVar[bool]] = ContextVar("scopeguard_is_checked_outside", default=False)
 """True while middleware around the starting app audits it."""

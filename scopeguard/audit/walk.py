@@ -18,7 +18,7 @@ _DEEPEST: Final = 100
 
 def find_routes(app: Any, around: Surroundings) -> list[AppRoute]:
     """Return the routes of *app*, in the order in which it matches them."""
-    flask: Any = None  # or an app of Quart, which has the same attributes
+    flask: Any = None  # or a Quart app, which has the same attributes
     outermost = app
     for _ in range(_DEEPEST):
         if isinstance(app, Layer):

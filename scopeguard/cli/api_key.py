@@ -84,7 +84,10 @@ def _settings_of(config: str) -> tuple[str, str | None]:
 
 
 def read_secret(place: str) -> str:
-    """Return the secret at *place*, ``env:NAME`` or ``file:PATH``. The secret itself would be in lists of processes."""
+    """Return the secret at *place*, ``env:NAME`` or ``file:PATH``.
+
+    The secret itself is refused, because lists of processes show the command line.
+    """
     if not place.startswith(("env:", "file:")):
         raise ConfigurationError("--checksum-secret: must be env:NAME or file:PATH, not the secret itself")
     return resolve(place, Place("scopeguard api-key", "command line", Path(), os.environ), "--checksum-secret")

@@ -1,4 +1,4 @@
-"""``scopeguard audit``: reports what each route of an app requires, and problems."""
+"""``scopeguard audit``: reports what each route of an app requires, and any problems."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ _TIMEOUT: Final = 10.0  # seconds; a server may fetch its list from other server
 
 
 def registered_tools(app: Any) -> list[str] | None:
-    """Return the names of the tools of *app*, a server of fastmcp or of the official SDK. ``None`` if not known."""
+    """Return the names of the tools of *app*, a server from fastmcp or the official SDK. ``None`` if not known."""
     server = _find_server(app)
     if server is None:
         return None

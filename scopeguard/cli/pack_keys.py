@@ -1,4 +1,4 @@
-"""``scopeguard pack-keys``: fetches the keys of an issuer at build, for the setting ``jwks_seed``."""
+"""``scopeguard pack-keys``: fetches the keys of an issuer at build time, for the setting ``jwks_seed``."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def without_proof(headers: Any) -> Any:
 
 
 def with_proof(headers: Any, proof: str) -> Any:
-    """Return *headers* with *proof* in the place of any field ``DPoP``. No copy of them has a proof."""
+    """Return *headers* with *proof* instead of any ``DPoP`` field. A copy of the result has no proof."""
     headers.pop("DPoP", None)
     plain = next(kind for kind in _WITH_PROOF if isinstance(headers, kind))
     fields = _WITH_PROOF[plain](headers)

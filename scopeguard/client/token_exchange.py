@@ -46,8 +46,9 @@ class TokenExchange(Auth):
     and tasks that run in a copy of the request's context. Elsewhere, use :meth:`for_token`.
 
     The tokens are cached, by a digest of the caller's token and of the settings, no longer than either token lives.
-    One exchange is in flight for each token of a caller, for any number of threads and tasks. If the next API refuses
-    a token as :class:`ClientCredentials` describes it, the class exchanges again and sends the request once more.
+    At most one exchange is in flight for each token of a caller, for any number of threads and tasks. If the next API
+    refuses a token as :class:`ClientCredentials` describes it, the class exchanges again and sends the request once
+    more.
 
     The arguments are those of :class:`ClientCredentials`, where *retries* is 1 by default, and:
 
@@ -64,8 +65,8 @@ class TokenExchange(Auth):
     * *default_lifetime*: the lifetime of a token without ``expires_in``, in seconds.
 
     Checked: the response has ``access_token``, ``issued_token_type`` and ``token_type`` (RFC 8693 section 2.2.1); the
-    types are those that were requested; the token is not the one that was exchanged; the outgoing request contains the
-    caller's token nowhere. Not checked: the content of the new token.
+    types are those that were requested; the token is not the one that was exchanged; the outgoing request does not
+    contain the caller's token. Not checked: the content of the new token.
 
     After a failure, the caller's token is not exchanged again for a second, then for twice as long after each further
     failure, at most 30 seconds. If the server is down, or refuses this client, no token is exchanged for a while.

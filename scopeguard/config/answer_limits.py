@@ -1,4 +1,4 @@
-"""How large an answer of another server may be, and how long it may take: authorization servers, decision points."""
+"""Limits of size and time for the answers of other servers: authorization servers and policy decision points."""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ class ApiKey:
     * ``issued_at``: when the key was made, in seconds since the epoch.
     * ``revoked``: refuse the key.
     * ``claims``: further claims of its access tokens, such as a tenant. The names that the fields above determine
-      (``sub``, ``scope``, ...) are refused, and those of a sign-in (``acr``, ``amr``, ``auth_time``): a key is none.
+      (``sub``, ``scope``, ...) are refused, and those of a sign-in (``acr``, ``amr``, ``auth_time``), which a key
+      cannot prove.
 
     A fast digest is right for these keys. A slow one (bcrypt, Argon2) makes guesses at secrets that people choose more
     expensive. The secret of a key is 256 random bits, which cannot be guessed at any speed.
@@ -104,7 +105,7 @@ class ApiKey:
         given_claims = set(mapping(self.claims, f"{where}: claims"))
         refused = sorted(given_claims & _NEVER_OF_A_KEY)
         if refused:
-            raise ConfigurationError(f"{where}: claims: {', '.join(refused)} cannot be set; a key does not show it")
+            raise ConfigurationError(f"{where}: claims: {', '.join(refused)} cannot be set; a key does not prove it")
         taken = sorted(given_claims & _OF_THE_KEY)
         if taken:
             raise ConfigurationError(
@@ -123,7 +124,7 @@ LookUp: TypeAlias = Callable[[str], ApiKey | Awaitable[ApiKey | None] | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKeys:
-    """The API keys of an API: a second kind of credential beside access tokens.
+    """The API keys of an API: a second kind of credential besides access tokens.
 
     A key yields the same :class:`~scopeguard.AccessToken` as a token, so that rules and the app need no change. No
     route takes keys until its token sources name ``"api_key"``.
@@ -148,8 +149,8 @@ class ApiKeys:
       the function. Keys that this process has found before are not affected, as long as they are among the
       ``max_entries`` most recent ones.
     * ``checksum_secret``: a secret for the checksums of keys, with at least 16 characters, for ``lookup``. Strangers
-      then cannot make a key with a right checksum, so that they cause no call, and keep no key from its look-up. It is
-      chosen before the first key is made: keys with other checksums are refused. It cannot stand in for a key.
+      then cannot make a key with a right checksum, so they cannot cause calls or use up the calls that new keys need.
+      Choose it before the first key is made: keys with other checksums are refused. By itself, it gives no access.
 
     Raises :class:`ConfigurationError`.
     """
@@ -209,7 +210,7 @@ class ApiKeys:
             )
         if self.lookup is None:
             raise ConfigurationError(
-                "api_keys.checksum_secret: has no effect with keys_file, which strangers do not cause to be read; "
+                "api_keys.checksum_secret: has no effect with keys_file, which is not read again for an unknown key; "
                 "remove it"
             )
         return self.checksum_secret.encode()

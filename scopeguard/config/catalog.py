@@ -120,8 +120,8 @@ class ScopeCatalog:
     def from_openapi(cls, document: DocumentOrPath) -> ScopeCatalog:
         """Return the scopes that the ``oauth2`` security schemes of an OpenAPI 3 document declare.
 
-        *document* is parsed, or the path of a file. Texts that are not a single scope (``"read write"``) are left out,
-        because no token can contain them. OpenAPI has neither implications nor prefixes. Raises
+        *document*: a parsed document, or the path of a file. Texts that are not a single scope (``"read write"``) are
+        left out, because no token can contain them. OpenAPI has neither implications nor prefixes. Raises
         :class:`ConfigurationError` if the file cannot be read or ``scopes`` is not an object.
         """
         from scopeguard.config.api_documents import read_document  # noqa: PLC0415
@@ -137,8 +137,9 @@ class ScopeCatalog:
     def from_google_discovery(cls, document: DocumentOrPath) -> ScopeCatalog:
         """Return the scopes of a Google discovery document.
 
-        *document* is parsed, or the path of a file. If a scope begins with :data:`GOOGLE_PREFIX`, that is the prefix of
-        the catalog. Raises :class:`ConfigurationError` if the file cannot be read or ``scopes`` is not an object.
+        *document*: a parsed document, or the path of a file. If a scope begins with :data:`GOOGLE_PREFIX`, that is the
+        prefix of the catalog. Raises :class:`ConfigurationError` if the file cannot be read or ``scopes`` is not an
+        object.
         """
         from scopeguard.config.api_documents import read_document  # noqa: PLC0415
 

@@ -128,10 +128,10 @@ def is_async(value: Any) -> bool:
 
 
 def app(value: Any, wanted: str) -> None:
-    """Raise :class:`ConfigurationError` for an app that is not callable, or has the other interface than *wanted*.
+    """Raise :class:`ConfigurationError` for an app that is not callable, or does not have the interface *wanted*.
 
     *wanted* is ``"an ASGI app"`` or ``"a WSGI app"``. The signature of a function, or of the ``__call__`` of an object,
-    tells: WSGI calls it with an environ and a function, and ASGI calls it with three arguments and awaits the result.
+    shows which it is: WSGI passes an environ and a function, and ASGI passes three arguments and awaits the result.
     Other objects are not checked.
     """
     if not callable(value) or isinstance(value, Mapping):

@@ -14,7 +14,7 @@ from scopeguard.config.urls import check_url
 from scopeguard.errors import ConfigurationError
 
 _MIN_KEY_BYTES: Final = 32
-# The members of the header of a proof beside the key, and the claims, in bytes.
+# The members of the header of a proof other than the key, and the claims, in bytes.
 _OTHER_MEMBERS: Final = len('{"typ":"dpop+jwt","alg":"ML-DSA-65","jwk":{"kty":"AKP","alg":"ML-DSA-65","pub":""}}')
 _ROOM_FOR_CLAIMS: Final = 512
 

@@ -13,7 +13,7 @@ from scopeguard.errors import ConfigurationError
 # These two are compiled when a setting needs them, which few settings do.
 _HOST: Final = r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*:[0-9a-f:.]*"
 _HOST_AND_PORT: Final = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}"
-# Each request without TLS is asked about its sender, and ip_address() takes up to 12 microseconds.
+# The sender of each request without TLS is checked, and ip_address() takes up to 12 microseconds.
 _USUAL_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost", "::ffff:127.0.0.1")
 _BEGINNINGS_OF_LOOPBACK: Final = ("127.", "::1", "::ffff:127.", "::ffff:7f", "0")
 

@@ -2,7 +2,7 @@
 
 Settings that cannot work are refused when an :class:`Issuer` is constructed, and never at a request.
 
-Longer than 400 lines because the description of each setting is beside its check.
+Longer than 400 lines because the description of each setting is next to its check.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ class Issuer:
       key may be in the missing set gets 503.
     * ``jwks_file``: the path of a JWK Set. It need not exist yet. It is read again when a URL would be fetched again.
     * ``keys``: a JWK Set as a mapping. It is never refreshed.
-    * ``jwks_seed``: a key set that was packed at build (``scopeguard pack-keys``), as a mapping or as the path of a
-      file: an object with ``issuer``, ``fetched_at`` and ``keys``. The first request uses it and starts a fetch, and
+    * ``jwks_seed``: a key set that was packed at build time (``scopeguard pack-keys``), as a mapping or as the path of
+      a file: an object with ``issuer``, ``fetched_at`` and ``keys``. The first request uses it and starts a fetch, and
       does not wait. A token whose key it lacks waits for the fetch. A set that cannot be used is logged and ignored;
       ``key_set.max_seed_age`` says when it is too old.
     * ``key_url_template``: a URL that ends in ``/{kid}`` and returns one key as PEM. A ``kid`` must be a lower-case
@@ -223,7 +223,7 @@ class Issuer:
       Only with ``token_header``.
     * ``experimental_status_list``: check the ``status`` of JWTs; see :class:`~scopeguard.StatusListPolicy`. ``None``
       ignores the claim.
-    * ``hints``: texts that are logged beside a refusal, by reason (``"wrong_audience"``) or by reason and subject
+    * ``hints``: texts that are logged with a refusal, by reason (``"wrong_audience"``) or by reason and subject
       (``"missing_claim:aud"``). Callers never see them.
 
     Raises :class:`ConfigurationError`, with the name of the setting, for a missing, wrong or contradictory setting.

@@ -42,8 +42,8 @@ class KeySetPolicy:
     * ``max_bytes``: the largest answer. A larger one counts as a failed fetch.
     * ``max_keys``: the largest number of keys in a set. A set with more counts as a failed fetch.
     * ``timeout``: the time for one fetch.
-    * ``content_types``: media types that are accepted beside those of JSON, as in ``"application/octet-stream"``, which
-      some object stores send. The content must still be strict JSON.
+    * ``content_types``: media types that are accepted in addition to those of JSON, as in
+      ``"application/octet-stream"``, which some object stores send. The content must still be strict JSON.
     * ``padded``: accept base64 padding in the numbers of a key, which RFC 7518 §2 forbids.
 
     Raises :class:`ConfigurationError` for a wrong value, and unless ``min_ttl <= ttl <= max_ttl <= max_stale``.

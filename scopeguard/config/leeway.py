@@ -7,4 +7,4 @@ from typing import Final
 LEEWAY: Final = 30.0
 """For every date in a token, unless ``Issuer.leeway`` says otherwise."""
 MAX_LEEWAY: Final = 300.0
-"""The most that ``Issuer.leeway`` may be: "no more than a few minutes"."""
+"""The greatest ``Issuer.leeway``: "no more than a few minutes"."""

@@ -37,7 +37,7 @@ def load_class(algorithm: str, kind: str) -> Any:
 
     Raises :class:`ImportError` if ``cryptography`` is older than 47.
     """
-    # Imported here because only few issuers use ML-DSA.
+    # Imported here because few issuers use ML-DSA.
     from cryptography.hazmat.primitives.asymmetric import mldsa  # noqa: PLC0415
 
     return getattr(mldsa, f"MLDSA{ML_DSA[algorithm].number}{kind}")
@@ -45,7 +45,7 @@ def load_class(algorithm: str, kind: str) -> Any:
 
 @cache
 def is_available() -> bool:
-    """Return whether ``cryptography`` has ML-DSA, and a library beneath that computes it.
+    """Return whether ``cryptography`` has ML-DSA and was built with a library that supports it.
 
     Version 47 has the classes, but with OpenSSL their methods raise ``UnsupportedAlgorithm``.
     """

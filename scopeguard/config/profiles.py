@@ -4,7 +4,7 @@ A profile tightens settings that have their default. A setting that contradicts 
 :class:`~scopeguard.errors.ConfigurationError`. It never loosens a setting.
 
 :data:`DEMANDS` is the data, and the functions apply it: :func:`limit_sources`, :func:`tighten_issuer` and
-:func:`check_api`. A guard calls them, also for issuers that a resolver finds.
+:func:`check_api`. A guard calls them for all issuers, including those that a resolver finds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Profile(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demands:
-    """What a profile demands beside the settings that are safe by default.
+    """What a profile demands in addition to the settings that are safe by default.
 
     * ``standard``: the name of the standard, for messages.
     * ``token_sources``: the places where tokens may be accepted.
@@ -46,7 +46,7 @@ class Demands:
     * ``resource``: whether the guard needs a resource with metadata, which is the only audience.
     * ``exact_audience``: whether audiences are compared exactly, so that ``canonicalize_audience`` is refused.
     * ``algorithms``: the signature algorithms that may be accepted; ``None`` for all.
-    * ``leeway``: the least leeway, and the one that it must stay below, in seconds.
+    * ``leeway``: the smallest leeway, and the limit that it must stay below, in seconds.
     * ``introspection_ttl``: the default and the longest time that an introspection answer is used, in seconds.
     * ``revocation_status``: whether the revocation status of every token must be known.
     * ``sender_constraint``: whether every token must be bound to a key.

@@ -24,7 +24,7 @@ class IssuerResolver:
       must be exactly the ``iss``. It is called once for all waiting requests. It may block, because it never runs in an
       event loop. An awaitable that it returns runs in an event loop of its own (asyncio, by ``anyio.run``), where
       connections of the app's loop cannot be used; for the same reason ``Guard.check`` cannot be called in a running
-      loop, and ``Guard.acheck`` can. It has no time limit unless it sets one.
+      loop, but ``Guard.acheck`` can. It has no time limit unless it sets one.
     * ``max_issuers``: the number of resolved issuers that are kept, and of names that resolved to ``None``. The least
       recently used issuer is dropped first, with its keys. An issuer without any accepted token replaces only another
       such issuer.

@@ -14,4 +14,4 @@ class CloseStreams(StrEnum):
 
     NEVER = "never"  # the token is checked at the beginning only
     EXPIRY = "expiry"  # when the token expires
-    REVOCATION = "revocation"  # when a new request with the token would be refused, for its expiry or otherwise
+    REVOCATION = "revocation"  # when a new request with the token would be refused for any reason, such as its expiry

@@ -105,7 +105,7 @@ class TokenSources:
     in_api_key: bool = field(init=False, repr=False, compare=False)
     _proxies: Proxies | None = field(init=False, repr=False, compare=False)  # None trusts every sender
     limit: SourceLimit | None = field(default=None, init=False, repr=False, compare=False)
-    # The API keys of the guard, also on routes that take tokens only: a request with both credentials is refused.
+    # The API keys of the guard, even on routes that take tokens only: a request with both credentials is refused.
     api_keys: ApiKeys | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -199,8 +199,8 @@ def join_sources(
     """Return the sources for a request to which two settings apply: *first*, unless they disagree about API keys.
 
     ``None`` is the setting of the guard. If one of them accepts API keys or refuses tokens, the result is what both
-    accept, which may be nothing: a setting must not open a route to another kind of credential. Where a token is sent
-    gives no rights, so otherwise *first* holds.
+    accept, which may be nothing: a setting must not open a route to another kind of credential. Otherwise *first*
+    holds, because the place of a token grants no rights.
     """
     if first is None:
         return first if other is None or TokenSource.API_KEY in other else other

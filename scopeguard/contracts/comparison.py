@@ -34,10 +34,10 @@ In a document and in an app, operations without declared security count as publi
 
 
 class DifferenceKind(StrEnum):
-    """The differences of the second description from the first."""
+    """How the second description differs from the first."""
 
-    MISSING = "missing"  # it allows the operation to no token
-    EXTRA = "extra"  # it allows an operation that the first does not
+    MISSING = "missing"  # only the first allows the operation
+    EXTRA = "extra"  # only the second allows the operation
     DIFFERENT = "different"  # both allow it, with different requirements
 
 

@@ -196,7 +196,7 @@ def _segments(name: str, pattern: str) -> str:
 
 
 def _may_hold_a_slash(part: str) -> bool:
-    """Return whether *part* of a regular expression may match a slash; true in doubt."""
+    """Return whether *part* of a regular expression may match a slash; true if in doubt."""
     return re.fullmatch(r"(?:[\w-]|\[[\w.~-]+\]|\\[dw]|\{\d+(?:,\d*)?\}|[+?|()]|\?:)+", part, re.ASCII) is None
 
 

@@ -60,14 +60,14 @@ def openapi(
     The rules follow the document:
 
     * ``security`` is a list of alternatives. A request must satisfy all members of one of them. ``[]`` and a single
-      ``{}`` mean public. With ``{}`` beside other alternatives a token is
-      optional: its scopes are not checked, and an invalid token is refused.
+      ``{}`` mean public. With ``{}`` among other alternatives a token is optional: its scopes are not checked, and an
+      invalid token is refused.
     * ``oauth2``, ``openIdConnect``, ``http`` ``bearer`` and ``access_token`` in the query (RFC 6750 §2.3) require a
       valid token with the listed scopes. The roles that OpenAPI 3.1 allows for ``bearer`` count as scopes. The document
       does not decide where tokens are looked for: that is a setting of the guard.
     * ``apiKey``, ``mutualTLS`` and other ``http`` schemes cannot be checked. An operation that uses one is an error
       unless *ignore_schemes* has its name.
-    * An alternative without scopes beside alternatives with scopes is an error, because it makes the others
+    * An alternative without scopes among alternatives with scopes is an error, because it makes the others
       ineffective. Usually it is for another kind of token, and its scheme belongs in *ignore_schemes*.
     * Concrete paths come before templated ones. If two templates match the same path and neither is more concrete, a
       request must satisfy both. The same holds for operations that differ only after a ``?`` or ``#`` in the path.

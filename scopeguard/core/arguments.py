@@ -125,8 +125,8 @@ def apply_profile(
 ) -> Settings:
     """Return *settings* with what their profile demands.
 
-    *revocation* and *transport*: the arguments of the guard. Raises :class:`ConfigurationError` for a contradiction,
-    also in *issuers*.
+    *revocation* and *transport*: the arguments of the guard. Raises :class:`ConfigurationError` for a contradiction
+    in them or in *issuers*.
     """
     profile = settings.profile
     if profile is not None:

@@ -342,7 +342,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 InvalidToken,
                 "RFC 7515 section 5.2",
                 "No key of the issuer made the signature.",
-                "The token was changed or forged, or the authorization server published other keys than it signs with.",
+                "The token was changed or forged, or the authorization server signs with keys that it did not publish.",
             ),
         ),
     ),
@@ -531,7 +531,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 InvalidProof,
                 "RFC 9449 section 11.1",
                 "The proof was used before.",
-                "Sign a new proof for each request, also for a retry.",
+                "Sign a new proof for each request, and for each retry.",
             ),
             _entry(
                 Reason.PROOF_NONCE,
@@ -552,7 +552,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 Reason.WRONG_CERTIFICATE,
                 InvalidToken,
                 "RFC 8705 section 3",
-                "The token is bound to another client certificate than that of the connection, or there is none.",
+                "The token is not bound to the client certificate of the connection, or there is no certificate.",
                 "Connect with the certificate of the token request. Behind a proxy that ends TLS, set "
                 "`MutualTLS(source=..., trusted_proxies=...)`.",
             ),
@@ -594,7 +594,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 Reason.API_KEY_AS_TOKEN,
                 InvalidToken,
                 "",
-                "The request has an API key in the place of a token.",
+                "The request has an API key in place of a token.",
                 "Send the key in the header that `ApiKeys(header=...)` names. No authorization server has seen it.",
             ),
             _entry(
@@ -735,7 +735,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
                 Reason.RENEWAL_MISMATCH,
                 Forbidden,
                 "",
-                "The new token is for another issuer, user or client than the connection.",
+                "The new token is for a different issuer, user or client from the connection.",
                 "Renew with a token of the same user and client, or open another connection.",
             ),
             _entry(

@@ -330,7 +330,7 @@ class Report:
         if self._is_published:
             return again and not refused
         facts = self._facts
-        # The first decision began with the report. The time before a later one may be that of the app.
+        # The first decision began with the report. The time before a later one may have been spent in the app.
         began, self._began = self._began, None
         if observation is not None and observation.began is not None:
             began = observation.began

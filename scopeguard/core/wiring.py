@@ -1,7 +1,7 @@
 """Builds the run-time state of a guard from its configuration. Performs no I/O.
 
-A guard imports introspection, proofs of possession, API keys, status lists, policy decision points, keys with a URL
-each and packed keys only if its settings need them, which saves other guards 12 ms at start. The functions that build
+A guard imports introspection, proofs of possession, API keys, status lists, policy decision points, keys by URL
+and packed keys only if its settings need them, which saves other guards 12 ms at start. The functions that build
 the state of such a part import the part and its flow, so that no request waits for an import.
 """
 

@@ -138,7 +138,7 @@ class _Endpoints:
         return Response(answer.body, answer.status, dict(answer.headers))
 
     async def control(self, request: Request) -> Response:
-        """Perform one action. All refusals precede the reading of the body."""
+        """Perform one action. A request that is refused for its header fields is refused before its body is read."""
         if not _is_local(request) or not _is_same_origin(request):
             return JSONResponse({"error": "the control endpoint is for requests from this machine only"}, 403)
         if _media_type(request) != "application/json":

@@ -1,7 +1,7 @@
 """The authorization endpoint: checks of the request, the login page, and the response to the client.
 
 RFC 6749 section 4.1, with PKCE (RFC 7636, ``S256`` only), the ``iss`` parameter (RFC 9207) and resource indicators (RFC
-8707). Users have no passwords: anyone who reaches the page can choose one. That is for development only.
+8707). Users have no passwords: anyone who reaches the page can sign in as any user. It is for development only.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Final
 from scopeguard.devserver.lifetimes import CODE_LIFETIME
 
 MOST_CODES: Final = 1000
-"""The most codes that are kept. A further one replaces the oldest."""
+"""The greatest number of codes that are kept. A further one replaces the oldest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

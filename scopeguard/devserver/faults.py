@@ -54,7 +54,7 @@ class Outage(StrEnum):
 
 
 class Unreachable(Exception):
-    """The outage allows no answer: the connection must fail."""
+    """There is no answer during this kind of outage: the connection must fail."""
 
 
 class Switch:

@@ -11,7 +11,7 @@ from typing import Any, Final
 OPAQUE_PREFIX: Final = "sg-opaque-"
 """The prefix of opaque tokens, by which a scan for leaked tokens can recognise them."""
 MOST_TOKENS: Final = 100_000
-"""The most tokens that are kept. A further one replaces the oldest."""
+"""The greatest number of tokens that are kept. A further one replaces the oldest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

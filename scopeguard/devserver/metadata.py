@@ -33,7 +33,7 @@ def make_metadata(
         "introspection_endpoint": url(Endpoint.INTROSPECTION),
         "revocation_endpoint": url(Endpoint.REVOCATION),
         "grant_types_supported": [grant for grant in GRANTS if has_login or grant != AUTHORIZATION_CODE],
-        # RFC 8414 section 2 requires this member, also of a server without an authorization endpoint.
+        # RFC 8414 section 2 requires this member even of a server without an authorization endpoint.
         "response_types_supported": ["code"] if has_login else [],
         **(_login_metadata(url) if has_login else {}),
         "scopes_supported": sorted({scope for party in parties for scope in party.scopes}),

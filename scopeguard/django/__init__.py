@@ -23,7 +23,7 @@ The keys of ``SCOPEGUARD``:
 * ``PUBLIC``: path templates that need no token. They do not change what other paths need.
 * ``RULES``: the requirement of each route. Default: the rules of the guard.
 * ``USER``: a function that returns your user for a verified :class:`~scopeguard.AccessToken`, or its dotted path.
-* ``ENFORCE_CSRF``: ``True`` to demand Django's CSRF token also from requests with a bearer token.
+* ``ENFORCE_CSRF``: ``True`` to demand Django's CSRF token even from requests with a bearer token.
 * ``DEBUG``: ``True`` or a path for a page that shows the last decisions, for development on one machine only.
 """
 

@@ -1,4 +1,4 @@
-"""Decorators for views of Django: ``requires``, ``public`` and ``optional``."""
+"""Decorators for Django views: ``requires``, ``public`` and ``optional``."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def requires(
         @requires("tables.read", any_of("projects.read", "admin"))
         def tables(request): ...
 
-    Decorate a view function, sync or async, a view class, or a method of one, also with ``method_decorator``. Several
-    decorators add up, including those of base classes.
+    Decorate a view function, sync or async, a view class, or a method of one, directly or with ``method_decorator``.
+    Several decorators add up, including those of base classes.
 
     *acr* and *max_age* (seconds) require that the user signed in strongly and recently enough, as in
     :func:`~scopeguard.all_of`.
@@ -143,7 +143,7 @@ def public(view: T) -> T:
 
 
 def optional(view: T) -> T:
-    """Serve a view, view class or method also without a token, and refuse an invalid token.
+    """Serve a view, view class or method with or without a token, and refuse an invalid token.
 
     ``request.access_token`` is ``None`` without a token. Subclasses are not included, as with :func:`public`.
 

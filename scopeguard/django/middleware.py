@@ -103,7 +103,7 @@ class GuardMiddleware:
         return None if state is None else _serve_again(state, await check_async(state))
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> Any:
-        """Replace ``PermissionDenied`` of a view that is not public by the refusal of the guard.
+        """Replace ``PermissionDenied`` of a view that is not public with the refusal of the guard.
 
         Otherwise Django would send a page of HTML, without a challenge for a caller without a token.
         """
@@ -149,7 +149,7 @@ def _begin(request: Any) -> RequestState | HttpResponse:
 
 
 def _changed_state(request: Any, view: Any) -> RequestState | None:
-    """Return the state for another check if Django calls another view than expected, with the route of that view.
+    """Return the state for another check if Django calls an unexpected view, with the route of that view.
 
     In any case, set what the middleware behind this one has replaced, such as ``request.user``.
     """

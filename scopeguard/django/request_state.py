@@ -14,7 +14,7 @@ _ATTRIBUTE: Final = "_scopeguard"
 
 
 class RequestState:
-    """How far the check of *request* is.
+    """The progress and the result of the check of *request*.
 
     * ``key``: the method, path and view that the check was for. Middleware may change all three.
     * ``is_checked``: the token satisfies ``route``. It stays false for a public route.

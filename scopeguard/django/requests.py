@@ -1,4 +1,4 @@
-"""What the guard reads of a request of Django."""
+"""What the guard reads of a Django request."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Refused(Exception):
 
 
 def to_response(answer: Response) -> Any:
-    """Return *answer*, a refusal or a document of the guard, as a response of Django."""
+    """Return *answer*, a refusal or a document of the guard, as a Django response."""
     return _GuardResponse(answer)
 
 

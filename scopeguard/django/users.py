@@ -14,7 +14,7 @@ from scopeguard.tokens import AccessToken
 class TokenUser:
     """The user of a verified access token in a project without the setting ``USER``. It is not a row of a table.
 
-    It has no permissions of Django and is not a member of its staff, whatever the token says: scopes are checked by
+    It has no Django permissions and is not a staff user, whatever the token says: scopes are checked by
     ``requires``. Two issuers may use the same subject, so identify a user by ``identity``, the pair of both.
     """
 
@@ -40,7 +40,7 @@ class TokenUser:
         return self.username
 
     def has_perm(self, perm: str, obj: Any = None) -> bool:
-        """Return ``False``: a token grants scopes, and no permission of Django."""
+        """Return ``False``: a token grants scopes, not Django permissions."""
         del perm, obj
         return False
 

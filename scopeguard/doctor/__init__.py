@@ -1,7 +1,7 @@
 """``scopeguard doctor``: examines a configuration, and everything that a guard with it depends on.
 
-Each check is a function that returns a :class:`~scopeguard.doctor.finding.Finding`. Checks of the network use the
-transport, the limits and the parsers of the guard itself, so that they fail where the guard would fail.
+Each check is a function that returns findings (:class:`~scopeguard.doctor.finding.Finding`). Checks that need the
+network use the transport, the limits and the parsers of the guard itself, so that they fail where the guard would fail.
 
 * ``finding``: findings, and the diagnosis that they make up. ``report`` writes it as text and as JSON.
 * ``noting_transport``: a transport that notes what each exchange did.

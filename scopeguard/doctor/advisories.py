@@ -34,7 +34,7 @@ ADVISORIES: Final = (
         "cryptography", "46.0.6", "CVE-2026-34073", "name constraints of certificates are not applied to all names"
     ),
     Advisory("h11", "0.16.0", "CVE-2025-43859", "malformed chunked bodies are accepted: requests can be smuggled"),
-    Advisory("idna", "3.7", "CVE-2024-3651", "a crafted host name takes long to encode"),
+    Advisory("idna", "3.7", "CVE-2024-3651", "a crafted host name takes a long time to encode"),
     Advisory("pyjwt", "2.12.0", "CVE-2026-32597", "unknown critical header parameters of tokens are accepted"),
     Advisory("pyjwt", "2.13.0", "CVE-2026-48523", "the list of allowed algorithms does not bind a key with its own"),
     Advisory("starlette", "0.49.1", "CVE-2025-62727", "a crafted Range header takes quadratic time in file responses"),

@@ -1,4 +1,4 @@
-"""The difference between two clocks. Pure."""
+"""The difference between two clocks. Does no I/O."""
 
 from __future__ import annotations
 

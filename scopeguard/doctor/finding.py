@@ -1,4 +1,4 @@
-"""Findings of the checks, and the diagnosis that they make up. Pure."""
+"""Findings of the checks, and the diagnosis that they make up. Does no I/O."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Finding:
 
     def __post_init__(self) -> None:
         if (self.fix is None) is (self.level in (Level.WARNING, Level.ERROR)):
-            raise ConfigurationError(f"fix: warnings and errors have one, and others none: {self.check}")
+            raise ConfigurationError(f"fix: warnings and errors must have one, other findings must not: {self.check}")
 
 
 def ok(subject: str, check: str, text: str) -> Finding:

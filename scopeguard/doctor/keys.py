@@ -1,4 +1,4 @@
-"""Find the keys of a set that can verify the tokens of an issuer. Pure."""
+"""Find the keys of a set that can verify the tokens of an issuer. Does no I/O."""
 
 from __future__ import annotations
 

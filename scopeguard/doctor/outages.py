@@ -1,4 +1,4 @@
-"""Advice about failed exchanges with an authorization server. Pure."""
+"""Advice about failed exchanges with an authorization server. Does no I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compare the trusted proxies with the address that the server listens on. Pure."""
+"""Compare the trusted proxies with the address that the server listens on. Does no I/O."""
 
 from __future__ import annotations
 

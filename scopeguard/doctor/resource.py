@@ -61,6 +61,6 @@ def _check_published(engine: Engine, url: str, served: dict[str, Any]) -> Findin
         text = f"{url} names the resource {ascii(name)[:200]}, so that clients refuse it"
         return warning(SUBJECT, "published", text, fix="route it to the API with this configuration")
     if found.get("authorization_servers") != served.get("authorization_servers"):
-        text = f"{url} names other authorization servers than this configuration"
+        text = f"{url} does not name the authorization servers of this configuration"
         return warning(SUBJECT, "published", text, fix="restart the API with this configuration")
     return ok(SUBJECT, "published", f"{url} is what this configuration serves")

@@ -36,10 +36,10 @@ T = TypeVar("T")
 
 # The seconds for which a running flight is awaited for a client that has disconnected.
 _LINGER: Final = 1.0
-# The most functions of the app that decide about requests at once, besides the worker threads of the app itself.
+# The greatest number of blocking policy functions that run at once. They do not use the app's own worker threads.
 _MOST_CALLS: Final = 40
 _calls: Final[RunVar[anyio.CapacityLimiter]] = RunVar("scopeguard_calls")  # one limiter for each event loop
-# The most requests that use the shared store at once, and that wait for it: if it hangs, the others are answered.
+# The greatest numbers of requests that use the shared store, and that wait for it. If it hangs, others do not wait.
 _MOST_STORE_CALLS: Final = 40
 _MOST_WAITING: Final = 400
 _store_calls: Final[RunVar[_StoreCalls]] = RunVar("scopeguard_store_calls")

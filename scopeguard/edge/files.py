@@ -25,7 +25,7 @@ _FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINA
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open the file at *path* for reading. Raises :class:`OSError`, also for anything but a regular file.
+    """Open the file at *path* for reading. Raises :class:`OSError` if that fails, or if it is not a regular file.
 
     The text of the error (``strerror``) says what it is.
     """

@@ -65,8 +65,8 @@ class HttpxTransport(Locked):
             check_file(verify, "verify")
         elif verify is not None and not _is_context(verify):
             raise ConfigurationError(
-                f"verify: an ssl.SSLContext, the path of a bundle or None, not {type(verify).__name__}; to switch "
-                "verification off, set dangerously_skip_tls_verification=True"
+                f"verify: must be an ssl.SSLContext, the path of a bundle or None, not {type(verify).__name__}; to "
+                "switch verification off, set dangerously_skip_tls_verification=True"
             )
         if verify is not None and dangerously_skip_tls_verification:
             raise ConfigurationError("verify and dangerously_skip_tls_verification contradict each other; keep one")
@@ -209,7 +209,7 @@ class HttpxTransport(Locked):
         self._context(setting, cert_setting)
 
     def prepare(self) -> None:
-        """Import httpx and read the certificates, which takes long the first time. Opens no connection."""
+        """Import httpx and read the certificates, which takes a long time on the first call. Opens no connection."""
         with self._lock:
             self._open()
 
@@ -330,7 +330,7 @@ def _check_cert(cert: object) -> tuple[str, ...]:
 def _check_proxy(proxy: object) -> str:
     """Return *proxy* if it is the URL of a proxy. Messages do not quote it: it may hold a password."""
     if not isinstance(proxy, str):
-        raise ConfigurationError(f"proxy: a URL is a string, not {type(proxy).__name__}")
+        raise ConfigurationError(f"proxy: must be a URL, a string, not {type(proxy).__name__}")
     try:
         parts = urlsplit(proxy)
         host, port = parts.hostname, parts.port

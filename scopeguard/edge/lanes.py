@@ -3,7 +3,8 @@
 Strangers cause some of the work of a resource server: every unknown opaque token causes an introspection request.
 Without bounds, such requests would delay key refreshes and reads of the revocation log. Each
 :class:`~scopeguard.flow.effects.Lane` therefore has its own places. One account (usually an issuer) cannot take all of
-them, and some are reserved for work with priority. More work than may wait for one account is refused at once.
+them, and some are reserved for work with priority. Once the queue of an account is full, its further work is refused at
+once.
 
 A lane starts no threads. It calls ``start`` of a ticket when a place is free: a blocking caller then continues in its
 own thread, and the work of an event loop gets a thread.

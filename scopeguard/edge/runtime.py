@@ -1,8 +1,8 @@
 """The runtime that both edges share: clock, transport, flights, lanes and threads.
 
-A flight of an event loop runs in its own thread; a flight of a blocking caller runs in the caller's thread. The bounds
-of its lane apply to both. The threads are daemons: a hanging authorization server must not delay the end of the
-process, so nothing waits for them longer than :attr:`Runtime.grace`.
+A flight that an event loop starts gets a thread of its own; one that a blocking caller starts runs in that caller's
+thread. The bounds of its lane apply to both. The threads are daemons: a hanging authorization server must not delay the
+end of the process, so nothing waits for them longer than :attr:`Runtime.grace`.
 """
 
 from __future__ import annotations

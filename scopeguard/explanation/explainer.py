@@ -1,4 +1,4 @@
-"""Explains a request: the engine decides, and each check of the table is performed by itself.
+"""Explains a request: the engine decides, and each check of the table is performed on its own.
 
 The engine stops at the first fault. The explanation goes on with the same functions as far as possible. Without a
 trusted issuer, for example, it fetches no key.
@@ -336,7 +336,7 @@ class Explainer:
 
     def _check_possession(self) -> None:
         access, credential = self.access, self.credential
-        # A second engine, whose memory of proofs is empty: the decision has used that of the first.
+        # Use an engine whose memory of proofs is empty: the decision has stored this proof in the memory of the first.
         engine = self.engine.without_effects()
         possession = engine.context.possession
         if possession is None or credential is None:

@@ -78,7 +78,7 @@ def protect(
 
 
 class Refused(falcon.HTTPStatus):
-    """Ends a request with the refusal of the guard, also in an app without ``protect``."""
+    """Ends a request with the refusal of the guard, even in an app without ``protect``."""
 
     def __init__(self, refusal: Response) -> None:
         super().__init__(refusal.status, dict(refusal.headers), refusal.body.decode("utf-8", "replace"))

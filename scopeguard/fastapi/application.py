@@ -69,7 +69,7 @@ class DocumentedDependency(Protocol):
 
     @property
     def forbids(self) -> bool:
-        """Whether a valid token may get 403 for another reason than the scopes in the document."""
+        """Whether a valid token may get 403 for a reason other than the scopes in the document."""
         ...
 
     @property

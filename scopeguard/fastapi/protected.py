@@ -75,7 +75,7 @@ class Protected(DeclaringDependency):
     dependency, but not those of others: name all scopes of an operation in one dependency. A websocket is refused
     before it is accepted.
 
-    Raises :class:`ConfigurationError` for an argument of the wrong kind, also from ``Security(protected, scopes=...)``
+    Raises :class:`ConfigurationError` for an argument of the wrong kind. ``Security(protected, scopes=...)`` raises it
     if *scopes* is not a list of scopes.
     """
 

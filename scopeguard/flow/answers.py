@@ -30,7 +30,7 @@ def json_body(
         Reason.AUTHORITY_ANSWER_INVALID,
         authority,
         url=url,
-        problem=f"the answer is not JSON, its content type is {shown}{hint}",
+        problem=f"the answer is not JSON: its content type is {shown}{hint}",
     )
 
 

@@ -77,7 +77,7 @@ def as_policy_unavailable(error: AuthorityUnavailable, settings: AuthZen) -> Pol
 
 
 def longest_evaluation(settings: AuthZen) -> float:
-    """Return the most seconds that a caller waits for a decision, including the queue and every exchange."""
+    """Return the longest time, in seconds, that a caller waits for a decision: in the queue and for all exchanges."""
     exchange = longest_exchange(settings.timeout, settings.retries)
     seconds = QUEUE_TIMEOUT + exchange
     if settings.discover:

@@ -136,8 +136,11 @@ def _without_proof(found: Credential) -> MissingCredentials:
 
 
 def _nothing_found(request: RequestView, sources: TokenSources) -> MissingCredentials:
-    """Return the error for a request without a token. The error names a place that has a token and is not read."""
-    # Fetch standard, "CORS-preflight fetch": it is a request with the method OPTIONS and without credentials.
+    """Return the error for a request without a token.
+
+    If a place that is not read has a token, the error names that place.
+    """
+    # Fetch standard, "CORS-preflight fetch": a preflight has the method OPTIONS and no credentials.
     if request.method == "OPTIONS" and request.headers.get_all("access-control-request-method"):
         return MissingCredentials(Reason.NO_CREDENTIALS, preflight=_PREFLIGHT)
     if not sources.in_query and b"access_token=" in request.query:

@@ -97,9 +97,9 @@ def introspect(credential: Credential, record: IssuerRecord, context: Context) -
 
 
 def longest_introspection(issuer: Issuer, settings: Introspection) -> float:
-    """Return the most seconds that a caller waits for an answer. They include the wait for a place, and every exchange.
+    """Return the longest time, in seconds, that a caller waits for an answer, including the queue and every exchange.
 
-    The function that returns the bearer token has no other time limit than that of its callers.
+    It is also the only time limit of the function that returns the bearer token.
     """
     exchange = longest_exchange(settings.timeout, settings.retries)
     seconds = QUEUE_TIMEOUT + exchange

@@ -105,7 +105,7 @@ def resolve_issuer(name: str, context: Context) -> Flow[IssuerRecord | None]:
         try:
             issuer = yield from ask(CallHook(lambda: resolved.resolve(name)))
             found.append(resolved.absorb(name, issuer, clock.monotonic()))
-        except Exception as error:  # also for a bug in the resolver, which every request would repeat
+        except Exception as error:  # even a bug in the resolver, which every request would repeat
             asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
             resolved.fail(name, clock.monotonic(), retry_after=asked)
             raise
@@ -185,8 +185,8 @@ def search_metadata(
     """Return the first metadata document of *issuer* at *places* that is *wanted*, else the first document found.
 
     The search continues after an error, a redirect (which is not followed), a response that is not metadata, and a
-    document without the needed member: an authorization server may publish an OAuth document (RFC 8414) beside the
-    OpenID document, with different contents. The search ends with an error at a document that names another issuer or a
+    document without the needed member: an authorization server may publish an OAuth document (RFC 8414) and an OpenID
+    document with different contents. The search ends with an error at a document that names another issuer or a
     forbidden endpoint, because the configuration or the server has to be fixed, and at a server that does not respond,
     because all places are on the same server.
 

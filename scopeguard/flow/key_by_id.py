@@ -33,7 +33,7 @@ def key_by_id(kid: object, record: IssuerRecord, keys: KeysById, clock: Clock) -
             url = template.removesuffix("{kid}") + wanted
             try:
                 keys.absorb(wanted, (yield from fetch_key(wanted, url, record, clock)), clock.monotonic())
-            except Exception as error:  # also for a bug in a custom transport, which every request would repeat
+            except Exception as error:  # even a bug in a custom transport, which every request would repeat
                 asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
                 keys.fail(wanted, clock.monotonic(), retry_after=asked)
                 raise

@@ -25,7 +25,7 @@ from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.keys import Absent, Due, Found
 from scopeguard.tokens import Unverified
 
-# The most signature checks that one hostile token can cause.
+# The greatest number of signature checks that one hostile token can cause.
 MOST_VERIFICATIONS: Final = 8
 
 
@@ -54,7 +54,7 @@ def verify_signature(token: Unverified, record: IssuerRecord, clock: Clock) -> F
 def verify_by_any_set(
     token: Unverified, record: IssuerRecord, clock: Clock
 ) -> Flow[tuple[IssuerRecord, VerificationKey]]:
-    """Return the key that made the signature and the key set's issuer state, for an issuer with several key sets.
+    """Find the key that made the signature in several key sets. Return the record with its set, and the key.
 
     Sets that hold the key id come first, so that their tokens cause no fetch. A token is denied only if every set
     rejects it: the key may be in a set that is unavailable.
@@ -248,7 +248,7 @@ def refresh_keys(
             return ()
         try:
             keys, seconds = yield from fetch_keys(record, clock)
-        except Exception as error:  # also for a bug in a custom transport, which every request would repeat
+        except Exception as error:  # even a bug in a custom transport, which every request would repeat
             asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
             ring.fail(clock.monotonic(), number=number, retry_after=asked)
             raise
@@ -276,7 +276,7 @@ def refresh_keys(
 
 
 def longest_fetch(issuer: Issuer) -> float:
-    """Return the most seconds that a caller waits for a key set, including the queue and the metadata."""
+    """Return the longest time, in seconds, that a caller waits for a key set, including the queue and the metadata."""
     located = issuer.jwks_file is not None or issuer.jwks_uri is not None
     return QUEUE_TIMEOUT + issuer.key_set.timeout + (0.0 if located else longest_search(issuer))
 

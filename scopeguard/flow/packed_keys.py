@@ -1,4 +1,4 @@
-"""Use a key set that was packed at build, until the first fetch."""
+"""Use a key set that was packed at build time, until the first fetch."""
 
 from __future__ import annotations
 

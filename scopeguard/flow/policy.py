@@ -20,7 +20,7 @@ def decide(policies: Iterable[Policy], token: AccessToken, request: RequestView,
 
     They are applied in order, and the first denial ends the decision. A function must return ``True`` or ``False``:
     anything else raises :class:`TypeError`. Exceptions of functions are not caught; they may be denials and outages.
-    Raises :class:`~scopeguard.errors.PolicyUnavailable` if there is no decision of a policy decision point.
+    Raises :class:`~scopeguard.errors.PolicyUnavailable` if a policy decision point makes no decision.
     """
     for policy in policies:
         policy_request = PolicyRequest(

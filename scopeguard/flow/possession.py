@@ -132,10 +132,10 @@ def find_certificate(request: RequestView, certificates: MutualTLS | None) -> st
 
 
 def request_uri(request: RequestView, possession: Possession) -> str:
-    """Return the URI of *request* as its client sees it, in normal form, without query.
+    """Return the URI of *request* as its client sees it, in normal form and without its query.
 
-    The origin is configured. The path is the raw one, so that ``%2F`` is not taken for a slash. A target without a path
-    is the one of ``OPTIONS *``, and no ``htu`` equals it.
+    The origin is configured. The path is the raw one, so that ``%2F`` is not taken for a slash. For a target that does
+    not begin with a slash, as in ``OPTIONS *``, the result is ``*``, which no ``htu`` equals.
     """
     raw = request.raw_path
     path = (
@@ -145,7 +145,7 @@ def request_uri(request: RequestView, possession: Possession) -> str:
     )
     # A target may have the absolute form of a request to a proxy (RFC 9112 §3.2.2).
     path = _ORIGIN.sub("", path)
-    if path and not path.startswith("/"):  # behind the origin, it would be a part of the host
+    if path and not path.startswith("/"):  # after the origin, it would be part of the host
         return "*"
     return possession.origin + normalise_path(possession.prefix + path)
 
@@ -172,8 +172,8 @@ def claim_once(
 ) -> Flow[None]:
     """Remember *proof*, sent with *access*, until it has expired. *nonce_time* is the time in its nonce.
 
-    Raises :class:`InvalidProof` if it was used before, and if it is as old as proofs that are forgotten already: then
-    the clock was set back.
+    Raises :class:`InvalidProof` if it was used before. Also raises it if proofs of the same age are already forgotten,
+    which means that the clock was set back.
     """
     policy, memory, now = possession.policy, possession.memory, clock.monotonic()
     # The proof may be accepted until its iat, which may be in the future, is too old: one second more than that.

@@ -36,7 +36,7 @@ def bearer_of(access: AccessToken, credential: Credential) -> Bearer:
 def sync_if_due(context: Context) -> Flow[None]:
     """Read new revocations from the shared store if the last read is ``max_lag`` seconds old.
 
-    A read starts beside the request after half of that time. If the store does not answer in time, this is an outage,
+    A read starts in the background after half of that time. If the store does not answer in time, this is an outage,
     unless the policy says ``fail_open_dangerously``.
     """
     if not context.issuers.shared:

@@ -51,7 +51,7 @@ def get_status_list(
     def fetch() -> Flow[tuple[str, ...]]:
         try:
             found, published, max_age = yield from fetch_status_list(uri, record, policy, clock)
-        except Exception as error:  # also for a bug, which every request would repeat
+        except Exception as error:  # even a bug, which every request would repeat
             asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
             status_lists.fail(uri, clock.monotonic(), retry_after=asked)
             raise

@@ -83,7 +83,7 @@ class _Interceptor:
         return None if "?" in method or "#" in method else self._rules.find(METHOD, method)
 
     def _guard(self, method: str, rule: Rule | None, inner: Any, parse: Any, *, streams: bool) -> Any:
-        """Return *inner*, a function that handles a call and may block, behind the check.
+        """Return *inner*, a function that handles a call and may block, preceded by the check.
 
         *parse* makes the request message from its bytes. It is ``None`` for a stream of requests, which gRPC parses.
         *streams*: the result is an iterator.
@@ -158,7 +158,7 @@ class GuardInterceptor(_Interceptor, grpc.ServerInterceptor):
     """Require a valid access token for every call to a ``grpc.server``, unless a rule says otherwise.
 
     * *rules*: the requirement of each method, by path: ``/package.Service/Method``, or ``/package.Service/{method}``.
-      Default: the rules of the guard. A method that matches none is denied, also one that the server does not have.
+      Default: the rules of the guard. A method that matches none is denied, even if the server does not have it.
     * *public*: methods that need no token, such as ``"/grpc.health.v1.Health/{method}"`` and those of reflection.
 
     Handlers call :func:`access_token`. The message of a refused unary call is not parsed. The token is checked when the
@@ -176,7 +176,7 @@ class GuardInterceptor(_Interceptor, grpc.ServerInterceptor):
     _blocks = True
 
     def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
-        """Return the handler of a call, behind the check. gRPC calls this."""
+        """Return the handler of a call, preceded by the check. gRPC calls this."""
         method: str = handler_call_details.method
         rule, handler = self._find_rule(method), continuation(handler_call_details)
         if rule is not None and rule.access is PUBLIC:
@@ -196,7 +196,7 @@ class AsyncGuardInterceptor(_Interceptor, grpc.aio.ServerInterceptor):
     def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
     ) -> Coroutine[Any, Any, Any]:
-        """Return the handler of a call, behind the check. gRPC calls this.
+        """Return the handler of a call, preceded by the check. gRPC calls this.
 
         Raises :class:`ConfigurationError` in a ``grpc.server``, which then refuses the call and logs the error.
         """

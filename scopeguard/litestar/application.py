@@ -122,10 +122,10 @@ class _Extension(GuardMiddleware):
 
 
 def _match(app: Any, scope: Scope, method: str | None) -> tuple[str, str | None, Any, str]:
-    """Return the path by which Litestar routes a request, the template of its route, its handler, and the path for it.
+    """Return the path by which Litestar routes a request, the route's template, the handler, and the handler's path.
 
     The template and the handler are ``None`` if there is no route. A mounted app gets the rest of the path.
-    The router itself looks it up, because only it finds the same handler for each spelling of a path.
+    Litestar's own router looks up the route, because only it finds the same handler for each spelling of a path.
     """
     path, root_path = scope["path"], scope.get("root_path") or ""
     routed = normalize_path(path.split(root_path, maxsplit=1)[-1] if root_path else path)

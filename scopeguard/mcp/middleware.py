@@ -180,7 +180,7 @@ def check_routes(routes: Rules) -> None:
         if rule.matches("POST", "/-/any/-path/-below/"):
             raise ConfigurationError(
                 f"McpMiddleware: routes: {rule.path!r} matches every path, so that no request would reach the "
-                "rules for tools; name the paths beside the MCP endpoint only"
+                "rules for tools; name only paths other than the MCP endpoint"
             )
 
 

@@ -19,7 +19,7 @@ Made = TypeVar("Made")
 OTHER: Final = "other"
 """The label for an issuer or an authority that is not in the configuration."""
 MOST_ROUTES: Final = 1000
-"""The most routes that have a label of their own."""
+"""The greatest number of routes that have a label of their own."""
 
 _OUTCOMES: Final[dict[type, str]] = {
     Granted: "granted",

@@ -23,7 +23,7 @@ class PrometheusExporter(Exporter, Collector):
         self._decisions = Counter(DECISIONS.prometheus_name, DECISIONS.text, DECISIONS.labels, registry=registry)
         self._decision_duration = _histogram(DECISION_DURATION, registry)
         self._exchange_duration = _histogram(EXCHANGE_DURATION, registry)
-        # Keep the children: labels() takes a lock, and as long as the increment itself.
+        # Keep the children: labels() takes a lock, and costs as much as the increment itself.
         self._counters: dict[tuple[str, ...], Counter] = {}
         self._durations: dict[tuple[str, ...], Histogram] = {}
         registry.register(self)

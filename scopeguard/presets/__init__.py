@@ -3,7 +3,7 @@
     Guard(presets.entra("8eaef023-2b34-4da1-9baa-8bc8c9d6a490", "2f6b7c1e-6f53-4a3c-9d2a-1b1d0f5e9a77"))
 
 The result is a plain ``Issuer``: print it, compare it, or change it with ``dataclasses.replace``. The functions make no
-requests. They raise :class:`~scopeguard.errors.ConfigurationError` for arguments of a wrong form.
+requests. They raise :class:`~scopeguard.errors.ConfigurationError` for malformed arguments.
 
 The issuers of one guard must differ in their URL or in the header field of their tokens. Two presets for the same
 issuer and field need two guards.

@@ -121,13 +121,13 @@ class _Extension(GuardMiddleware):
         functions given to ``before_request`` and ``before_websocket``.
         """
         current: Any = current_connection()
-        if self.passes_preflights and current.method == "OPTIONS":  # also one that the extension sends itself
+        if self.passes_preflights and current.method == "OPTIONS":  # including one that the extension itself sends
             return
         if current.scope.get(ROUTE_KEY, NOT_ROUTED)[2] != route_key(current):
             raise ConfigurationError(
                 "ScopeGuard: middleware inside it has changed the method, the path or the host of a request, so that "
-                "Quart calls another view than the one that was checked; put that middleware around app.asgi_app after "
-                "ScopeGuard(app, guard)"
+                "Quart calls a view other than the one that was checked; put that middleware around app.asgi_app "
+                "after ScopeGuard(app, guard)"
             )
 
     def _framework_route(self, scope: Scope) -> str | None:

@@ -107,9 +107,9 @@ class Tool(OperationRule):
         Tool("delete_*", all_of("files:write"))
         Tool("transfer", lambda arguments: all_of("pay:large") if arguments["amount"] > 1000 else all_of("pay"))
 
-    ``*`` stands for any printable text, in a name of at most 2048 characters. Names are compared with regard to case. A
-    name that a pattern with ``*`` matches is denied if an earlier rule matches it without regard to case and to
-    compatible characters of Unicode: the server may take both for one name.
+    ``*`` stands for any printable text, in a name of at most 2048 characters. Names are case-sensitive. A name that
+    a pattern with ``*`` matches is denied if an earlier rule matches it without regard to case and to compatible
+    characters of Unicode: the server may take both for one name.
     """
 
     __slots__ = ()

@@ -32,7 +32,7 @@ def is_narrower(one: Step, other: Step) -> bool:
 
 
 def may_meet(one: Step, other: Step) -> bool:
-    """Return whether both may match the same segment; true in doubt. False if either matches several segments."""
+    """Return whether both may match the same segment; true if in doubt. False if either matches several segments."""
     if is_narrower(one, other) or is_narrower(other, one):
         return True
     if not isinstance(one, One) or not isinstance(other, One) or one.is_literal or other.is_literal:

@@ -27,8 +27,8 @@ def is_suspicious(path: str) -> bool:
 ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 
 # Characters that may stand unencoded in a segment (RFC 3986 §3.3), slash, backslash, percent and controls. If one of
-# them is encoded, a router that decodes sees another path than one that does not. All others (space, quotes, brackets,
-# characters outside ASCII) are always encoded and mean the same to both.
+# them is encoded, a router that decodes sees a different path from one that does not. All others (space, quotes,
+# brackets, characters outside ASCII) are always encoded and mean the same to both.
 _NEEDLESS: Final = (
     rb"%(?:[01][0-9A-Fa-f]|2[14-9A-Fa-f]|3[0-9AaBbDd]|4[0-9A-Fa-f]|5[0-9AaCcFf]|6[1-9A-Fa-f]|7[0-9AaEeFf])"
 )

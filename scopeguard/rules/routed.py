@@ -1,6 +1,6 @@
-"""Find the rule for a request if a router may see another path than the client sent.
+"""Find the rule for a request if a router may see a different path from the one that the client sent.
 
-An app may remove a prefix from the path before it routes. FastAPI removes its ``root_path``, also where it is mounted,
+An app may remove a prefix from the path before it routes. FastAPI removes its ``root_path``, even where it is mounted,
 and middleware may remove any prefix. Then the path has several readings. The rule for the expected reading decides, and
 the requirements of the other readings must be met as well.
 
@@ -46,13 +46,13 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Prefixes:
-    """The prefixes that routers inside a guard remove from paths, beside the ``root_path`` of the server.
+    """The prefixes that routers inside a guard remove from paths, in addition to the ``root_path`` of the server.
 
     * *root_path*: the prefix that the outermost router removes. It replaces that of the server.
     * *mounted*: the prefixes that routers mounted in it remove, each with its mount.
     * *unknown*: the mounts of apps that cannot be inspected.
-    * *loose*: functions of a path and its rule. They say whether a mount gets the path although its segments are
-      others, as that at ``/files`` gets ``/filesx``.
+    * *loose*: functions of a path and its rule. They say whether a mount gets the path although it does not have the
+      segments of the mount, as in ``/filesx`` for the mount at ``/files``.
     """
 
     root_path: str = ""
@@ -256,7 +256,7 @@ class _LiteralRules:
         return id(rule) in self._ids
 
     def touches(self, segments: Iterable[str]) -> bool:
-        """Return whether a rule may name one of *segments*; true in doubt."""
+        """Return whether a rule may name one of *segments*; true if in doubt."""
         return any(
             segment in self._whole
             or segment.startswith(self._heads)
@@ -283,7 +283,7 @@ def _has_text(step: One | Many | Rest) -> bool:
 
 
 def _may_differ(rules: Iterable[Rule], named: _LiteralRules, sources: frozenset[TokenSource] | None) -> bool:
-    """Return whether a path without some segments may match a rule with another requirement; true in doubt.
+    """Return whether a path without some segments may match a rule with another requirement; true if in doubt.
 
     *sources* are those of rules without sources of their own.
     """

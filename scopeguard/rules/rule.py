@@ -96,7 +96,7 @@ class Rule:
       in the last of them: ``/v1/{resource:segments}:getIamPolicy``.
     * ``{name:path}``, after the last slash: the rest, which may be empty.
 
-    Letters are compared with regard to case. For a router that ignores it, write a rule for each spelling or, safer,
+    Templates are case-sensitive. For a router that ignores case, write a rule for each spelling or, safer,
     rules for the open paths only, and leave the rest denied.
 
     *methods*: those that the IANA registry lists, in capitals; all methods, registered or not, if neither these nor

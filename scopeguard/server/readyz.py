@@ -3,7 +3,7 @@
 The response is 200 ``ready`` or 503 ``not ready`` with the obstacles. It names no issuer, because anyone may send the
 request. A probe does no I/O itself. If it finds that keys are missing, it starts to fetch them in the background:
 while probes fail, no request arrives that would do so. A failure pauses the fetches of its issuer as usual, so that
-probes of a stranger cause no more of them.
+frequent probes cause no more fetches.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def serve_asgi(
 
 
 class _Waitress:
-    """The server of waitress, whose shutdown is changed to finish responses in progress."""
+    """A waitress server whose shutdown is changed to finish responses in progress."""
 
     def __init__(self, app: Any, listener: socket.socket, *, threads: int, grace: int, connections: int) -> None:
         self._map: dict[int, Any] = {}

@@ -33,7 +33,7 @@ No function here does I/O, reads a clock, logs or keeps state. Time, keys and re
 ``security_event``         check Security Event Tokens: RFC 8417
 ``sender_constraint``      check how a token is bound to a key: RFC 7800, RFC 8705, RFC 9449
 ``dpop``                   check DPoP proofs: RFC 9449 section 4.3
-``packed_keys``            write and read key sets that are packed at build
+``packed_keys``            write and read key sets that are packed at build time
 ``request_uri``            compare the URI of a request with that of its proof: RFC 3986
 ``nonce``                  seal and recognise nonces: RFC 9449 sections 8 and 9
 ``certificate_fields``     read client certificates from header fields: RFC 8705, RFC 9440

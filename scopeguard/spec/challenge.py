@@ -84,7 +84,7 @@ class ChallengeStyle:
     * ``resource_metadata``: the URL of the metadata of the protected resource (RFC 9728 section 5.1). The guard fills
       it in if it serves the metadata.
     * ``dpop_algorithms``: the algorithms of DPoP proofs (RFC 9449 section 7.1). A challenge with the scheme ``DPoP``
-      names them, beside the one with ``Bearer`` unless *dpop_only* is set. The guard sets both.
+      names them. It follows the one with ``Bearer``, unless *dpop_only* is set. The guard sets both.
     * ``body``: the format of the bodies of refusals and outages: ``"problem"`` (RFC 9457), ``"google"``, or a function
       that takes a :class:`Problem` and returns a media type and bytes. The constructor tries the function. If it fails
       later, that response has a problem document instead, and the log says so.

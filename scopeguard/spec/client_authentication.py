@@ -132,7 +132,7 @@ def _thumbprint_of(certificate: str, key: Any) -> str:
         each.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for each in (public, key.public_key())
     )
     if one != other:
-        raise ConfigurationError("certificate: belongs to another key than private_key")
+        raise ConfigurationError("certificate: must be for the key in private_key, and is for another one")
     return found
 
 

@@ -110,7 +110,7 @@ def problem_json(problem: Problem) -> tuple[str, bytes]:
 
 
 # By HTTP status: google.rpc.Code, and the older word in ``errors[].reason``. Clients depend on the latter: Google's
-# client for BigQuery tries again after "backendError", and not after the others.
+# client for BigQuery tries again after "backendError", but not after the others.
 _GOOGLE: Final = {
     401: ("UNAUTHENTICATED", "authError"),
     403: ("PERMISSION_DENIED", "forbidden"),

@@ -220,7 +220,7 @@ def parse_key_set(
     NOT checked: the size of *document* in bytes, which the caller bounds. ``x5c`` and ``x5u`` are not read.
 
     *padded*: the numbers of a key may have base64 padding, which RFC 7518 section 2 forbids. *use*: the ``use`` of keys
-    for signatures. With another value than ``sig``, each key must have it, and a ``kid``, as in a SPIFFE bundle.
+    for signatures. With a value other than ``sig``, each key must have it, and a ``kid``, as in a SPIFFE bundle.
 
     Raises :class:`MalformedKeySet` if *document* is not one strict JSON object with an array ``keys``, has more than
     *max_keys* keys, or has no usable key. The caller must then keep the keys it has.
@@ -275,7 +275,7 @@ def _parse_document(document: bytes | Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _bundle_members(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the members of a SPIFFE bundle beside its keys. A wrong value counts as absent: both are optional."""
+    """Return the members of a SPIFFE bundle other than its keys. A wrong value counts as absent: both are optional."""
     hint, sequence = document.get("spiffe_refresh_hint"), document.get("spiffe_sequence")
     return {
         "refresh_hint": float(hint) if type(hint) is int and 0 < hint < _LONGEST_HINT else None,
@@ -322,7 +322,9 @@ def _parse_key(jwk: object, backends: Backends, use: str = "sig") -> Verificatio
         raise _InvalidKey("it is symmetric: every API that can verify tokens could forge them")
     private = [name for name in _PRIVATE_MEMBERS if name in jwk]
     if private:
-        raise _InvalidKey(f"it has private members ({', '.join(private)}): replace this key, its secret is published")
+        raise _InvalidKey(
+            f"it has private members ({', '.join(private)}): replace this key, because its secret is published"
+        )
     kid, issuer = (_optional_text(jwk, name) for name in ("kid", "issuer"))
     _check_purpose(jwk, use, kid)
     read = _READERS.get(kty) if isinstance(kty, str) else None
@@ -491,8 +493,8 @@ _READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], _ParsedKey]]] = {
 def thumbprint(jwk: Mapping[str, Any]) -> str:
     """Return the SHA-256 thumbprint of *jwk*: RFC 7638 section 3, RFC 8037 section 2, RFC 9964 section 6.
 
-    The members are used as given. NOT checked: that they describe a valid key. Raises :class:`ValueError` for another
-    ``kty`` than RSA, EC, OKP and AKP, and for a member that is missing or not a string.
+    The members are used as given. NOT checked: that they describe a valid key. Raises :class:`ValueError` for a
+    ``kty`` other than RSA, EC, OKP and AKP, and for a member that is missing or not a string.
     """
     canonical = json.dumps(thumbprint_members(jwk), separators=(",", ":"), ensure_ascii=False)
     return encode_base64url(hashlib.sha256(canonical.encode()).digest())

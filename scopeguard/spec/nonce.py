@@ -77,7 +77,7 @@ class NonceSealer:
                 (at,) = _TIME.unpack(cipher.decrypt(octets[:_RANDOM_BYTES], octets[_RANDOM_BYTES:], None))
             except InvalidTag:
                 continue
-            # A nonce of the future comes from a process whose clock is ahead.
+            # A nonce from the future comes from a process whose clock is ahead.
             return at if abs(now - at) <= self._lifetime else None
         return None
 

@@ -1,4 +1,4 @@
-"""A key set that was packed at build: a JWK Set with its issuer and the time at which it was fetched.
+"""A key set that was packed at build time: a JWK Set with its issuer and the time at which it was fetched.
 
 ::
 
@@ -21,7 +21,7 @@ from scopeguard.spec.strict_json import MalformedJSON, parse_object
 _EARLIEST: Final = 1.6e9
 """No key set was packed before 2020. A smaller number is not in seconds, or not a date."""
 _KEPT: Final = ("spiffe_sequence",)
-"""Members beside the keys that a packed set keeps: a bundle with a smaller number must not replace it."""
+"""Members other than the keys that a packed set keeps: a bundle with a smaller number must not replace it."""
 
 
 def pack_keys(document: Mapping[str, Any], issuer: str, now: float) -> dict[str, Any]:
@@ -44,9 +44,9 @@ def parse_packed_keys(
     Each key is checked as in a fetched set, for *use* (:func:`~scopeguard.spec.jwks.parse_key_set`). Not checked:
     whether the set is too old, and whether its date is in the future.
 
-    Raises :class:`MalformedKeySet` also if the set does not name *issuer*, or has no ``fetched_at``: keys of another
-    issuer, such as that of a test environment, could sign tokens in the name of this one, and withdrawn keys could be
-    used for ever.
+    Raises :class:`MalformedKeySet`, for example if the set does not name *issuer* or has no ``fetched_at``: keys of
+    another issuer, such as that of a test environment, could sign tokens in the name of this one, and withdrawn keys
+    could be used for ever.
     """
     if isinstance(document, bytes):
         try:

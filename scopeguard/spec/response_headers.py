@@ -6,7 +6,7 @@ from __future__ import annotations
 def add_proof_headers(nonce: str | None, vary: str | None, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return *headers* of a response with the next *nonce* for the client's proofs (RFC 9449 section 8.2).
 
-    It replaces a nonce of the app, because there must be one only. The response must not be stored by a cache, which
+    It replaces a nonce of the app, because there must be only one. The response must not be stored by a cache, which
     would give the nonce to other clients.
 
     *vary*: the field in which a proxy has sent the certificate. A cache must not give the response to a request with

@@ -12,7 +12,7 @@ from scopeguard.errors import AuthorityUnavailable
 DEFAULT_RETRY_AFTER: Final = 5.0
 """The seconds that this API sends if it does not know when the next attempt makes sense."""
 MAX_RETRY_AFTER: Final = 300.0
-"""The most seconds that this API sends."""
+"""The greatest number of seconds that this API sends."""
 _DIGITS: Final = re.compile(r"\d{1,10}", re.ASCII)
 
 

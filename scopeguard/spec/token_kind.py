@@ -179,7 +179,7 @@ def _check_other_kinds(claims: Mapping[str, Any], issuer: Issuer) -> None:
 def _check_id_token_claims(claims: Mapping[str, Any], named: list[str]) -> None:
     """Refuse claims that only ID tokens have. *named*: the members that say "access token".
 
-    A ``nonce`` is accepted beside such a member, because older Keycloak and PingAM copy it into access tokens.
+    A ``nonce`` is accepted together with such a member, because older Keycloak and PingAM copy it into access tokens.
     ``token_type`` does not suffice for that, because servers send ``Bearer`` for any kind of token.
     """
     for name in _ID_TOKEN_CLAIMS:

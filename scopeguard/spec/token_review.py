@@ -80,7 +80,7 @@ def _is_verdict(problem: str) -> bool:
     Post "https://webhook": context deadline exceeded]``. "Invalid bearer token" is the error of those that do not know
     the token. One of the others may have known it, so it is not a verdict if another one could not be reached.
     The API does not separate the two kinds, so they are recognised by their texts. A webhook that answers 401 counts as
-    a verdict ("the server has asked for the client to provide credentials"): some webhooks refuse tokens by it.
+    a verdict ("the server has asked for the client to provide credentials"): some webhooks refuse tokens in this way.
     """
     if _VERDICT.search(problem):
         return True

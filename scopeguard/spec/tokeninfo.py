@@ -14,7 +14,7 @@ from typing import Any, Final
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.spec.token_kind import kind_claims
 
-# The names of members: in v3, and in v1 and v2.
+# Each member by its name in v3, and its name in v1 and v2.
 _NAMES: Final = (
     ("aud", "audience"),
     ("azp", "issued_to"),
@@ -43,7 +43,7 @@ def is_refusal(body: bytes) -> bool:
 
 
 def read(body: bytes, now: float) -> dict[str, Any]:
-    """Return the members of an introspection answer for *body*, a response of Google with status 200.
+    """Return the members of an introspection answer for *body*, a response from Google with status 200.
 
     They are ``active``, ``exp``, ``aud``, ``azp``, ``sub``, ``scope``, ``email`` and ``email_verified``, as far as
     *body* has them, and the members that mark another kind of token. *now* is in seconds since the epoch; if there is
@@ -68,7 +68,7 @@ def read(body: bytes, now: float) -> dict[str, Any]:
 
 
 def read_gitlab(body: bytes, now: float) -> dict[str, Any]:
-    """Return the members of an introspection answer for *body*, a response of GitLab with status 200.
+    """Return the members of an introspection answer for *body*, a response from GitLab with status 200.
 
     They are ``active``, ``scope``, ``sub``, ``client_id`` and ``exp``, as far as *body* has them (a personal access
     token has no application, and some tokens do not expire), and the members that mark another kind of token. *now* is

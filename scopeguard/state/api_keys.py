@@ -65,7 +65,7 @@ class KeyFile(Locked):
             return True
 
     def absorb(self, keys: Mapping[str, ApiKey], digest: bytes, now: float) -> None:
-        """Replace all keys by *keys*. *digest*: that of the content of the file."""
+        """Replace all keys with *keys*. *digest*: that of the content of the file."""
         with self._lock:
             self._keys, self._content, self._due_at = keys, digest, now + self._ttl
             self._generation += 1

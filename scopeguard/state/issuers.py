@@ -141,7 +141,7 @@ class IssuerRecord:
             _keep(self.scope_texts, text, granted)
 
     def cached_metadata(self, now: float, wanted: Callable[[Metadata], bool]) -> Metadata | None:
-        """Return a cached document for which *wanted* returns true, while it may be used."""
+        """Return a cached document that may still be used and for which *wanted* returns true."""
         return next(filter(wanted, self.metadata), None) if now < self.metadata_until else None
 
     def learn(self, metadata: Metadata, now: float, wanted: Callable[[Metadata], bool]) -> None:
@@ -243,11 +243,11 @@ class ResolvedIssuers(Locked):
             return False
         answer: object = self.resolver.accepts(name)
         if not isinstance(answer, bool):
-            raise ConfigurationError(f"resolver.accepts: returns True or False, not {type(answer).__name__}")
+            raise ConfigurationError(f"resolver.accepts: must return True or False, not {type(answer).__name__}")
         return answer
 
     def resolve(self, name: str) -> Issuer | Awaitable[Issuer | None] | None:
-        """Call the function of the configuration. It may block, so the call belongs into a flight."""
+        """Call the function of the configuration. It may block, so call it in a flight."""
         return self.resolver.resolve(name)
 
     def lookup(self, name: str, now: float) -> Resolution | None:
@@ -323,7 +323,7 @@ class ResolvedIssuers(Locked):
 def _check_result(name: str, issuer: object) -> Issuer:
     """Return *issuer* if it is a valid result for *name*."""
     if not isinstance(issuer, Issuer):
-        raise ConfigurationError(f"resolver.resolve: returns an Issuer or None, not {type(issuer).__name__}")
+        raise ConfigurationError(f"resolver.resolve: must return an Issuer or None, not {type(issuer).__name__}")
     if issuer.url != name:
         raise ConfigurationError(f"resolver.resolve: was called with {name!r} and returned {issuer.url!r}")
     if issuer.token_header is not None or issuer.opaque_prefixes:

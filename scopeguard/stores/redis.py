@@ -180,10 +180,9 @@ class RedisStore(Locked):
     ) -> str:
         """Remember the proof *identity* of *owner*; see :class:`~scopeguard.flow.effects.ProofStore`.
 
-        One script reads and writes all sets, so the operation is atomic for any number of processes. Redis drops no key
-        with an expiry for lack of memory under the policy ``noeviction``, which this requires: an evicted proof could
-        be used again. Without free memory the script fails, and raises :class:`~scopeguard.errors.AuthorityUnavailable`
-        as any other failure does.
+        One script reads and writes all sets, so the operation is atomic for any number of processes. It requires the
+        policy ``noeviction``: under other policies, Redis may evict a proof, which could then be used again. If Redis
+        has no free memory, the script fails, and this raises :class:`~scopeguard.errors.AuthorityUnavailable`.
         """
         # One slot of a cluster has all proofs, because the script needs the numbers of all of them.
         tagged = self._tagged_key("proofs")

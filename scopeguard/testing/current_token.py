@@ -100,7 +100,7 @@ def as_token(
         with as_token("rows.read", subject="alice"):
             assert owned_rows() == [...]  # calls access_token()
 
-    The arguments are those of :func:`make_token`, and the block gets the token. Blocks may be nested, also in
+    The arguments are those of :func:`make_token`, and the block gets the token. Blocks may be nested, even in
     coroutines. A guard is not affected: a request inside the block needs a token of its own, which is then current
     while it is served.
 
@@ -143,4 +143,4 @@ def _make_current(token: AccessToken) -> Iterator[AccessToken]:
         try:
             _in_block.reset(outer)
         except ValueError:
-            pass  # a fixture may end in another context than it began in
+            pass  # a fixture may end in a different context from the one it began in

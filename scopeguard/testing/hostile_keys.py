@@ -161,7 +161,7 @@ def _ml_dsa(forge: Forge, corpus: Corpus) -> None:
     pub = SigningKey.generate("ML-DSA-65").public_jwk()["pub"]
     for name, members, why in (
         ("without-alg", {"alg": None}, "an AKP key needs alg (RFC 9964 section 3)"),
-        ("alg-of-another-set", {"alg": "ML-DSA-44"}, "pub has another length than alg requires"),
+        ("alg-of-another-set", {"alg": "ML-DSA-44"}, "pub does not have the length that alg requires"),
         ("alg-es256", {"alg": "ES256"}, "ES256 does not use keys of kty AKP"),
         ("alg-list", {"alg": ["ML-DSA-65"]}, "alg is not a string"),
         ("without-pub", {"pub": None}, "there is no public key"),

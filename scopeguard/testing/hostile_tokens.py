@@ -34,8 +34,8 @@ def bad_tokens(authority: FakeAuthority, *, leeway: float = LEEWAY, strict: bool
     * *strict*: include the tokens that only ``Issuer(..., typ="at+jwt")`` refuses.
 
     Most tokens are signed with keys of the authority for RS256, PS256, ES256, ES384 and EdDSA, and for ML-DSA if
-    ``cryptography`` has it. The authority publishes these keys from then on. A guard that fetched the key set before
-    needs to fetch it again.
+    ``cryptography`` has it. This function makes the authority publish these keys. A guard that fetched the key set
+    before needs to fetch it again.
 
     Not included: header values that are not tokens (control characters, non-ASCII), tokens for bad key sets
     (:func:`~scopeguard.testing.bad_keys`), proofs of possession (RFC 9449), and bad introspection answers.

@@ -671,7 +671,7 @@ def test_invalid_arguments_are_refused_at_once(guard: Guard):
         ({"tables.read": ""}, "must be a list, as in .*, not dict"),
         (7, "must be a list, as in .*, not int"),
         (["read write"], "several scopes"),
-        ([7], "a scope is a string, not int"),
+        ([7], "a scope must be a string, not int"),
         ([""], "is not a scope"),
     ],
 )

@@ -811,7 +811,7 @@ def test_certificate_of_an_assertion_must_be_one_of_its_key():
         ({"certificate": pem}, "certificate: must be one certificate as PEM text"),
         ({"certificate": certificate + certificate}, "certificate: must be one certificate as PEM text"),
         ({"certificate": certificate.replace("MII", "AAA", 1)}, "certificate: must be one certificate as PEM text"),
-        ({"certificate": certificate, "private_key": other}, "certificate: belongs to another key than private_key"),
+        ({"certificate": certificate, "private_key": other}, "certificate: must be for the key in private_key"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             TokenExchange.entra("contoso", "orders", **{**given, **wrong})

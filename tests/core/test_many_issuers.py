@@ -201,7 +201,7 @@ def test_coroutine_as_a_predicate_admits_no_issuer(
 ):
     for answer in (object(), "", 0, None):
         guard = new_guard(accepts=lambda iss, answer=answer: answer)
-        with pytest.raises(ConfigurationError, match=r"^resolver\.accepts: returns True or False"):
+        with pytest.raises(ConfigurationError, match=r"^resolver\.accepts: must return True or False"):
             guard.check(request_with(tenants[0].mint("read")))
     assert directory.asked == []
 
@@ -226,8 +226,8 @@ WRONG: list[tuple[Callable[[FakeAuthority], object], str]] = [
     (lambda a: replace(a.issuer, url=a.url + "/"), "was called with 'https://a.as.test' and returned"),
     (lambda a: replace(a.issuer, url=a.url.upper(), aliases={a.url: {}}, metadata_url=a.url), "was called with"),
     (lambda a: replace(a.issuer, token_header="x-token"), "has token_header"),
-    (lambda a: a.url, "returns an Issuer or None, not str"),
-    (lambda a: False, "returns an Issuer or None, not bool"),
+    (lambda a: a.url, "must return an Issuer or None, not str"),
+    (lambda a: False, "must return an Issuer or None, not bool"),
 ]
 
 

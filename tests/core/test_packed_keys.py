@@ -1,4 +1,4 @@
-"""A key set that was packed at build: used at once, refreshed behind the first request, never a reason to refuse."""
+"""A key set that was packed at build time: used at once, refreshed in the background, never a reason to refuse."""
 
 from __future__ import annotations
 

@@ -71,13 +71,13 @@ def test_several_scopes_in_one_string_are_refused_with_advice():
 @pytest.mark.parametrize("item", [7, None, b"read", ["read"], ("read", "write"), True], ids=ascii)
 def test_scope_must_be_a_string(item):
     for build in (all_of, any_of, require, lambda item: all_of("a") | item, lambda item: all_of("a") & item):
-        with pytest.raises(ConfigurationError, match=f"a scope is a string, not {type(item).__name__}"):
+        with pytest.raises(ConfigurationError, match=f"a scope must be a string, not {type(item).__name__}"):
             build(item)
 
 
 @pytest.mark.parametrize("items", [["read"], ("read", "write"), {"read"}, frozenset()], ids=ascii)
 def test_collection_in_place_of_a_scope_is_refused_with_advice(items):
-    with pytest.raises(ConfigurationError, match=r"requires: a scope is a string, not \w+; pass each as its own"):
+    with pytest.raises(ConfigurationError, match=r"requires: a scope must be a string, not \w+; pass each as its own"):
         require(items)
 
 
@@ -341,10 +341,10 @@ def test_implications_are_copied_at_construction():
         pytest.param({"a": "b"}, r"implies\['a'\]: must be a list of scopes", id="one string"),
         pytest.param({"a": 7}, r"implies\['a'\]: must be a list of scopes", id="a number"),
         pytest.param({"a": ["b c"]}, r"implies\['a'\]: 'b c' holds several scopes", id="two in one"),
-        pytest.param({"a": [7]}, r"implies\['a'\]: a scope is a string, not int", id="not a string"),
-        pytest.param({"a": b"b"}, r"implies\['a'\]: a scope is a string, not int", id="bytes"),
+        pytest.param({"a": [7]}, r"implies\['a'\]: a scope must be a string, not int", id="not a string"),
+        pytest.param({"a": b"b"}, r"implies\['a'\]: a scope must be a string, not int", id="bytes"),
         pytest.param(["a", "b"], "implies: must map scopes", id="a list"),
-        pytest.param({7: ["a"]}, "implies: a scope is a string, not int", id="a number for a scope"),
+        pytest.param({7: ["a"]}, "implies: a scope must be a string, not int", id="a number for a scope"),
     ],
 )
 def test_invalid_implications_are_refused(implies, message):

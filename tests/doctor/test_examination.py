@@ -344,7 +344,7 @@ def examine_published(document: object, devserver: DevServer, tmp_path: Path) ->
         ({"resource": "https://other.test"}, Level.WARNING, "names the resource 'https://other.test'"),
         (["not metadata"], Level.WARNING, "names the resource None"),
         (None, Level.WARNING, "answers 404, without metadata"),
-        ({"resource": "API", "authorization_servers": []}, Level.WARNING, "other authorization servers"),
+        ({"resource": "API", "authorization_servers": []}, Level.WARNING, "does not name the authorization servers"),
     ],
 )
 def test_published_metadata_that_differ_are_a_warning(

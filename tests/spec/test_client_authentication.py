@@ -247,7 +247,7 @@ def test_certificate_must_be_one_of_the_key(keys: Mapping[str, SigningKey]):
         (own + other, "must be one certificate as PEM text"),
         (pem(keys["ES256"]), "must be one certificate as PEM text"),
         (own.replace("MII", "AAA", 1), "must be one certificate as PEM text"),
-        (other, "belongs to another key than private_key"),
+        (other, "must be for the key in private_key"),
     ):
         with pytest.raises(ConfigurationError, match=f"certificate: {message}"):
             AssertionKey(material=pem(keys["ES256"]), algorithm="ES256", certificate=wrong)

@@ -25,7 +25,7 @@ EXPORT: Final = "/tables/trips/export"
 
 
 class StepFailed(Exception):
-    """A step got another response than the expected one."""
+    """A step got an unexpected response."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import click
 
 @click.group("api-key")
 def api_key() -> None:
-    """Make API keys, a second kind of credential beside access tokens."""
+    """Make API keys, a second kind of credential besides access tokens."""
 
 
 @api_key.command("new")

@@ -17,7 +17,7 @@ from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 @click.option("--issuer", metavar="URL", help="The issuer, if the file has several.")
 @click.option("--output", metavar="FILE", help="The file to write.  [default: standard output]")
 def pack_keys(config: str, issuer: str | None, output: str | None) -> None:
-    """Fetch the keys of an issuer at build, to be packed with a serverless function.
+    """Fetch the keys of an issuer at build time, to be packed with a serverless function.
 
     Writes them as JSON with the issuer and the time. The setting jwks_seed names the file. A new instance then answers
     its first request without waiting for keys, and fetches the current ones in the background.

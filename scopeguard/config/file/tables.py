@@ -41,7 +41,7 @@ INSECURE: Final = "insecure_http_dangerously"
 
 
 def elsewhere(name: str, keys: Mapping[str, Key]) -> str | None:
-    """Return the problem with a key that belongs in another table than that with *keys*, or ``None``."""
+    """Return the problem with a key that belongs in a table other than the one with *keys*, or ``None``."""
     homes = [home for home, others in TABLES.items() if name in others]
     # A usual reason: in TOML, all lines below a header belong to its table.
     fix = f"move it, or {fix_of(name, keys, similarity=0.8)}"

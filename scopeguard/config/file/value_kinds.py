@@ -82,7 +82,7 @@ def renewable(place: Place, key: str, value: Any) -> str | SecretFile:
 
 
 def path(place: Place, key: str, value: Any) -> str:
-    """Read a path that is relative to the configuration file. It may be ``env:NAME``, and not ``file:PATH``."""
+    """Read a path that is relative to the configuration file. It may be ``env:NAME``, but not ``file:PATH``."""
     path = string(place, key, value)
     if path.startswith("file:"):
         raise place.error(key, f'must be the path itself, without "file:", as in: {key} = "keys.json"')

@@ -59,7 +59,7 @@ def _to_public_key(forge: Forge, members: dict[str, Any], content: bytes) -> str
 
 
 def _headers(forge: Forge, corpus: Corpus) -> None:
-    """Headers that make a naive recipient spend time or leak a secret before it checks anything."""
+    """Add tokens whose headers make a naive recipient spend time or leak a secret before it checks anything."""
     claims = json_bytes(forge.claims())
     point = {"kty": "EC", "crv": "P-256", "x": base64url(bytes(32)), "y": base64url(bytes(32))}
     cases: tuple[tuple[str, dict[str, Any], tuple[str, ...]], ...] = (

@@ -55,7 +55,7 @@ def _signatures(forge: Forge, corpus: Corpus, key: SigningKey) -> None:
 
 
 def _other_sets(forge: Forge, corpus: Corpus, key: SigningKey, smaller: SigningKey) -> None:
-    why = "the key is for another parameter set than the header says"
+    why = "the key is for a different parameter set from the one in the header"
     for name, header, signer in (
         ("65-by-44", forge.header(key), smaller),
         ("44-by-65", forge.header(smaller), key),

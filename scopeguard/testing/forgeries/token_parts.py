@@ -78,7 +78,7 @@ def attacker_key(algorithm: str) -> SigningKey:
 class Forge:
     """Makes valid and forged tokens of an authority. ``leeway`` is that of the guard, in seconds.
 
-    The authority publishes the keys for the genuine signatures from then on.
+    The constructor makes the authority publish the keys for the genuine signatures.
     """
 
     def __init__(self, authority: FakeAuthority, *, leeway: float = LEEWAY) -> None:
