@@ -260,8 +260,8 @@ class InsufficientUserAuthentication(AccessDenied):
 
     * ``acr_values``: authentication context class references, of which one suffices; empty if any does.
     * ``max_age``: the greatest number of seconds since the user signed in; ``None`` for no limit.
-    * ``scopes``: the scopes of the operation if the token lacks one of them as well, so that the client needs one new
-      token only; otherwise empty.
+    * ``scopes``: the scopes of the operation if the token lacks one of them as well, so that the client needs only
+      one new token; otherwise empty.
     """
 
     status: ClassVar[int] = 401

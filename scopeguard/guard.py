@@ -152,7 +152,7 @@ class Guard:
     * *store*: shares introspection answers and revocations between processes and hosts.
     * *transport*: sends all outbound requests: :class:`HttpxTransport`, for example with a private certificate
       authority or a proxy, or an object with its methods.
-    * *clock*: tells the time; for tests.
+    * *clock*: provides the time; for tests.
     * *insecure_http_dangerously*: hosts with ports (``["keycloak:8080"]``) for which *resource* and the metadata of any
       issuer may have http URLs. An :class:`Issuer` checks its own URLs, and has a setting of the same name for them.
 

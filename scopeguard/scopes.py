@@ -134,7 +134,7 @@ class Requirement:
         *now* is in seconds since the epoch; *leeway* is that of the issuer of the token, in seconds. If the token
         satisfies no alternative, the refusal is about the first alternative of which the token has all scopes, or else
         about the first. An insufficient sign-in takes precedence over missing scopes. Its refusal names the scopes as
-        well, so that the client needs one new token only.
+        well, so that the client needs only one new token.
         """
         chosen: AccessDenied | None = None
         has_scopes = False

@@ -67,7 +67,7 @@ PURE = {
 }  # fmt: skip
 PURE_LAYERS = (*VOCABULARY, "config", "spec", "state", "flow")
 
-# Modules on another level than their folder: three read files, and the checks of arguments need only the errors.
+# Modules on a different level from their folder: three read files, and the checks of arguments need only the errors.
 ON_ANOTHER_LEVEL = ("config.file", "config.api_documents", "config.catalog", "config.checks")
 
 # The layers that may import each library and each impure module of the standard library.

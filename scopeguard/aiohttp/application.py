@@ -268,7 +268,7 @@ class _Checks:
         return announces_allowed_request(announced, None if own is None else own.access, lambda _: is_closed)
 
     async def finish_response(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
-        """Add the headers of the guard to *response*, if its handler begins to send it before it returns."""
+        """Add the headers of the guard to *response*, if the handler itself begins to send it."""
         state: RequestState | None = request.get(STATE_KEY)
         if state is not None and not state.is_finished:
             if state.report is not None and isinstance(request, web.Request):

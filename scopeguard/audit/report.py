@@ -25,7 +25,7 @@ class Kind(StrEnum):
 
 
 class Severity(StrEnum):
-    """The severity of a finding: a mistake, or a fact that may surprise."""
+    """The severity of a finding: a mistake, or a fact that may be unexpected."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -158,7 +158,7 @@ class Report:
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """The findings that are allowed but may surprise."""
+        """The findings that are allowed but may be unexpected."""
         return tuple(finding for finding in self.findings if finding.severity is Severity.WARNING)
 
     @property

@@ -247,7 +247,7 @@ def _is_key(text: str, engine: Engine) -> bool:
 
 
 def _sources(engine: Engine, rules: Rules | None, request: RequestView, *, is_key: bool) -> TokenSources:
-    """Return the token sources of the route. A token is explained as if it was sent in a header."""
+    """Return the token sources of the route. A token is explained as if it were sent in a header."""
     sources = Route.find(rules, None, request).sources(engine.sources)
     if is_key:
         return sources if rules is not None else sources.with_methods([TokenSource.API_KEY])

@@ -46,7 +46,7 @@ class AuthZen:
     """A policy decision point that decides about requests: ``Rule("/x", decide=AuthZen("https://pdp.example.com"))``.
 
     For each request whose token satisfies the rule, one evaluation request (``POST /access/v1/evaluation``) is sent
-    with this evaluation request, unless a function replaces a part of it:
+    with these members, unless a function replaces one of them:
 
     * ``subject``: *subject_type*; the ``sub`` of the token, or its ``client_id``; the issuer, the client and the
       granted scopes as properties.

@@ -103,7 +103,7 @@ class DPoP:
 
 
 def _usual_length(algorithm: str) -> int:
-    """Return the bytes of a proof of ML-DSA, 0 for another *algorithm*. The key in its header is encoded twice."""
+    """Return the length of a proof with ML-DSA in bytes; 0 for another *algorithm*. It encodes its key twice."""
     sizes = ML_DSA.get(algorithm)
     if sizes is None:
         return 0

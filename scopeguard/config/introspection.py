@@ -155,7 +155,7 @@ class Introspection:
 
     @property
     def reviews_tokens(self) -> bool:
-        """True if the dialect is the TokenReview API of Kubernetes, which is asked for audiences."""
+        """True if the dialect is the TokenReview API of Kubernetes, whose requests name the audiences."""
         return self.dialect is Dialect.KUBERNETES_TOKEN_REVIEW
 
     def _check_dialect(self) -> None:

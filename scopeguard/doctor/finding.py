@@ -13,7 +13,7 @@ class Level(StrEnum):
     """How bad a finding is."""
 
     OK = "ok"
-    WARNING = "warning"  # works, and may surprise or fail later
+    WARNING = "warning"  # works, but may have unexpected effects or fail later
     ERROR = "error"  # requests are refused or unprotected
     SKIPPED = "skipped"  # not checked
 

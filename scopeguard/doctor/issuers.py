@@ -184,7 +184,7 @@ class _Examination:
         if metadata.jwks_uri is None:
             return []
         if metadata.jwks_uri in issuer.jwks_uris:
-            return [ok(self.subject, "metadata", "jwks_uri is the one that the metadata name")]
+            return [ok(self.subject, "metadata", "jwks_uri is the one that the metadata names")]
         text = f"jwks_uri is {' '.join(issuer.jwks_uris)}, and the metadata names {metadata.jwks_uri}"
         fix = "correct jwks_uri, or leave it out: then the guard follows the metadata when the server moves its keys"
         return [warning(self.subject, "metadata", text, fix=fix)]

@@ -145,7 +145,7 @@ class HttpxTransport(Locked):
         # UnicodeError: a label of the host name is empty or too long.
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, UnicodeError) as error:
             late = isinstance(error, httpx.TimeoutException | TimeoutError)
-            # Only these texts are certain not to quote the request; a wrong certificate is among them.
+            # Only these texts are certain not to quote the request. That about a wrong certificate is one of them.
             quotable = isinstance(error, httpx.ConnectError | TimeoutError) and str(error)
             why = f": {error}" if quotable else ""
             outage = AuthorityUnavailable(

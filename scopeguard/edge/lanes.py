@@ -43,7 +43,7 @@ class Bounds:
     waiting_first: int
 
 
-# Two hundred concurrent callers with unknown tokens are served, as happens after a start.
+# Enough for two hundred concurrent callers with unknown tokens, which may come at once after a start.
 BOUNDS: Final[Mapping[Lane, Bounds]] = {
     Lane.KEYS: Bounds(places=16, places_of_one=8, reserved=2, waiting=64, waiting_first=512),
     Lane.REVOCATIONS: Bounds(places=2, places_of_one=2, reserved=0, waiting=8, waiting_first=8),

@@ -50,7 +50,7 @@ def requires(
         def files(req, resp, **params): ...
 
     Responders with a suffix and ``on_websocket`` may be decorated, too. Several hooks and decorators add up. On a
-    class, ``falcon.before`` and the decorator cover the responders that it has or inherits, and not those that a
+    class, ``falcon.before`` and the decorator cover the responders that it has or inherits, but not those that a
     subclass defines. ``falcon.before`` leaves ``on_request`` of a class out, with a warning; the decorator does not.
 
     *acr* and *max_age* (seconds) require that the user signed in strongly and recently enough, as in

@@ -67,7 +67,7 @@ class SchemeSettings:
             url = getattr(self, name)
             if url is not None:
                 text(url, name, empty=False)
-                # Another URL is relative to the document, as FastAPI allows.
+                # A URL without a scheme is relative to the document, as FastAPI allows.
                 if name == "openid_connect_url" or "://" in url:
                     check_url(url, name)
         if self.authorization_url is not None and self.token_url is None:

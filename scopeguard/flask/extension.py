@@ -240,7 +240,7 @@ class _Hooks:
         endpoint = flask_request.endpoint or ""
         view = self._app.view_functions.get(endpoint)
         # Only the methods of a view class have declarations of their own. Without a view, clients could fill the cache
-        # with methods of their invention.
+        # with made-up methods.
         method = "" if view is None or not hasattr(view, "view_class") else flask_request.method
         return self._view_rules.route(
             rule,
@@ -275,7 +275,7 @@ class _Hooks:
     def _passes(self, flask_request: Request, rule: Rule | None) -> bool:
         """Return whether *flask_request*, with the method OPTIONS, needs no token although its view does.
 
-        That is so for a preflight, and for a request that a rule for OPTIONS opens and that Flask answers without
+        This is the case for a preflight, and for a request that a rule for OPTIONS opens and that Flask answers without
         calling the view.
         """
         environ = flask_request.environ

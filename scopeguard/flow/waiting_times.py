@@ -19,5 +19,5 @@ LONGEST_RETRY_PAUSE: Final = 0.25
 
 
 def longest_exchange(timeout: float, retries: int) -> float:
-    """Return the longest time, in seconds, of an exchange with its *retries*, each of which takes *timeout* at most."""
+    """Return the longest time, in seconds, of an exchange with *retries*. Each attempt takes at most *timeout*."""
     return (1 + retries) * timeout + retries * LONGEST_RETRY_PAUSE

@@ -168,7 +168,7 @@ def requires(
     """Return a guard for the ``guards`` of a handler, controller, router or app.
 
     Each item is a scope, a condition, or a requirement such as ``any_of("read", "admin")``. The token must satisfy all
-    of them, and the guards of the layers around::
+    of them, and the guards of the outer layers::
 
         @get("/tables", guards=[requires("tables.read", any_of("projects.read", "admin"))])
         async def tables() -> list[str]: ...

@@ -207,7 +207,7 @@ def spiffe(
       again, and a bundle with a smaller ``spiffe_sequence`` than the one in use is not used.
     * *ids*: the SPIFFE IDs that may call, as in ``"spiffe://prod.example.com/ns/etl/sa/ingest"``.
     * *id_prefixes*: the beginnings of such IDs, each of whole segments: ``"spiffe://prod.example.com/ns/etl"`` accepts
-      the IDs below it, and not ``.../ns/etl2``. Without *ids* and *id_prefixes*, all workloads may call.
+      the IDs below it, but not ``.../ns/etl2``. Without *ids* and *id_prefixes*, all workloads may call.
     """
     name = fit(trust_domain, "trust_domain", _TRUST_DOMAIN)
     if (jwks_file is None) == (jwks_uri is None):

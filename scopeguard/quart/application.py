@@ -92,7 +92,7 @@ class _Extension(GuardMiddleware):
         rule = self._view_rules.find(method, made.path, scope.get("raw_path"))
         endpoint = made.endpoint or ""
         view = self._quart.view_functions.get(endpoint)
-        # Only the methods of a view class have declarations of their own, and clients may invent others.
+        # Only the methods of a view class have declarations of their own, and clients may make up others.
         own = method if hasattr(view, "view_class") else ""
 
         def combine() -> RouteAccess:

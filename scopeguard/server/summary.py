@@ -67,7 +67,7 @@ def fetch_keys(guard: Guard) -> list[str]:
 
 
 def warnings(guard: Guard, host: str | None) -> list[str]:
-    """Return warnings about settings that are valid but may surprise. *host* is ``None`` for a Unix socket."""
+    """Return warnings about valid settings that may have unexpected effects. *host* is ``None`` for a Unix socket."""
     found: list[str] = []
     rules = () if guard.rules is None else guard.rules.all
     if not any(isinstance(rule.access, Access) for rule in rules):

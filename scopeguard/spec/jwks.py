@@ -64,7 +64,8 @@ _THUMBPRINT_MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     "RSA": ("e", "kty", "n"),
 }
 
-# RFC 7518 section 3.3: "A key of size 2048 bits or larger MUST be used with these algorithms." Section 3.5 agrees.
+# RFC 7518 section 3.3: "A key of size 2048 bits or larger MUST be used with these algorithms." Section 3.5 says the
+# same.
 MIN_RSA_BITS: Final = 2048
 _MAX_RSA_BITS: Final = 8192  # the cost of a verification grows with the square of the size
 _LONGEST_HINT: Final = 10**9  # in seconds

@@ -165,7 +165,7 @@ def subject_of(event: SecurityEvent) -> str | None:
 def is_discarded(event: SecurityEvent, issuer: str, critical: Collection[str]) -> bool:
     """Return whether *event* must be discarded.
 
-    This is so if it is about a user of another issuer than *issuer*, or if its complex subject has a member that the
+    This is so if it is about a user of an issuer other than *issuer*, or if its complex subject has a member that the
     transmitter declares *critical* (SSF 1.0, ``critical_subject_members``) and that is not supported here.
     """
     user = _user(event)

@@ -112,7 +112,7 @@ class ProofMemory(Locked):
 
 
 class _Times:
-    """The times in proofs, by the time when each is forgotten. It has an entry for each second at most."""
+    """The times in proofs, by the time when each is forgotten. It has at most one entry per second."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[float, float]] = deque()  # monotonic expiry, latest time in a proof

@@ -1,4 +1,4 @@
-"""Middleware for the other interface than that of the app raises an error, which names the right one."""
+"""Middleware for an interface other than that of the app raises an error, which names the right one."""
 
 from __future__ import annotations
 

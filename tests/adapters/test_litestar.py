@@ -329,7 +329,7 @@ def test_rules_see_the_path_on_which_the_router_decides_also_below_a_mount(autho
     assert statuses("/a") == [401, 403, 403]  # no rule, and the handler declares nothing
     assert statuses("/closed") == [401, 403, 403]
     assert statuses("/declared") == [200, 200, 200]
-    assert statuses("//declared") == [401, 403, 403]  # the rules may read the path in another way than the router
+    assert statuses("//declared") == [401, 403, 403]  # the rules may read the path differently from the router
 
 
 @pytest.mark.parametrize("around", ["extension", "middleware"])
