@@ -212,7 +212,7 @@ def _refuse_conditions(
 def _with_scopes(
     refusal: AccessDenied | None, scopes: tuple[str, ...], token: AccessToken, *, is_granted: bool
 ) -> AccessDenied:
-    """Return *refusal*, completed by the missing *scopes*, or the refusal for missing scopes if it takes precedence."""
+    """Return *refusal* with the missing *scopes* added, or the refusal for missing scopes if it takes precedence."""
     if isinstance(refusal, InsufficientUserAuthentication):
         # RFC 9470 section 3: the challenge may have "scope" in addition.
         refusal.scopes = () if is_granted else scopes

@@ -101,7 +101,7 @@ class SecurityEventReceiver:
     acknowledged and has no further effect, for ``RevocationPolicy.retention`` seconds. With a store, this is so in all
     processes, unless two get the same token at the same moment.
 
-    Raises :class:`ConfigurationError`.
+    Raises :class:`ConfigurationError` for a wrong or contradictory setting.
     """
 
     def __init__(

@@ -52,7 +52,7 @@ def run(
 ) -> int:
     """Write the report on *target*. Return the exit status: 1 if a problem was found, else 0.
 
-    Raises :class:`ConfigurationError`.
+    Raises :class:`ConfigurationError` for wrong options or settings.
     """
     app: Any = load(target, factory=factory)
     if config is not None:

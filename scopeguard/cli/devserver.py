@@ -52,7 +52,7 @@ def run(
 
     *clients*, *apis*, *service_accounts*, *catalog*, *redirect_uris* and *users* are the values of ``--client``,
     ``--api``, ``--service-account``, ``--catalog``, ``--redirect-uri`` and ``--user``. *opaque*: tokens are opaque, not
-    JWTs. Raises :class:`ConfigurationError`.
+    JWTs. Raises :class:`ConfigurationError` for wrong values.
     """
     resource_servers = [api_from(text, audience) for text in apis]
     if opaque and not resource_servers:

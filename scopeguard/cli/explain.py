@@ -71,7 +71,10 @@ def run(
     offline: bool,
     as_json: bool,
 ) -> int:
-    """Explain the token and return the exit status. Raises :class:`ConfigurationError`."""
+    """Explain the token and return the exit status.
+
+    Raises :class:`ConfigurationError` for wrong options or settings.
+    """
     if path is None and (method is not None or proof is not None):
         name = "--method" if method is not None else "--proof"
         raise ConfigurationError(f"{name}: needs --path, the path of the request, as in --path /rows/7")

@@ -63,7 +63,7 @@ def run(
     """Print the token and return ``None``. If there is none, return the reason and advice.
 
     *secret* is the value of ``--client-secret``, *method* that of ``--auth-method``, *key_file* that of
-    ``--private-key``. Raises :class:`ConfigurationError`.
+    ``--private-key``. Raises :class:`ConfigurationError` for wrong options.
     """
     if (token_url is None) == (issuer is None):
         raise ConfigurationError("--token-url, --issuer: give exactly one of them")
@@ -161,7 +161,10 @@ def _transport(ca_file: str | None, proxy: str | None, cert: str | None, cert_ke
 
 
 def read_private_key(file: str) -> str | Mapping[str, Any]:
-    """Return the key in *file*: PEM text, or a JWK as a mapping. Raises :class:`ConfigurationError`."""
+    """Return the key in *file*: PEM text, or a JWK as a mapping.
+
+    Raises :class:`ConfigurationError` if it cannot be read.
+    """
     try:
         content = Path(file).read_text("utf-8")
         jwk = json.loads(content) if content.lstrip().startswith("{") else None
@@ -174,7 +177,7 @@ def read_private_key(file: str) -> str | Mapping[str, Any]:
 def read_or_create_dpop_key(file: str, algorithm: str) -> DPoPKey:
     """Return the key in the PEM file *file*. If there is no file, write a new key that only its owner can read.
 
-    Raises :class:`ConfigurationError`.
+    Raises :class:`ConfigurationError` if the file cannot be read or written.
     """
     if not os.path.exists(file):
         pem = generate_pem(algorithm)

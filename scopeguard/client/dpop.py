@@ -108,7 +108,10 @@ def check_key(key: object) -> None:
 
 
 def generate_pem(algorithm: str) -> str:
-    """Return a new private key for *algorithm* as PEM text. Raises :class:`ConfigurationError`."""
+    """Return a new private key for *algorithm* as PEM text.
+
+    Raises :class:`ConfigurationError` if it is not supported.
+    """
     _check_algorithm(algorithm)
     encoded: bytes = _GENERATORS[algorithm]().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -140,7 +140,7 @@ class TokenEndpoint:
                 return client_id_only(policy.client_id)
 
     def _learn_nonce(self, url: str, answer: Answer) -> bool:
-        """Keep the DPoP nonce in *answer*, if it has one. Return whether it has."""
+        """Keep the DPoP nonce in *answer*, if it has one. Return whether it has one."""
         nonce = answer.headers.get("dpop-nonce")
         return self._proofs is not None and nonce is not None and self._proofs.learn(url, [nonce])
 

@@ -24,7 +24,10 @@ SUPPORTED_DPOP_ALGORITHMS: Final = frozenset((*DPOP_ALGORITHMS, "ES384", "ES512"
 
 
 def check_algorithms(given: Iterable[str]) -> tuple[str, ...]:
-    """Return *given*, the setting ``algorithms`` of an issuer. Raises :class:`ConfigurationError`."""
+    """Return *given*, the setting ``algorithms`` of an issuer.
+
+    Raises :class:`ConfigurationError` unless each is supported.
+    """
     algorithms = strings(given, "algorithms")
     if not algorithms:
         raise ConfigurationError("algorithms: must not be empty; remove the setting to use the default list")

@@ -63,7 +63,7 @@ class ApiKey:
     A fast digest is right for these keys. A slow one (bcrypt, Argon2) makes guesses at secrets that people choose more
     expensive. The secret of a key is 256 random bits, which cannot be guessed at any speed.
 
-    Raises :class:`ConfigurationError`.
+    Raises :class:`ConfigurationError` for a wrong or contradictory setting.
     """
 
     id: str
@@ -152,7 +152,7 @@ class ApiKeys:
       then cannot make a key with a right checksum, so they cannot cause calls or use up the calls that new keys need.
       Choose it before the first key is made: keys with other checksums are refused. By itself, it gives no access.
 
-    Raises :class:`ConfigurationError`.
+    Raises :class:`ConfigurationError` for a wrong or contradictory setting.
     """
 
     prefix: str
@@ -178,7 +178,9 @@ class ApiKeys:
                 f'"acme" or "acme_live", not {self.prefix!r}'
             )
         if (self.keys_file is None) == (self.lookup is None):
-            raise ConfigurationError("api_keys: set keys_file or lookup, but not both; it says where the keys are")
+            raise ConfigurationError(
+                "api_keys: set keys_file or lookup, but not both; one of them must say where the keys are"
+            )
         if self.keys_file is not None:
             object.__setattr__(self, "keys_file", path(self.keys_file, "api_keys.keys_file"))
         if self.lookup is not None:

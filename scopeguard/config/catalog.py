@@ -16,7 +16,7 @@ from scopeguard.log_values import printable
 from scopeguard.scopes import check_scope, is_scope
 
 # Every guard has a catalog, and most are not read from a file. So the modules that only some functions need (tomllib,
-# pathlib, difflib, documents) are imported there, which saves 5 ms.
+# pathlib, difflib, documents) are imported in these functions, which saves 5 ms.
 if TYPE_CHECKING:
     from scopeguard.config.api_documents import Document, DocumentOrPath
 

@@ -262,7 +262,7 @@ def accepted_values(values: object, setting: str, kind: str) -> frozenset[str | 
     """Return the accepted *values* of a claim or a header parameter, for the setting *kind*.
 
     Booleans are accepted in ``expected_claims`` only. An empty prefix is left out, because it would match every value.
-    Raises :class:`ConfigurationError`.
+    Raises :class:`ConfigurationError` for anything else.
     """
     is_list = isinstance(values, Iterable) and not isinstance(values, str | bytes | bytearray | Mapping)
     given = tuple(cast("Iterable[Any]", values)) if is_list else (values,)

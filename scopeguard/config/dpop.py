@@ -37,8 +37,8 @@ class DPoP:
       than 8 KiB.
     * *strict_htu*: refuse an ``htu`` with a query or fragment instead of ignoring both.
     * *nonce_keys*: secrets of at least 32 bytes. With them, every proof needs a nonce of this API (RFC 9449 §9), which
-      any process with the same secrets issues and recognises. The first secret seals new nonces; add a new secret in
-      front, and remove the old one after *nonce_lifetime*.
+      any process with the same secrets issues and recognises. The first secret seals new nonces: add a new secret
+      before it, and remove the old one after *nonce_lifetime*.
     * *nonce_lifetime*: for how many seconds a nonce is accepted. After half of it, responses carry a new one.
     * *trust_nonce_time*: take the age of a proof from its nonce instead of its ``iat``, for clients with a wrong clock.
       Only with *nonce_keys*.

@@ -46,7 +46,7 @@ class MutualTLS:
     certificate, and its dates. The server or proxy that ends TLS proves that the client holds its key; RFC 8705 section
     6.2 lets a resource server leave the rest out.
 
-    Raises :class:`ConfigurationError`.
+    Raises :class:`ConfigurationError` for a wrong or contradictory setting.
     """
 
     source: Converted[str, CertificateSource] = converted(CertificateSource.CONNECTION)

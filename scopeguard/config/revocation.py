@@ -11,7 +11,7 @@ from scopeguard.config.checks import flag, positive
 class RevocationPolicy:
     """The settings for storing and sharing revocations by :meth:`~scopeguard.Guard.revoke`.
 
-    Revocations at the authorization server are not noticed here. Introspection notices them.
+    Revocations at the authorization server are not covered: only introspection finds them.
 
     * ``retention``: seconds for which a revocation is remembered: at least the lifetime of the longest-lived
       token, and the same in all processes that share a store.

@@ -1,4 +1,4 @@
-"""The proxies whose header fields are trusted, and the fields that show that a proxy was there."""
+"""The proxies whose header fields are trusted, and the fields that show that a request came through a proxy."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def check_operations(document: Document, operations: list[Operation]) -> list[Op
 
 
 def check_base_path(base_path: str | None) -> str | None:
-    """Return *base_path* without its final slash. Raises :class:`ConfigurationError`."""
+    """Return *base_path* without its final slash. Raises :class:`ConfigurationError` unless it is a path."""
     if base_path is None:
         return None
     if (

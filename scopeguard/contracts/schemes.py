@@ -40,7 +40,10 @@ class Schemes:
         return cls(known, names)
 
     def access(self, security: Any) -> Requirement | Access:
-        """Return the access that a ``security`` list declares. Raises :class:`ConfigurationError`."""
+        """Return the access that a ``security`` list declares.
+
+        Raises :class:`ConfigurationError` if it cannot be enforced.
+        """
         if not isinstance(security, list) or not all(isinstance(alternative, Mapping) for alternative in security):
             raise ConfigurationError("security: must be a list of objects")
         kept = [alternative for alternative in security if not self.ignored & set(map(self._name, alternative))]

@@ -99,7 +99,7 @@ def introspect(credential: Credential, record: IssuerRecord, context: Context) -
 def longest_introspection(issuer: Issuer, settings: Introspection) -> float:
     """Return the longest time, in seconds, that a caller waits for an answer, including the queue and every exchange.
 
-    It is also the only time limit of the function that returns the bearer token.
+    Callers wait no longer for the function that returns the bearer token, which has no time limit of its own.
     """
     exchange = longest_exchange(settings.timeout, settings.retries)
     seconds = QUEUE_TIMEOUT + exchange

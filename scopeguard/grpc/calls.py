@@ -92,7 +92,7 @@ def parse_message(parse: Any, request: Any, context: Any) -> Any:
 def abort(context: Any, code: Any, details: str) -> NoReturn:
     """End a call from a thread that may block. Always raises, so that the handler does not run."""
     context.abort(code, details)
-    # With a handler in a thread of an async server, abort() of grpcio 1.74 and older returns.
+    # In grpcio 1.74 and older, abort() returns if an async server runs the handler in a thread.
     raise grpc.aio.AbortError("The call has ended.")
 
 

@@ -203,7 +203,7 @@ class Rule:
             near = nearest(method.upper(), METHODS)
             hint = f"did you mean {near}? " if near else ""
             raise ConfigurationError(
-                f"rule {self.path!r}: {method!r} is not a method of HTTP; {hint}"
+                f"rule {self.path!r}: {method!r} is not an HTTP method; {hint}"
                 "Methods that are not registered belong in extension_methods"
             )
         if not methods:

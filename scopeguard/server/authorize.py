@@ -73,7 +73,7 @@ class Settings:
     * ``claim_headers``: names of fields that replace those of :data:`CLAIM_HEADERS`, as in ``subject=Remote-User``.
     * ``names``: the resulting names, in the order of :data:`CLAIM_HEADERS`.
 
-    Raises :class:`ConfigurationError`.
+    Raises :class:`ConfigurationError` for a wrong or contradictory setting.
     """
 
     proxy: Proxy

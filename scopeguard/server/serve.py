@@ -51,7 +51,7 @@ class Options:
 
     ``uds`` replaces ``host`` and ``port``. ``threads`` (WSGI only) and ``connections`` apply to each worker. With
     ``authorize``, ``target`` is only a name, and the server answers a proxy instead of running an app. ``grace``
-    is in seconds. Raises :class:`ConfigurationError`.
+    is in seconds. Raises :class:`ConfigurationError` for a wrong option.
     """
 
     target: str
@@ -83,7 +83,7 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Serve until SIGINT or SIGTERM. Raises :class:`ConfigurationError`."""
+    """Serve until SIGINT or SIGTERM. Raises :class:`ConfigurationError` for wrong options or a wrong configuration."""
     server = _Serving(options)
     with _listener(options) as (listener, url):
         for line in introduction(server.guard, options.target, url, options.config):

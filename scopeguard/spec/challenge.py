@@ -89,7 +89,7 @@ class ChallengeStyle:
       that takes a :class:`Problem` and returns a media type and bytes. The constructor tries the function. If it fails
       later, that response has a problem document instead, and the log says so.
 
-    Raises :class:`ConfigurationError`.
+    Raises :class:`ConfigurationError` for a wrong or contradictory setting.
     """
 
     realm: str

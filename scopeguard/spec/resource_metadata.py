@@ -76,7 +76,10 @@ def _detail_types(requirements: Iterable[Requirement]) -> list[str]:
 
 
 def parse_signing_key(resource: Resource) -> AssertionKey | None:
-    """Return the parsed ``signing_key`` of *resource*. Raises :class:`ConfigurationError`."""
+    """Return the parsed ``signing_key`` of *resource*.
+
+    Raises :class:`ConfigurationError` if it does not fit its algorithm.
+    """
     if resource.signing_key is None:
         return None
     from scopeguard.spec.client_authentication import AssertionKey  # few APIs sign their metadata

@@ -27,7 +27,7 @@ from scopeguard.testing.transport import FakeTransport, Network
 
 
 class _Authority(Protocol):
-    """The attributes of a ``FakeAuthority`` that are used here, without an import circle."""
+    """The attributes of a ``FakeAuthority`` that are used here, without a circular import."""
 
     authority: Authority
     api: Client

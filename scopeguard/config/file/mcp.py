@@ -19,7 +19,7 @@ _KINDS: Final[Mapping[str, type[OperationRule]]] = {
 
 
 def policy_of(table: Mapping[str, Any], place: Place) -> McpPolicy:
-    """Return the policy in the ``[mcp]`` *table*. Raises :class:`ConfigurationError`."""
+    """Return the policy in the ``[mcp]`` *table*. Raises :class:`ConfigurationError` for a missing or wrong key."""
     given = place.read(table, MCP)
     rules = [
         _rule(kind, rule, place.inner(f"[[mcp.{key}]] {number}"))
