@@ -20,8 +20,8 @@ MOST_NONCES: Final = 64
 class Proofs(Locked):
     """Signs proofs with one key, with the latest nonce of each origin.
 
-    The authorization server and the APIs have an object each, because "the nonce values" of one are not for the other
-    (RFC 9449 §9), even at one origin.
+    There is one object for the authorization server and one for the APIs, because "the nonce values" of one are not for
+    the other (RFC 9449 §9), even at one origin.
     """
 
     def __init__(self, key: DPoPKey, clock: Clock) -> None:

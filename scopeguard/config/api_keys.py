@@ -37,7 +37,7 @@ _PREFIX: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _LONGEST_PREFIX: Final = 20
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # RFC 6749 §3.3
 _OF_THE_KEY: Final = frozenset(("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti"))
-# What a key cannot show (a sign-in, the possession of another key), and a date that is not compared.
+# What a key cannot prove (a sign-in, the possession of another key), and a date that is not compared.
 _NEVER_OF_A_KEY: Final = frozenset(("acr", "amr", "auth_time", "cnf", "nbf"))
 _SHORTEST_SECRET: Final = 16
 # Fields that the server or the proxies of a request write, or that carry other credentials.

@@ -1,4 +1,4 @@
-"""How large the body of a request may be, and how long it may take, where scopeguard reads one."""
+"""Limits for the request bodies that scopeguard reads: their size, and the time for their arrival."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large the files are that the configuration names, and how long reading one may take."""
+"""Limits for the files that the configuration names: their size, and the time for reading one."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class TokenAuth:
     Without arguments, any valid token is accepted. ``request.auth`` is the verified
     :class:`~scopeguard.AccessToken`, and ``request.user`` its user. The OpenAPI document gets the bearer scheme.
 
-    A refusal is final: authentication that stands after this one in a list is not tried.
+    A refusal is final: the authentication that follows it in a list is not tried.
 
     Raises :class:`ConfigurationError` for the arguments that :func:`requires` refuses.
     """

@@ -54,7 +54,7 @@ async def run(
 ) -> T:
     """Run *flow* and return its value.
 
-    *read_form* reads at most that many bytes of the request body. *effect* is the first effect of a flow that was
+    *read_form* reads the request body, up to the given number of bytes. *effect* is the first effect of a flow that was
     already started. *client_gone* returns when the client has disconnected. It runs while the request waits for a
     flight, and is cancelled when the wait ends; if it returns first, the request stops waiting.
     """
@@ -180,7 +180,7 @@ async def _run_or_wait(
 
 
 async def _wait_or_disconnect(ended: anyio.Event, client_gone: Callable[[], Awaitable[None]] | None) -> bool:
-    """Wait for *ended* or until the client has disconnected. Return whether it has disconnected first."""
+    """Wait until *ended* is set or the client disconnects. Return whether the client disconnected first."""
     if client_gone is None:
         await ended.wait()
         return False

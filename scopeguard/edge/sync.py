@@ -12,6 +12,9 @@ T = TypeVar("T")
 
 
 def run(flow: Flow[T], runtime: Runtime, read_form: Callable[[int], bytes] | None) -> T:
-    """Run *flow* in this thread and return its value. *read_form* reads at most that many bytes of the body."""
+    """Run *flow* in this thread and return its value.
+
+    *read_form* reads the request body, up to the given number of bytes.
+    """
     result: T = runtime.perform(flow, None if read_form is None else lambda effect: read_form(effect.limit))
     return result

@@ -1,7 +1,7 @@
 """The decision as a whole: from a request to an access token, or to a denial.
 
 A guard imports the flows for introspection, proofs of possession, API keys and status lists if its settings need them
-(:mod:`scopeguard.core.wiring`), so that the imports here cost nothing.
+(:mod:`scopeguard.core.wiring`), so the imports inside functions here load nothing.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ def own_bearer(
     priority: bool = True,
     account: str = "",
 ) -> Flow[str]:
-    """Return the token that *source* last returned, and call it if there is none.
+    """Return the token that *source* last returned. Call *source* first if no such token is held.
 
-    It is called once for all waiting requests. Any exception in it is an outage of *authority*: it says nothing about
+    One call serves all waiting requests. Any exception in it is an outage of *authority*: it says nothing about
     the token of a request. *setting* names *source* in messages. *priority* and *account* are those of a
     :class:`~scopeguard.flow.effects.SingleFlight`.
     """

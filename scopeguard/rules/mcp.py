@@ -147,7 +147,7 @@ class ResourceUri(OperationRule):
         if "**" in self.pattern.removesuffix("**") or not (
             self.pattern == "**" or self.pattern.endswith("/**") or "**" not in self.pattern
         ):
-            raise ConfigurationError(f"{where}: ** may only stand after the last slash, as in file:///reports/**")
+            raise ConfigurationError(f"{where}: ** may only come after the last slash, as in file:///reports/**")
         if self.pattern != "**" and canonical_uri(self.pattern) is None:
             raise ConfigurationError(f"{where}: not an unambiguous URI; write scheme, host and plain segments")
 

@@ -94,7 +94,7 @@ def route_step(segment: str) -> Step:
     """Return the step of a *segment* of a framework's route.
 
     Frameworks allow more than rules do: any name, any converter, and several segments anywhere in a path. A segment
-    with several segments in it becomes :class:`Rest`, which matches more than the route does.
+    with a parameter for several segments becomes :class:`Rest`, which matches more than the route does.
     """
     pieces = _ANY_PARAMETER.split(segment)
     return Rest() if any(kind in _SEVERAL for kind in pieces[1::2]) else One(tuple(pieces[::2]))

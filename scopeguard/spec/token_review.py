@@ -51,8 +51,8 @@ def read(body: bytes) -> dict[str, Any] | None:
     status.authenticated is "true", the token is valid against the audience of the Kubernetes API server": then there is
     no ``aud``, and the check of the audience refuses the token.
 
-    ``status.error`` beside ``authenticated: false`` is a verdict or an outage ("the token couldn't be checked"); see
-    :func:`_is_verdict`.
+    ``status.error`` together with ``authenticated: false`` is a verdict or an outage ("the token couldn't be checked");
+    see :func:`_is_verdict`.
 
     Raises :class:`MalformedReview`.
     """

@@ -471,7 +471,10 @@ class Issuers:
         return max((record.issuer.leeway for record in self._records_named(issuer, now)), default=0.0)
 
     def dpop_mode(self, issuer: str, now: float) -> DPoPMode | None:
-        """Return whether tokens of *issuer* must be bound to a key; the strictest mode of several header fields."""
+        """Return the DPoP mode of *issuer*, named as in the configuration; ``None`` if it has no mode of its own.
+
+        If several header fields have different modes, ``DPoPMode.REQUIRED`` takes precedence.
+        """
         modes = [record.issuer.dpop for record in self._records_named(issuer, now)]
         return DPoPMode.REQUIRED if DPoPMode.REQUIRED in modes else next(iter(modes), None)
 

@@ -39,10 +39,10 @@ class ProofKey:
         claims: Mapping[str, Any] | None = None,
         headers: Mapping[str, Any] | None = None,
     ) -> str:
-        """Return a proof for one request: good as it is, and as bad as the overrides make it.
+        """Return a proof for one request. It is valid, unless *claims* or *headers* make it invalid.
 
-        *at* is the time of the request, in seconds since the epoch. *claims* and *headers* replace what would be there;
-        ``None`` removes it.
+        *at* is the time of the request, in seconds since the epoch. *claims* and *headers* replace members of the
+        proof and of its header; ``None`` removes a member.
         """
         content = {
             "jti": secrets.token_urlsafe(12),

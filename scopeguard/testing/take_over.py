@@ -94,7 +94,7 @@ class _Chain:
 def _issuer_of(authority: _Authority, issuer: Issuer) -> Issuer:
     """Return *issuer* with the keys and the introspection of *authority*, if it has the same URL.
 
-    The settings for the checks of tokens stay.
+    The settings for the checks of tokens are kept.
     """
     if issuer.url != authority.url:
         return issuer
