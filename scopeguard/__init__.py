@@ -197,7 +197,8 @@ __all__ = [
     "inbound_token",
 ]
 
-# Settings that few programs have. Each is imported at its first use, which saves the others a tenth of the import.
+# Settings that few programs have. Each is imported at its first use, which saves the others a tenth of the time of the
+# import.
 _LATER: Final = {
     "ApiKey": "config.api_keys",
     "ApiKeys": "config.api_keys",

@@ -299,7 +299,7 @@ class GuardMiddleware(Layer):
     async def _is_answered_with_report(
         self, method: str, rule: Rule | None, scope: Scope, receive: Receive, send: Send
     ) -> bool:
-        """Answer the request in a report for the listeners. Return false if a layer around this one has begun it."""
+        """Begin a report for the listeners and answer the request. Return false if an outer layer has begun one."""
         if self._debug is not None and scope["type"] == "http":  # a debug page always listens
             answer = debug_answer(self._debug, scope)
             if answer is not None:

@@ -83,7 +83,7 @@ def run(
     if app is None and config is None:
         raise ConfigurationError("--config: name the TOML file, or with --app the app that has the guard")
     if app is not None and jwks is not None:
-        raise ConfigurationError("--jwks: works with --config alone; the guard of an app has its keys")
+        raise ConfigurationError("--jwks: works only with --config; the guard of an app has its own keys")
     method = (method or "GET").upper()
     is_open = False
     if app is None:

@@ -107,7 +107,9 @@ def _json(name: str, data: bytes) -> Any:
     except _Twice as twice:
         raise ConfigurationError(f"{name}: an object has the member {printable(str(twice))} twice") from None
     except (ValueError, RecursionError):
-        raise ConfigurationError(f"{name}: not JSON in UTF-8 (YAML is read from files named .yaml or .yml)") from None
+        raise ConfigurationError(
+            f"{name}: must be JSON in UTF-8 (YAML is read from files named .yaml or .yml)"
+        ) from None
 
 
 def _yaml(name: str, data: bytes) -> Any:

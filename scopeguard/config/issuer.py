@@ -1,6 +1,6 @@
 """The settings of an issuer: how its access tokens are verified.
 
-Settings that cannot work are refused when an :class:`Issuer` is constructed, and never at a request.
+Settings that cannot work are refused when an :class:`Issuer` is constructed, before any request.
 
 Longer than 400 lines because the description of each setting is next to its check.
 """

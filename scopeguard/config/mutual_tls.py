@@ -13,7 +13,7 @@ from scopeguard.errors import ConfigurationError
 
 
 class CertificateSource(StrEnum):
-    """Where the certificate of the client is found. The format of a header field is chosen, never guessed."""
+    """Where the certificate of the client is found. The format of a header field is part of the setting."""
 
     CONNECTION = "connection"  # the server ends TLS: the ASGI extension "tls", SSL_CLIENT_CERT, the socket of gunicorn
     CLIENT_CERT = "client-cert"  # Client-Cert (RFC 9440): the DER as a byte sequence, ":base64:"

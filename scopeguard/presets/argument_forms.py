@@ -182,7 +182,7 @@ def nonempty(values: str | Iterable[str], setting: str) -> tuple[str, ...]:
         raise form_error(values, setting, "a string or a list of strings", "value")
     found = strings(values, setting)
     if not found or not all(found):
-        raise ConfigurationError(f"{setting}: needs at least one value, and no empty ones")
+        raise ConfigurationError(f"{setting}: must have at least one value, and none may be empty")
     if not all(value.isprintable() and value == value.strip() and len(value) <= _LONGEST_NAME for value in found):
         raise ConfigurationError(
             f"{setting}: needs text without control characters and spaces at its ends, of at most {_LONGEST_NAME} "

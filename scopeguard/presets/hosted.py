@@ -3,7 +3,7 @@
 Each issuer has the checks that the vendor's tokens need beyond the standard. Its hints, which appear in the log, say
 which setting at the vendor is the usual reason for a refusal.
 
-Longer than 400 lines because each vendor has a function of its own, which is read alone.
+Longer than 400 lines because each vendor has a function of its own, which can be read by itself.
 """
 
 from __future__ import annotations

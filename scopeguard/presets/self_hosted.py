@@ -7,7 +7,7 @@ Arguments of most functions:
 * *introspection*: for opaque tokens.
 * *insecure_http_dangerously*: as in :class:`~scopeguard.Issuer`.
 
-Longer than 400 lines because each server has a function of its own, which is read alone.
+Longer than 400 lines because each server has a function of its own, which can be read by itself.
 """
 
 from __future__ import annotations

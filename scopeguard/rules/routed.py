@@ -34,7 +34,10 @@ _MOST_JOINED: Final = 1024  # cached rules that combine several
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """The mount of an app: its paths begin with the text *beginning*, and *depth* of their segments are the mount's."""
+    """The mount of an app.
+
+    *beginning*: the text that its paths begin with. *depth*: the number of their segments that belong to the mount.
+    """
 
     beginning: str = ""
     depth: int = 0

@@ -23,7 +23,7 @@ class Rules:
     """An ordered list of rules.
 
     * *rules*: a route that matches none of them is denied. An empty list denies every route that is not public.
-      ``None`` is not an empty list: it gives no rules, and every route needs a valid token.
+      ``None`` differs from an empty list: every route then needs a valid token.
     * *public*: templates of paths that need no token with any method. They come first. They open the paths they name
       and change nothing for all others.
     """

@@ -82,9 +82,10 @@ class ProofMemory(Locked):
             self._times.add(issued_at, now + seconds)
 
     def newest_forgotten(self, now: float) -> float:
-        """Return the latest time in a proof that may be forgotten at *now* (monotonic), up to a second early.
+        """Return the latest time in those proofs that may have been forgotten by *now* (monotonic).
 
-        It is ``-inf`` before the first one. Unless the wall clock was set back, every proof with this time has expired.
+        A proof counts as forgotten up to a second early. The result is ``-inf`` if there is none. Unless the wall clock
+        was set back, every proof with this time has expired.
         """
         with self._lock:
             return self._times.newest_expired(now)

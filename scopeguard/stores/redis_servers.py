@@ -183,7 +183,7 @@ class Client(Protocol):
         ...
 
     def primaries(self) -> list[tuple[str, Any]]:
-        """Return a name of each primary, empty if there is one, and a client of redis-py for it."""
+        """Return a name for each primary, empty if there is only one, and a client of redis-py for it."""
         ...
 
     def close(self) -> None:

@@ -42,9 +42,9 @@ def test_parsed_document_is_used_unchanged():
     ("name", "content", "message"),
     [
         ("a.json", None, "cannot be read: No such file or directory"),
-        ("a.json", b"a: 1", "a.json: not JSON in UTF-8 .YAML is read from files named"),
-        ("a.json", b"\xff", "a.json: not JSON in UTF-8"),
-        ("a.json", b"[" * 100_000, "a.json: not JSON in UTF-8"),
+        ("a.json", b"a: 1", "a.json: must be JSON in UTF-8 .YAML is read from files named"),
+        ("a.json", b"\xff", "a.json: must be JSON in UTF-8"),
+        ("a.json", b"[" * 100_000, "a.json: must be JSON in UTF-8"),
         ("a.json", b"[]", "a.json: the document must be an object"),
         ("a.json", b'{"x": {"a": 1, "a": 2}}', "a.json: an object has the member a twice"),
         ("a.yaml", b"x:\n  a: 1\n  a: 2\n", "a.yaml: an object has the member a twice"),
