@@ -75,7 +75,7 @@ class AccessDenied(Exception):
     * ``status``: the HTTP status of the response.
     * ``error``: the OAuth error code (RFC 6750 section 3.1), or ``None`` if the challenge has none.
     * ``description``: the constant text for the client.
-    * ``detail``: facts for the operator's log, such as the expected issuer; escaped and bounded, and never a token.
+    * ``detail``: facts for the operator's log, such as the expected issuer; escaped and bounded; they contain no token.
     * ``hints``: texts for the log by reason, or by reason and a value in ``detail`` (``Issuer.hints``).
 
     A fact of the constructor may be a function without arguments that returns further facts (:data:`Later`).
@@ -339,7 +339,7 @@ class AuthorityUnavailable(Exception):
     * ``sent``: whether the outbound request was sent before the exchange failed, ``None`` if unknown. A transport sets
       it: if the request was not sent, the token in it cannot have caused the failure.
     * ``blame``: the probable cause, set where introspection fails.
-    * ``detail``: facts for the operator's log; escaped, and never a token.
+    * ``detail``: facts for the operator's log, escaped; they contain no token.
     """
 
     status: ClassVar[int] = 503

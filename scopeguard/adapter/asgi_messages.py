@@ -266,7 +266,7 @@ def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 class InProgress(Protocol):
     """What :func:`run_until_ended` needs of a connection: see :class:`scopeguard.adapter.streams.Connection`.
 
-    ``open`` is called when a response has begun that may last, and ``close`` when it is complete. ``ending`` says why
+    ``open`` is called when a response that may last has begun, and ``close`` when it is complete. ``ending`` says why
     the connection has ended, and the text is for the client; ``cancel_scope`` is cancelled then.
     """
 

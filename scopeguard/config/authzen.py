@@ -77,7 +77,7 @@ class AuthZen:
       token that it was made for. 0 sends one for every request. *max_entries*: the number of decisions that are kept.
     * *timeout*: seconds for one exchange. *retries*: further attempts after a failed connection or a 502, 503 or 504.
 
-    Only ``true`` as ``decision`` permits. Everything but a decision (another status, a time-out, a redirect, an answer
+    Only ``true`` as ``decision`` permits. Everything but a decision (another status, a timeout, a redirect, an answer
     that is not JSON or has a member twice) is an outage: 503 with ``Retry-After``. ``reason_user`` of a denial is sent
     to the client if it is plain text, ``reason_admin`` is logged only.
 

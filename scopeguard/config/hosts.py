@@ -21,8 +21,9 @@ _BEGINNINGS_OF_LOOPBACK: Final = ("127.", "::1", "::ffff:127.", "::ffff:7f", "0"
 def is_loopback(host: str) -> bool:
     """Return whether *host* is a loopback address or ``localhost``. Names are not resolved.
 
-    Loopback are 127.0.0.0/8 (RFC 6890 §2.2.2), ::1, and the IPv4-mapped addresses that a socket for both address
-    families reports. An address with a zone, as in ``::1%lo``, is not: ``ipaddress`` accepts any text as a zone.
+    Loopback addresses are 127.0.0.0/8 (RFC 6890 §2.2.2), ::1, and the IPv4-mapped addresses that a socket for both
+    address families reports. An address with a zone, as in ``::1%lo``, is not:
+    ``ipaddress`` accepts any text as a zone.
     """
     if host in _USUAL_LOOPBACK:
         return True

@@ -119,7 +119,7 @@ def fetch_decision(
 def record_failure(error: AuthorityUnavailable, point: DecisionPoint, key: bytes, now: float) -> None:
     """Pause evaluation requests as *error* requires, and set its ``retry_after``.
 
-    A request can cause a time-out, for example with a path that a policy handles badly. So such a failure pauses only
+    A request can cause a timeout, for example with a path that a policy handles badly. So such a failure pauses only
     requests with the same *key*, unless those of several keys fail without an answer in between.
     """
     if error.blame is Blame.AUTHORITY:

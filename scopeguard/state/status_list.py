@@ -1,6 +1,6 @@
 """A cache of status lists by their URI, and when to fetch each of them again.
 
-The cache holds lists whose signature was verified, and never a decision: the index is looked up for every request.
+The cache holds lists whose signature was verified, but no decision: the index is looked up for every request.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A cache of tokens whose signature was verified, by their digest.
 
-The cache holds the claims of a token and the key that signed it, and never a decision. The caller checks the time, the
+The cache holds the claims of a token and the key that signed it, but no decision. The caller checks the time, the
 key, revocations and scopes for every request. Only verified tokens enter, so that a stranger cannot fill the cache. A
 flood of valid tokens evicts others, but the cache does not grow.
 

@@ -45,8 +45,8 @@ return 0
 # Adds an entry to a stream, and drops entries that have expired by the clock of Redis. Entries have different
 # lifetimes: a revocation with a time in the future lives longer. So a sorted set has the expiry of each entry, in
 # milliseconds, and both keys live as long as the entry that expires last.
-# Each call drops up to a hundred entries, more than it adds, so that none takes long. It drops an entry that never
-# exists as well, so that a user of Redis without the permission is noticed at once, not when the first entry expires.
+# Each call drops up to a hundred entries, more than it adds, so that no call takes long. It also drops an entry that
+# never exists, so that a user of Redis without the permission is noticed at once, not when the first entry expires.
 APPEND: Final = """
 local stream, expiries = KEYS[1], KEYS[2]
 local entry, lifetime = ARGV[1], tonumber(ARGV[2])

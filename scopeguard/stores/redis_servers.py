@@ -194,7 +194,7 @@ class Client(Protocol):
 class PrimaryClient:
     """A client for one server, or for the primary that Sentinels know.
 
-    An operation is sent again once if its connection is closed or the primary was replaced, and never after a time-out.
+    An operation is sent again once if its connection is closed or the primary was replaced, but never after a timeout.
     """
 
     def __init__(self, servers: Servers, timeout: float) -> None:
@@ -233,9 +233,9 @@ class PrimaryClient:
 class ClusterClient:
     """A client for a cluster. redis-py says which node has a key; operations are sent to that node here.
 
-    So all commands of an operation use one connection. It is sent again once if its node is gone or has lost the key,
-    after asking the cluster for its nodes, and never after a time-out. While asking, each node that does not answer
-    costs the time limit once.
+    So all commands of an operation use one connection. The operation is sent again once if its node is gone or has lost
+    the key, after asking the cluster for its nodes, but never after a timeout. While asking, each node that does not
+    answer costs the time limit once.
     """
 
     def __init__(self, servers: Servers, timeout: float) -> None:
