@@ -203,12 +203,12 @@ def test_method_in_lower_case_gets_the_rule_of_its_upper_case_form():
     [
         pytest.param(["get"], "'get' is not a method; write it in capitals", id="small letters"),
         pytest.param([], "name a method, or leave methods out for all of them", id="none"),
-        pytest.param([""], "'' is not a method", id="empty"),
-        pytest.param(["GET\n"], "is not a method", id="a line feed behind"),
-        pytest.param(["GET POST"], "'GET POST' is not a method", id="two in one"),
-        pytest.param(["*"], r"'\*' is not a method", id="wildcard"),
+        pytest.param([""], "'' is not an HTTP method", id="empty"),
+        pytest.param(["GET\n"], "is not an HTTP method", id="a line feed behind"),
+        pytest.param(["GET POST"], "'GET POST' is not an HTTP method", id="two in one"),
+        pytest.param(["*"], r"'\*' is not an HTTP method", id="wildcard"),
         pytest.param([7], "methods: every item must be a string, not int", id="a number"),
-        pytest.param(["\u0130"], "is not a method", id="not ASCII"),
+        pytest.param(["\u0130"], "is not an HTTP method", id="not ASCII"),
     ],
 )
 def test_malformed_methods_are_refused(methods, message):
