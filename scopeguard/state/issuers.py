@@ -286,9 +286,11 @@ class ResolvedIssuers(Locked):
             for each in (record, *record.others):
                 each.newcomer = False
             held = self._found.peek(name) or self._newcomers.peek(name) or self._others.peek(name)
-            if held is None or held.record is record:
+            kept = record if held is None else held.record
+            # The token may have been verified with another key set of the issuer than the first.
+            if kept is not None and kept.is_or_has(record):
                 self._newcomers.pop(name)
-                self._found.put(name, Resolution(record.found_until, record))
+                self._found.put(name, Resolution(kept.found_until, kept))
                 self._make_room()
 
     def _record_of(self, issuer: Issuer, until: float) -> IssuerRecord:
@@ -299,7 +301,8 @@ class ResolvedIssuers(Locked):
             record = self._new_record(issuer)
             for each in (record, *record.others):
                 each.newcomer = True
-        record.found_until = until
+        for each in (record, *record.others):
+            each.found_until = until
         return record
 
     def _keep(self, name: str, entry: Resolution) -> None:
