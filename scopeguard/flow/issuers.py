@@ -26,6 +26,7 @@ from scopeguard.reasons import Reason
 from scopeguard.spec import jwt
 from scopeguard.spec.answers import is_json
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, NotMetadata, metadata_urls, parse_metadata
+from scopeguard.spec.jws import decode_segment
 from scopeguard.spec.spiffe import trust_domain_of
 from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.tokens import Unverified
@@ -53,8 +54,7 @@ def parse(
     try:
         token = issuers.peek(credential.token, credential.header, mark)
     except InvalidToken:
-        looks_like_jwt = credential.token.startswith("eyJ") and credential.token.count(".") == 2
-        is_malformed = looks_like_jwt or credential.header is not None
+        is_malformed = _looks_like_jwt(credential.token) or credential.header is not None
         record = None if is_malformed else issuers.by_opaque_token(credential.token)
         if record is None:
             raise
@@ -70,6 +70,18 @@ def parse(
     if issuers.nameless is not None and "iss" not in token.claims:
         return issuers.nameless, token
     return issuers.by_name(jwt.unverified_issuer(token), credential.header), token
+
+
+def _looks_like_jwt(token: str) -> bool:
+    """Return whether *token* has three segments, and the first begins like a JSON object, with or without spaces."""
+    header, _, rest = token.partition(".")
+    if rest.count(".") != 1:
+        return False
+    try:
+        beginning = decode_segment(header[: min(len(header) // 4 * 4, 64)].encode("ascii"))
+    except ValueError:
+        beginning = b""
+    return header.startswith("eyJ") or beginning.lstrip(b" \t\r\n").startswith(b"{")
 
 
 def find_issuer(token: Unverified | None, credential: Credential, context: Context) -> Flow[IssuerRecord]:

@@ -16,7 +16,7 @@ from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.token_sources import TokenSource, TokenSources
 from scopeguard.config.validation import Validation
 from scopeguard.core.revoking import record_revocation
-from scopeguard.devserver.keys import compact
+from scopeguard.devserver.keys import base64url, compact
 from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken
 from scopeguard.flow.authenticate import authenticate
 from scopeguard.flow.context import Context
@@ -218,10 +218,27 @@ def test_jwt_is_introspected_only_if_the_policy_says_so(stage: Stage, authority:
 
 
 @pytest.mark.rule("I-29")
-@pytest.mark.parametrize("token", ["eyJ.x.y", "eyJhbGciOiJub25lIn0.e30.", "eyJhbGciOiJub25lIn0.e30.x"])
+@pytest.mark.parametrize(
+    "token",
+    [
+        "eyJ.x.y",
+        "eyJhbGciOiJub25lIn0.e30.",
+        "eyJhbGciOiJub25lIn0.e30.x",
+        *(
+            f"{base64url(header)}.e30."
+            for header in (b'{ "alg":"none"}', b'{\n "alg": "none"\n}', b' \n{"alg":"none"}')
+        ),
+    ],
+)
 def test_malformed_jwt_is_not_introspected(stage: Stage, token: str):
     assert refusal_reason(stage, token) in (Reason.MALFORMED_TOKEN, Reason.MISSING_CLAIM)
     assert stage.effects == []
+
+
+@pytest.mark.parametrize("token", ["v4.public.token", "eyJ", "e30.x", "!!!!.x.y", "a.b.c", ".x.y"])
+def test_opaque_token_may_have_dots(stage: Stage, authority: FakeAuthority, token: str):
+    assert refusal_reason(stage, token) is Reason.TOKEN_NOT_ACTIVE
+    assert authority.transport.count("introspection") == 1
 
 
 def test_encrypted_token_is_introspected_as_opaque(stage: Stage, authority: FakeAuthority):
