@@ -41,8 +41,11 @@ def evaluate(point: DecisionPoint, token: AccessToken, request: PolicyRequest, c
     outcome = point.decisions.lookup(evaluation.digest, clock.monotonic())
     if outcome is None:
         outcomes: list[Outcome] = []
+        asked = clock.monotonic()
 
         def find_outcome() -> Flow[tuple[str, ...]]:
+            nonlocal asked
+            asked = clock.monotonic()  # the decision is as old as its request
             sentences, found = yield from fetch_decision(point, evaluation, failure_key(token, request), clock)
             outcomes.append(found)
             return sentences
@@ -63,7 +66,8 @@ def evaluate(point: DecisionPoint, token: AccessToken, request: PolicyRequest, c
             raise as_policy_unavailable(error, settings) from None
         (outcome,) = outcomes
         left = float("inf") if token.expires_at is None else token.expires_at - clock.wall()
-        point.decisions.keep(evaluation.digest, outcome, clock.monotonic(), lifetime=left)
+        now = clock.monotonic()
+        point.decisions.keep(evaluation.digest, outcome, now, lifetime=left, age=now - asked)
     if outcome.permits:
         return True
     raise authzen.denial_of(outcome, settings)

@@ -22,6 +22,7 @@ from scopeguard.flow.waiting_times import HOOK_TIMEOUT, QUEUE_TIMEOUT, longest_e
 from scopeguard.log_values import fingerprint
 from scopeguard.reasons import Reason
 from scopeguard.spec import introspection, jwt
+from scopeguard.spec.answers import time_left
 from scopeguard.state.introspection import IntrospectionAnswer, IntrospectionState
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.revocation import Revocations
@@ -144,7 +145,7 @@ def fetch_answer(
     pause = state.suspicion.pause(clock.monotonic(), accepted=accepted) or state.breaker.pause(clock.monotonic())
     if pause > 0:
         raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, record.issuer.url, retry_after=pause)
-    at = clock.wall()
+    at, asked = clock.wall(), clock.monotonic()
     try:
         members = yield from ask_authority(credential, record, state, clock)
     except AuthorityUnavailable as error:
@@ -155,8 +156,9 @@ def fetch_answer(
     lasting, seconds = members, introspection.seconds_left(members, clock.wall())
     if seconds <= -record.issuer.leeway:
         lasting, seconds = None, float("inf")  # the answer says "active" but has expired by its own "exp"
-    state.cache.absorb(key, IntrospectionAnswer(lasting, at), clock.monotonic(), lifetime=seconds)
-    keep = min(settings.negative_ttl if lasting is None else settings.ttl, seconds)
+    now = clock.monotonic()
+    keep = min(time_left(settings.negative_ttl if lasting is None else settings.ttl, now - asked), seconds)
+    state.cache.absorb(key, IntrospectionAnswer(lasting, at), now, lifetime=keep)
     if issuers.shared and keep > 0:
         written = introspection.write_entry(lasting, clock.wall() + keep, at)
         try:

@@ -55,9 +55,9 @@ def get_status_list(
             asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
             status_lists.fail(uri, clock.monotonic(), retry_after=asked)
             raise
-        status_lists.absorb(
-            uri, found, clock.monotonic(), ttl=published.ttl, expires_in=published.expires_in, max_age=max_age
-        )
+        # Now, because keys may have been fetched since the list arrived.
+        expires_in = None if published.expires_at is None else published.expires_at - clock.wall()
+        status_lists.absorb(uri, found, clock.monotonic(), ttl=published.ttl, expires_in=expires_in, max_age=max_age)
         return ()
 
     if held.due:

@@ -1,10 +1,12 @@
-"""Read the header fields of an answer: its lifetime (RFC 9111 section 5.2) and its content type."""
+"""The lifetime of an answer (RFC 9111 section 5.2), and its content type."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from typing import Final
+
+_SHORTEST_USE: Final = 1.0  # seconds
 
 # RFC 9111 section 5.2: "Cache directives are identified by a token, to be compared case-insensitively, and have an
 # optional argument that can use both token and quoted-string syntax."
@@ -23,6 +25,15 @@ def lifetime(headers: Mapping[str, str]) -> float | None:
         return 0.0
     found = _MAX_AGE.search(directives)
     return float(found[1]) if found else None
+
+
+def time_left(ttl: float, age: float) -> float:
+    """Return the seconds for which an answer of *age* may be used, if *ttl* seconds are allowed.
+
+    The age counts from the request, because the answer says nothing about later events. An answer that took longer than
+    *ttl* may be used for a second, or for *ttl* if that is less: by the callers that have waited for it.
+    """
+    return max(ttl - age, min(ttl, _SHORTEST_USE))
 
 
 def content_type(headers: Mapping[str, str]) -> str:

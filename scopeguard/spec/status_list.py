@@ -71,14 +71,14 @@ class UnverifiedStatusList:
     * ``bits``: the bits of each status.
     * ``packed``: the compressed list.
     * ``ttl``: the seconds after which a fresh copy should be fetched, or ``None`` (section 5.1).
-    * ``expires_in``: the seconds after which it must not be used, or ``None``.
+    * ``expires_at``: the time after which it must not be used, in seconds since the epoch, or ``None``.
     """
 
     token: Unverified
     bits: int
     packed: bytes = field(repr=False)
     ttl: float | None
-    expires_in: float | None
+    expires_at: float | None
 
 
 def find_reference(
@@ -144,9 +144,7 @@ def read(body: bytes, headers: Mapping[str, str], uri: str, issuer: Issuer, now:
     if ttl is not None and ttl <= 0:
         raise MalformedStatusList("its ttl is not positive")
     bits, packed = _read_packed(claims.get("status_list"))
-    return UnverifiedStatusList(
-        token=token, bits=bits, packed=packed, ttl=ttl, expires_in=None if expires is None else expires - now
-    )
+    return UnverifiedStatusList(token=token, bits=bits, packed=packed, ttl=ttl, expires_at=expires)
 
 
 def _number(claims: Mapping[str, Any], name: str) -> float | None:

@@ -37,9 +37,12 @@ class Decisions(Locked):
             self._kept.pop(key)
             return None
 
-    def keep(self, key: bytes, outcome: Outcome, now: float, *, lifetime: float) -> None:
-        """Keep *outcome* for as long as the settings allow, and for at most *lifetime* seconds."""
-        seconds = min(self._ttl, lifetime)
+    def keep(self, key: bytes, outcome: Outcome, now: float, *, lifetime: float, age: float = 0.0) -> None:
+        """Keep *outcome* for as long as the settings allow, and for at most *lifetime* seconds.
+
+        *age*: the seconds since it was requested.
+        """
+        seconds = min(self._ttl - age, lifetime)
         if seconds > 0:
             with self._lock:
                 self._kept.put(key, (now + seconds, outcome))

@@ -354,6 +354,27 @@ def test_kept_decision_ends_with_its_token(expires_in: float | None, kept: float
             bench.ask(access)
 
 
+@pytest.mark.rule("Z-11")
+def test_kept_decision_is_as_old_as_its_request():
+    bench = Bench(ttl=10)
+    respond = bench.player.respond
+
+    def respond_late(request: Send) -> Answer:
+        answer = respond(request)
+        bench.clock.advance(4)
+        return answer
+
+    bench.player.respond = respond_late
+    assert bench.ask() is True
+    bench.player.respond = respond
+    bench.pdp.decide = False
+    bench.clock.advance(5.5)
+    assert bench.ask() is True
+    bench.clock.advance(0.5)
+    with pytest.raises(PolicyDenied):
+        bench.ask()
+
+
 # -- functions and decision points together
 
 

@@ -293,6 +293,50 @@ def test_request_that_joins_a_failed_flight_is_503_without_a_retry(stage: Stage,
     assert stage.judge(token).scopes == {"read"}  # A later request tries again.
 
 
+def test_answer_is_as_old_as_its_request(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch):
+    """A revocation while the answer is on its way takes effect within ``ttl``, in the process and in the store."""
+    send, delay = authority.transport.send, 4.0
+
+    def answer_late(request: Send, /) -> Answer:
+        answer = send(request)
+        authority.clock.advance(delay)
+        return answer
+
+    monkeypatch.setattr(authority.transport, "send", answer_late)
+    store = MemoryStore(authority.clock)
+    one, other = (Stage(authority, store, endpoint=INTROSPECT, ttl=10) for _ in range(2))
+    token = opaque(authority)
+    one.judge(token)
+    authority.revoke(token)
+    delay = 0.0
+    authority.clock.advance(5.5)
+    assert one.judge(token).scopes == other.judge(token).scopes == {"read"}
+    authority.clock.advance(0.5)
+    assert refusal_reason(one, token) is refusal_reason(other, token) is Reason.TOKEN_NOT_ACTIVE
+
+
+def test_answer_that_took_longer_than_its_ttl_serves_the_requests_that_waited(
+    authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
+):
+    send = authority.transport.send
+
+    def answer_late(request: Send, /) -> Answer:
+        authority.clock.advance(4)
+        return send(request)
+
+    monkeypatch.setattr(authority.transport, "send", answer_late)
+    stage, token = Stage(authority, endpoint=INTROSPECT, ttl=2), opaque(authority)
+    waiting = stage.flow(token)
+    flight = next(waiting)
+    assert isinstance(flight, SingleFlight)
+    stage.judge(token)
+    assert not flight.needed()
+    with pytest.raises(StopIteration) as end:
+        waiting.send(None)
+    assert end.value.value.scopes == {"read"}
+    assert authority.requests.count(INTROSPECT) == 1
+
+
 @pytest.mark.rule("I-22")
 def test_ttl_of_zero_gives_each_request_a_separate_flight(authority: FakeAuthority):
     stage = Stage(authority, ttl=0)

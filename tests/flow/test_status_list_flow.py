@@ -152,6 +152,27 @@ def test_status_of_a_cached_token_is_looked_up_again(stage: Stage):
     assert caught.value.reason is Reason.TOKEN_NOT_ACTIVE
 
 
+def test_list_is_not_used_after_its_end_if_keys_were_fetched_for_it(stage: Stage):
+    """The list arrives with four seconds left, and two of them pass while its key is fetched."""
+    signer = SigningKey.generate("ES256")
+    now = stage.clock.wall()
+    stage.judge()
+    stage.clock.advance(61)
+
+    def reply(url: str) -> Any:
+        if url == URI:
+            return status_list_answer(stage.authority, key=signer, exp=now + 65, ttl=None)
+        stage.clock.advance(2)
+        stage.authority.authority.keys.publish(signer.public_jwk())
+        return stage.bench._ask(url)
+
+    stage.bench.script._replies = reply
+    stage.judge()
+    held = stage.status_lists.lookup(URI, stage.clock.monotonic() + 1.9)
+    assert held.status_list is not None
+    assert stage.status_lists.lookup(URI, stage.clock.monotonic() + 2).status_list is None
+
+
 def test_token_without_a_status_causes_no_fetch(stage: Stage):
     stage.bench.judge(stage.authority.mint("read"))
     assert not stage.fetched

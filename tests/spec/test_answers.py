@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeguard.spec.answers import is_json, lifetime
+from scopeguard.spec.answers import is_json, lifetime, time_left
 from scopeguard.spec.retry_after import read_retry_after
 
 NOW = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
@@ -49,6 +49,14 @@ def test_lifetime_of_a_response_follows_its_headers(cache_control, seconds):
 def test_any_header_text_gives_a_valid_lifetime(text):
     found = lifetime({"cache-control": text})
     assert found is None or 0 <= found < 1e10
+
+
+@pytest.mark.parametrize(
+    ("ttl", "age", "seconds"),
+    [(60.0, 0.0, 60.0), (60.0, 5.0, 55.0), (5.0, 4.5, 1.0), (5.0, 8.0, 1.0), (0.5, 8.0, 0.5), (0.0, 8.0, 0.0)],
+)
+def test_age_of_an_answer_counts_from_its_request(ttl: float, age: float, seconds: float):
+    assert time_left(ttl, age) == seconds
 
 
 @pytest.mark.parametrize(
