@@ -113,6 +113,8 @@ class HttpxTransport(Locked):
                 if answer.status not in TRANSIENT or "retry-after" in answer.headers:
                     return answer
             time.sleep(random.uniform(SHORTEST_RETRY_PAUSE, LONGEST_RETRY_PAUSE))
+            if request.renew is not None:
+                request = request.renew()
         return self._exchange(request)
 
     def _exchange(self, request: Send) -> Answer:

@@ -50,10 +50,11 @@ class Send(Effect[Answer]):
 
     ``form`` or ``content``, which is JSON, makes it a POST. ``headers`` are further fields, with names in lower case.
     ``limit`` is in bytes after decompression, ``timeout`` in seconds for the whole exchange, ``retries`` is the number
-    of repetitions after a failure to connect or a 502, 503 or 504. A transport failure, a timeout and an oversized
-    answer are thrown in as :class:`~scopeguard.errors.AuthorityUnavailable`, which names ``authority``. ``ca_file`` is
-    the path of a file of certificates: the server is verified against these alone. ``insecure`` lists the hosts
-    (``"name:port"``) that may be reached by http.
+    of repetitions after a failure to connect or a 502, 503 or 504. ``renew`` returns the request of a repetition, if it
+    has credentials that a server accepts once; ``None`` if the same request can be sent again. A transport failure, a
+    timeout and an oversized answer are thrown in as :class:`~scopeguard.errors.AuthorityUnavailable`, which names
+    ``authority``. ``ca_file`` is the path of a file of certificates: the server is verified against these alone.
+    ``insecure`` lists the hosts (``"name:port"``) that may be reached by http.
     """
 
     url: str
@@ -68,6 +69,7 @@ class Send(Effect[Answer]):
     limit: int = LARGEST_ANSWER
     timeout: float = ANSWER_TIMEOUT
     retries: int = 0
+    renew: Callable[[], Send] | None = field(default=None, repr=False, compare=False)
 
 
 class Store(Protocol):

@@ -151,6 +151,10 @@ def introspection_request(
         insecure=record.issuer.insecure_http_dangerously,
         timeout=settings.timeout,
         retries=settings.retries,
+        # RFC 7523 section 3: the server may reject an assertion with a "jti" that it has seen.
+        renew=None
+        if state.key is None
+        else partial(introspection_request, credential, endpoint, record, state, clock, bearer),
     )
 
 

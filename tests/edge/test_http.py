@@ -89,6 +89,23 @@ def test_json_is_posted_with_its_content_type_and_further_headers(transport: Htt
     assert request.endswith(b'\r\n\r\n{"a":1}')
 
 
+@pytest.mark.parametrize("renews", [False, True])
+def test_repetition_is_the_request_that_renew_returns(renews: bool, transport: HttpxTransport, server: Loopback):
+    busy = [response(b"", status="503 Service Unavailable")] * 2
+
+    def respond(connection: Connection, request: bytes) -> None:
+        connection.send(busy.pop() if busy else response(b"{}"))
+
+    def request_with(number: int) -> Send:
+        renew = (lambda: request_with(number + 1)) if renews else None
+        return send(server.url, form=(("number", str(number)),), retries=2, renew=renew)
+
+    server.respond = respond
+    assert transport.send(request_with(1)).status == 200
+    expected = [b"number=1", b"number=2", b"number=3"] if renews else [b"number=1"] * 3
+    assert [request.rpartition(b"\r\n\r\n")[2] for request in server.requests] == expected
+
+
 def test_header_names_of_an_answer_are_lower_case(transport: HttpxTransport, server: Loopback):
     server.respond = answering(response(b"", "CACHE-Control: max-age=5", status="404 Not Found"))
     answer = transport.send(send(server.url))

@@ -16,14 +16,14 @@ from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.token_sources import TokenSource, TokenSources
 from scopeguard.config.validation import Validation
 from scopeguard.core.revoking import record_revocation
-from scopeguard.devserver.keys import base64url, compact
+from scopeguard.devserver.keys import SigningKey, base64url, compact
 from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken
 from scopeguard.flow.authenticate import authenticate
 from scopeguard.flow.context import Context
 from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import Answer, CallHook, Flow, Send, SingleFlight, UseStore
 from scopeguard.flow.introspection import introspect
-from scopeguard.flow.introspection_requests import ask_authority
+from scopeguard.flow.introspection_requests import ask_authority, introspection_request
 from scopeguard.flow.issuers import choose_issuer
 from scopeguard.guard import engine_of
 from scopeguard.reasons import Reason
@@ -335,6 +335,32 @@ def test_answer_that_took_longer_than_its_ttl_serves_the_requests_that_waited(
         waiting.send(None)
     assert end.value.value.scopes == {"read"}
     assert authority.requests.count(INTROSPECT) == 1
+
+
+def test_repetition_of_a_request_has_a_new_assertion(authority: FakeAuthority):
+    stage = Stage(authority)
+    introspection = Introspection(
+        client_id="api", auth="private_key_jwt", private_key=SigningKey.generate("RS256").private_jwk()
+    )
+    issuer = replace(stage.record.issuer, introspection=introspection)
+    record = engine_of(Guard(issuer, transport=authority.transport, clock=authority.clock)).context.issuers.all[0]
+    assert record.introspection is not None
+    credential = Credential(token="opaque", source=TokenSource.HEADER)
+    first = introspection_request(credential, INTROSPECT, record, record.introspection, authority.clock, "")
+    assert first.renew is not None
+    second = first.renew()
+    assert (first.form or ())[:-1] == (second.form or ())[:-1]
+    assert dict(first.form or ())["client_assertion"] != dict(second.form or ())["client_assertion"]
+    assert second.renew is not None
+    assert replace(second, form=first.form) == first
+
+
+@pytest.mark.parametrize("settings", [{}, {"auth": "client_secret_post"}])
+def test_repetition_with_a_secret_is_the_same_request(authority: FakeAuthority, settings: dict[str, Any]):
+    stage = Stage(authority, endpoint=INTROSPECT, **settings)
+    stage.judge(opaque(authority))
+    (request,) = (effect for effect in stage.effects if isinstance(effect, Send))
+    assert request.renew is None
 
 
 @pytest.mark.rule("I-22")
