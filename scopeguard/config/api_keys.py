@@ -135,7 +135,8 @@ class ApiKeys:
       arrives, and again after ``ttl`` seconds.
     * ``lookup``: instead of a file, a function that takes a key id and returns an :class:`ApiKey` or ``None``. It may
       be async, for ASGI apps only; it then runs in the event loop of the request. It should set a time limit, because
-      scopeguard sets none. Any exception in it is an outage (503).
+      scopeguard sets none. Any exception in it is an outage (503). Requests that arrive during a call for the same id
+      wait for its answer, unless *ttl* is 0.
     * ``header``: the request field that holds the key.
     * ``issuer``: the ``issuer`` of the access tokens that keys yield. Default: the identifier of the resource, because
       the API itself issues its keys. It must not be that of a trusted issuer: a user is identified by issuer and

@@ -22,12 +22,13 @@ from scopeguard.errors import (
 )
 from scopeguard.flow.context import Context
 from scopeguard.flow.credentials import Credential
-from scopeguard.flow.effects import CallApp, Clock, Flow, Lane, ReadFile, SingleFlight, T, ask
+from scopeguard.flow.effects import CallApp, CallHook, Clock, Flow, Lane, ReadFile, SingleFlight, T, ask
 from scopeguard.flow.observation import Observation, TokenCheck
 from scopeguard.flow.revocation import check_not_revoked
+from scopeguard.flow.waiting_times import HOOK_TIMEOUT
 from scopeguard.reasons import Reason
 from scopeguard.spec import api_key
-from scopeguard.state.api_keys import PAUSE, ApiKeyState
+from scopeguard.state.api_keys import PAUSE, ApiKeyState, Call
 from scopeguard.tokens import AccessToken
 
 
@@ -126,25 +127,69 @@ def read_keys(state: ApiKeyState, clock: Clock) -> Flow[Mapping[str, ApiKey]]:
 
 
 def look_up(identifier: str, function: LookUp, state: ApiKeyState, clock: Clock) -> Flow[ApiKey | None]:
-    """Return the key with *identifier*, or ``None`` if there is none. The function is called if no answer is cached."""
-    answers, title, now = state.answers, state.settings.title, clock.monotonic()
-    known = answers.find(identifier, now)
-    if known is not None or answers.is_absent(identifier, now):
-        return known
-    pause, is_charged = answers.charge(identifier, now)
-    if pause > 0:
-        problem = "too many calls found nothing; set checksum_secret, or raise unknown_burst"
-        raise ApiKeysUnavailable(title, retry_after=pause, problem=problem)
+    """Return the key with *identifier*, or ``None`` if there is none. The function is called if no answer is cached.
+
+    Requests that arrive during the call wait for its answer, unless ``ttl`` is 0.
+    """
+    answers, title = state.answers, state.settings.title
+    while True:
+        now = clock.monotonic()
+        known = answers.find(identifier, now)
+        if known is not None or answers.is_absent(identifier, now):
+            return known
+        call, is_own, pause = answers.begin(identifier, now)
+        if call is None:
+            problem = "too many calls found nothing; set checksum_secret, or raise unknown_burst"
+            raise ApiKeysUnavailable(title, retry_after=pause, problem=problem)
+        if is_own:
+            return (yield from make_call(call, identifier, function, state, now))
+        yield from wait_for_end(call, identifier, state)
+        if call.problem is not None:
+            raise ApiKeysUnavailable(title, problem=call.problem)
+        if call.answer is not None and state.settings.ttl > 0:
+            return call.answer[0]
+
+
+def make_call(call: Call, identifier: str, function: LookUp, state: ApiKeyState, now: float) -> Flow[ApiKey | None]:
+    """Make *call*, which began at *now*, and return its answer. Cache it for later requests."""
+    answers = state.answers
     try:
         found = yield from call_look_up(identifier, function, state)
-    except ApiKeysUnavailable:
-        if is_charged:
+        call.answer = (found,)
+        if found is not None and call.is_charged:
+            answers.refund()
+        answers.absorb(identifier, found, now)  # as old as the look-up: the key may be revoked meanwhile
+        return found
+    except ApiKeysUnavailable as error:
+        call.problem = error.detail.get("problem", "")
+        if call.is_charged:
             answers.refund()
         raise
-    if found is not None and is_charged:
-        answers.refund()
-    answers.absorb(identifier, found, now)  # as old as the look-up: the key may be revoked meanwhile
-    return found
+    finally:
+        answers.end(identifier, call)  # also if the request is cancelled
+
+
+def wait_for_end(call: Call, identifier: str, state: ApiKeyState) -> Flow[None]:
+    """Wait until *call*, which another request makes, has ended."""
+    title = state.settings.title
+
+    def wait() -> Flow[tuple[str, ...]]:
+        yield from ask(CallHook(lambda: call.wait(HOOK_TIMEOUT)))
+        return ()
+
+    yield from ask(
+        SingleFlight(
+            key=f"{title}: {identifier}",
+            authority=title,
+            needed=lambda: not call.has_ended,
+            flow=wait,
+            lane=Lane.HOOKS,
+            priority=state.answers.has_found(identifier),  # a stranger cannot make up the id of a key that exists
+            deadline=HOOK_TIMEOUT,
+        )
+    )
+    if not call.has_ended:
+        raise ApiKeysUnavailable(title, problem="did not answer in time, for another request with the key")
 
 
 def call_look_up(identifier: str, function: LookUp, state: ApiKeyState) -> Flow[ApiKey | None]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from threading import Lock
+from typing import Final, NamedTuple
 
 from scopeguard.config.api_keys import ApiKey, ApiKeys
 from scopeguard.spec.api_key import Grantor
@@ -77,6 +78,45 @@ class KeyFile(Locked):
             self._generation += 1
 
 
+class Call:
+    """A call of the function, which requests with the same id share.
+
+    At its end it has an ``answer`` or a ``problem``; it has neither if the request that made it was cancelled.
+    ``is_charged``: the budget has paid for it.
+    """
+
+    __slots__ = ("_running", "answer", "has_ended", "is_charged", "problem")
+
+    def __init__(self, *, is_charged: bool) -> None:
+        self.is_charged = is_charged
+        self.has_ended = False
+        self.answer: tuple[ApiKey | None] | None = None
+        self.problem: str | None = None
+        self._running = Lock()  # held from now to the end, and then for moments by those who waited
+        self._running.acquire()
+
+    def end(self) -> None:
+        """Wake those who wait. The maker of the call does this once."""
+        self.has_ended = True
+        self._running.release()
+
+    def wait(self, seconds: float) -> None:
+        """Block until the call has ended, for at most *seconds*."""
+        if self._running.acquire(timeout=seconds):
+            self._running.release()
+
+
+class Begun(NamedTuple):
+    """The call for an id, and whether the caller makes it, or waits for it.
+
+    ``call`` is ``None`` if no call may begin for ``pause`` seconds.
+    """
+
+    call: Call | None
+    is_own: bool = False
+    pause: float = 0.0
+
+
 class LookedUp(Locked):
     """Answers of the function by key id, bounded by entries and by age. Seconds are monotonic.
 
@@ -90,6 +130,12 @@ class LookedUp(Locked):
         self._found: BoundedMap[str, tuple[float, ApiKey]] = BoundedMap(settings.max_entries)
         self._absent: BoundedMap[str, float] = BoundedMap(settings.max_entries)
         self._budget = Budget(settings.unknown_burst, settings.unknown_interval)
+        self._calls: dict[str, Call] = {}  # those in progress
+
+    def after_fork(self) -> None:
+        """Replace the lock and drop the calls of threads that do not exist in the child process."""
+        super().after_fork()
+        self._calls = {}
 
     def find(self, identifier: str, now: float) -> ApiKey | None:
         """Return the cached key, if it may still be used."""
@@ -103,18 +149,48 @@ class LookedUp(Locked):
             until = self._absent.peek(identifier)
             return until is not None and now < until
 
+    def has_found(self, identifier: str) -> bool:
+        """Return whether the key was found before. The answer may be too old."""
+        return identifier in self._found
+
+    def begin(self, identifier: str, now: float) -> Begun:
+        """Return the call for *identifier*: that in progress, or a new one, which the caller makes and ends.
+
+        A new one for a key that was not found before is charged. With a ``ttl`` of 0, each request for a key that was
+        found before has a call of its own.
+        """
+        with self._lock:
+            call = self._calls.get(identifier)
+            if call is not None and (self._settings.ttl > 0 or identifier not in self._found):
+                return Begun(call)
+            pause, is_charged = self._charge(identifier, now)
+            if pause > 0.0:
+                return Begun(None, pause=pause)
+            call = self._calls[identifier] = Call(is_charged=is_charged)
+            return Begun(call, is_own=True)
+
+    def end(self, identifier: str, call: Call) -> None:
+        """End *call*, and wake the requests that wait for it."""
+        with self._lock:
+            if self._calls.get(identifier) is call:
+                del self._calls[identifier]
+        call.end()
+
     def charge(self, identifier: str, now: float) -> tuple[float, bool]:
         """Return the seconds until the function may be called for *identifier*, and whether a call now was charged.
 
         A key that was found before costs nothing.
         """
         with self._lock:
-            if identifier in self._found:
-                return 0.0, False
-            pause = self._budget.shortfall(now)
-            if pause == 0.0:
-                self._budget.spend(now)
-            return pause, pause == 0.0
+            return self._charge(identifier, now)
+
+    def _charge(self, identifier: str, now: float) -> tuple[float, bool]:
+        if identifier in self._found:
+            return 0.0, False
+        pause = self._budget.shortfall(now)
+        if pause == 0.0:
+            self._budget.spend(now)
+        return pause, pause == 0.0
 
     def refund(self) -> None:
         """Return the charge for a call to the budget, because the call has found a key or has failed."""

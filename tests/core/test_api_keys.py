@@ -4,6 +4,7 @@ a key reaches a log, an authorization server or another route."""
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -318,6 +319,27 @@ def test_outage_of_the_function_is_503_without_a_challenge(check: Check, authori
     assert isinstance(decision.error, ApiKeysUnavailable)
     assert (decision.response.status, challenges(decision)) == (503, [])
     assert "retry-after" in dict(decision.response.headers)
+
+
+def test_requests_at_once_with_one_key_are_all_accepted_after_a_start(authority: FakeAuthority):
+    """There are more than the budget for calls that find nothing."""
+    called: list[str] = []
+    gate, decisions = threading.Event(), []
+
+    def find(identifier: str) -> ApiKey | None:
+        called.append(identifier)
+        assert gate.wait(30)
+        return look_up(identifier)
+
+    guard = build(authority, keys=ApiKeys(prefix="acme", lookup=find, unknown_burst=2))
+    threads = [threading.Thread(target=lambda: decisions.append(guard.check(request(FIELD)))) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    gate.set()
+    for thread in threads:
+        thread.join(30)
+    assert [type(decision) for decision in decisions] == [Granted] * 20
+    assert called == [ID]
 
 
 def test_async_function_serves_asyncio_and_trio_alone(authority: FakeAuthority):

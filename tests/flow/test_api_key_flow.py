@@ -19,7 +19,7 @@ from scopeguard.flow.api_key import verify_key, warm_keys
 from scopeguard.flow.authenticate import validate
 from scopeguard.flow.context import Context
 from scopeguard.flow.credentials import Credential
-from scopeguard.flow.effects import CallApp, Lane, ReadFile, SingleFlight
+from scopeguard.flow.effects import CallApp, CallHook, Lane, ReadFile, SingleFlight
 from scopeguard.flow.observation import Observation, TokenCheck
 from scopeguard.spec.api_key import Grantor, id_of, key_from_field, make_key
 from scopeguard.state.api_keys import ApiKeyState
@@ -295,6 +295,63 @@ def test_strangers_cannot_flood_the_function_with_calls_at_once():
     assert keys.effects == []
     held.close()  # the client has gone, and its call is paid
     assert unavailable(keys, OTHER).retry_after == 7
+
+
+def begin_two(keys: Keys) -> tuple[Any, Any, SingleFlight]:
+    """Return a check that has called the function, a second one of the same key, and what the second one waits for."""
+    first, second = (verify_key(TEXT, keys.state, keys.clock) for _ in range(2))
+    assert isinstance(next(first), CallApp)
+    flight = next(second)
+    assert isinstance(flight, SingleFlight)
+    assert (flight.lane, flight.needed()) == (Lane.HOOKS, True)
+    waiting = flight.flow()
+    assert isinstance(next(waiting), CallHook)
+    with pytest.raises(StopIteration) as end:
+        waiting.send(True)
+    assert end.value.value == ()
+    return first, second, flight
+
+
+def test_requests_at_once_with_one_key_cause_one_call():
+    keys = Keys(lookup=lambda _: None, unknown_burst=1)
+    first, second, flight = begin_two(keys)
+    for flow, answer in ((first, KEY), (second, None)):
+        with pytest.raises(StopIteration) as end:
+            flow.send(answer)
+        assert end.value.value.subject == "alice"
+        assert not flight.needed()
+
+
+def test_requests_that_waited_for_a_failed_call_get_its_outage():
+    first, second, flight = begin_two(Keys(lookup=lambda _: None, unknown_burst=1))
+    with pytest.raises(ApiKeysUnavailable):
+        first.throw(OSError())
+    assert not flight.needed()
+    with pytest.raises(ApiKeysUnavailable) as caught:
+        second.send(None)
+    assert caught.value.detail["problem"] == "raised OSError"
+
+
+def test_next_request_calls_the_function_if_the_first_one_is_cancelled():
+    first, second, flight = begin_two(Keys(lookup=lambda _: None, unknown_burst=2, unknown_interval=7))
+    first.close()
+    assert not flight.needed()
+    assert isinstance(second.send(None), CallApp)
+
+
+def test_call_that_does_not_end_is_an_outage_for_the_requests_that_wait():
+    _, second, _ = begin_two(Keys(lookup=lambda _: None))
+    with pytest.raises(ApiKeysUnavailable) as caught:
+        second.send(None)
+    assert "did not answer in time" in caught.value.detail["problem"]
+
+
+def test_waiting_request_has_a_call_of_its_own_without_a_ttl():
+    keys = Keys(lookup=lambda _: None, ttl=0, unknown_burst=1)
+    first, second, _ = begin_two(keys)
+    with pytest.raises(StopIteration):
+        first.send(KEY)
+    assert isinstance(second.send(None), CallApp)
 
 
 @pytest.mark.parametrize("answer", [KEY, OSError(), replace(KEY, id="b" * 16)], ids=["found", "failed", "wrong"])

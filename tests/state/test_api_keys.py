@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from scopeguard import ApiKey, ApiKeys
 from scopeguard.config.implied_scopes import ScopeVocabulary
 from scopeguard.spec.api_key import Grantor
@@ -81,6 +83,41 @@ def test_calls_in_progress_are_charged():
     assert answers.charge("d" * 16, 0.0) == (1.0, False)
     answers.refund()
     assert answers.charge("d" * 16, 0.0) == (0.0, True)
+
+
+def test_requests_for_one_id_share_the_call_in_progress():
+    """Fault: many requests with one key, at a start, that use up what the first of them needs."""
+    answers = looked_up(unknown_burst=1)
+    own = answers.begin(KEY.id, 0.0)
+    assert own.call is not None
+    assert (own.is_own, own.pause, own.call.is_charged) == (True, 0.0, True)
+    assert answers.begin(KEY.id, 0.0) == (own.call, False, 0.0)
+    assert answers.begin("d" * 16, 0.0) == (None, False, 1.0)
+    own.call.wait(0)
+    before = own.call.has_ended
+    answers.end(KEY.id, own.call)
+    assert (before, own.call.has_ended) == (False, True)
+    for _ in range(2):
+        own.call.wait(30)
+
+
+def test_call_of_the_parent_process_does_not_end_that_of_the_child():
+    answers = looked_up(unknown_burst=1)
+    parents = answers.begin(KEY.id, 0.0).call
+    answers.after_fork()
+    childs = answers.begin(KEY.id, 1.0)
+    assert childs.is_own
+    assert parents is not None
+    answers.end(KEY.id, parents)  # a function that forks
+    assert answers.begin(KEY.id, 1.0) == (childs.call, False, 0.0)
+
+
+@pytest.mark.parametrize("ttl", [0, 10])
+def test_known_key_has_a_call_for_each_request_only_without_a_ttl(ttl: float):
+    answers = looked_up(ttl=ttl, unknown_burst=1)
+    answers.absorb(KEY.id, KEY, 0.0)
+    assert answers.has_found(KEY.id)
+    assert [answers.begin(KEY.id, 20.0).is_own for _ in range(3)] == [True, ttl == 0, ttl == 0]
 
 
 def test_key_that_disappears_does_not_cost_the_budget():
