@@ -13,6 +13,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
+from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.fork import Locked
 
 if TYPE_CHECKING:
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 # A silent address must not use up the time of the addresses after it.
 _LONGEST_CONNECT: Final = 2.0
-# Concurrent look-ups of names. A hanging look-up cannot be interrupted, so this bounds the hanging threads.
+# Concurrent look-ups of names that were found before, and as many of others. A hanging look-up cannot be interrupted,
+# so this bounds the hanging threads. The metadata of one issuer can name any hosts: they must not keep the others from
+# being looked up.
 MOST_LOOKUPS: Final = 8
+_MOST_FOUND: Final = 1000
 # The stream applies the whole timeout to each part that the peer accepts, so large requests are written in pieces.
 _PIECE: Final = 4096
 
@@ -50,6 +54,7 @@ class NameLookups(Locked):
     def __init__(self) -> None:
         super().__init__()
         self._pending: dict[tuple[str, int], _Lookup] = {}
+        self._found: BoundedMap[tuple[str, int], bool] = BoundedMap(_MOST_FOUND)  # whose last look-up was in time
 
     def addresses(self, host: str, port: int, seconds: float) -> tuple[str, ...]:
         """Return the addresses of *host*, in the order to try them. Waits for at most *seconds*.
@@ -61,9 +66,10 @@ class NameLookups(Locked):
         with self._lock:
             lookup = self._pending.get((host, port))
             if lookup is None:
-                if len(self._pending) >= MOST_LOOKUPS:
+                was_found = (host, port) in self._found
+                if sum(each.was_found == was_found for each in self._pending.values()) >= MOST_LOOKUPS:
                     raise TimeoutError(f"{MOST_LOOKUPS} names are being looked up already, and none has been found")
-                lookup = self._pending[host, port] = _Lookup()
+                lookup = self._pending[host, port] = _Lookup(was_found=was_found)
                 try:
                     threading.Thread(
                         target=self._look_up, args=(host, port, lookup), name="scopeguard-lookup", daemon=True
@@ -71,7 +77,13 @@ class NameLookups(Locked):
                 except RuntimeError as error:  # no thread can be started
                     del self._pending[host, port]
                     raise OSError(str(error)) from None
-        if not lookup.done.wait(seconds):
+        in_time = lookup.done.wait(seconds)
+        with self._lock:
+            if in_time and lookup.failure is None:
+                self._found.put((host, port), True)  # noqa: FBT003 - the value of a map that is used as a set
+            else:
+                self._found.pop((host, port))
+        if not in_time:
             raise TimeoutError("the name of the host could not be looked up in time")
         if lookup.failure is not None:
             raise OSError(lookup.failure)
@@ -97,9 +109,10 @@ class NameLookups(Locked):
 
 
 class _Lookup:
-    __slots__ = ("addresses", "done", "failure")
+    __slots__ = ("addresses", "done", "failure", "was_found")
 
-    def __init__(self) -> None:
+    def __init__(self, *, was_found: bool) -> None:
+        self.was_found = was_found
         self.done = threading.Event()
         self.addresses: tuple[str, ...] = ()
         self.failure: str | None = None

@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -109,6 +110,50 @@ def test_number_of_hanging_look_ups_is_limited(names: Names):
         lookups.addresses("another.test", 443, PATIENCE)
     assert "another.test" not in names.asked
     assert lookups.addresses("192.0.2.1", 443, 0) == ("192.0.2.1",)
+
+
+def test_names_that_were_found_before_do_not_wait_for_new_ones(names: Names):
+    """The metadata of one issuer can name any hosts. Fault: they use up the look-ups that all issuers share."""
+    names.table["as.test"] = [("192.0.2.1",)]
+    lookups, answers = NameLookups(), []
+    assert lookups.addresses("as.test", 443, PATIENCE) == ("192.0.2.1",)
+    names.gate.clear()
+    for number in range(MOST_LOOKUPS):
+        with pytest.raises(TimeoutError, match="in time"):
+            lookups.addresses(f"{number}.test", 443, 0)
+    with pytest.raises(TimeoutError, match="already"):
+        lookups.addresses("new.test", 443, 0)
+    asking = threading.Thread(target=lambda: answers.append(lookups.addresses("as.test", 443, PATIENCE)))
+    asking.start()
+    for _ in range(MOST_LOOKUPS + 2):
+        assert names.arrived.acquire(timeout=PATIENCE)
+    names.gate.set()
+    asking.join(PATIENCE)
+    assert answers == [("192.0.2.1",)]
+
+
+def test_name_that_hangs_is_no_longer_one_that_was_found(names: Names):
+    lookups = NameLookups()
+    for number in range(MOST_LOOKUPS + 1):
+        names.table[f"{number}.test"] = [("192.0.2.1",)]
+        lookups.addresses(f"{number}.test", 443, PATIENCE)
+    names.gate.clear()
+    for number in range(MOST_LOOKUPS):
+        with pytest.raises(TimeoutError, match="in time"):
+            lookups.addresses(f"{number}.test", 443, 0)
+    with pytest.raises(TimeoutError, match="already"):
+        lookups.addresses(f"{MOST_LOOKUPS}.test", 443, 0)
+    names.gate.set()
+    for _ in range(2 * MOST_LOOKUPS + 1):
+        assert names.arrived.acquire(timeout=PATIENCE)
+    while lookups._pending:
+        time.sleep(0.001)
+    names.gate.clear()
+    for number in range(MOST_LOOKUPS):  # all of them count as new
+        with pytest.raises(TimeoutError, match="in time"):
+            lookups.addresses(f"{number}.test", 443, 0)
+    with pytest.raises(TimeoutError, match="already"):
+        lookups.addresses("new.test", 443, 0)
 
 
 def test_failure_to_start_a_thread_is_an_error(names: Names, monkeypatch: pytest.MonkeyPatch):
