@@ -218,7 +218,7 @@ class SecurityEventReceiver:
     def _apply(self, event: SecurityEvent) -> None:
         """Carry out the effects of *event*, then call its hook."""
         record = self._issuer
-        if is_discarded(event, record.issuer.url, self._critical):
+        if is_discarded(event, record.issuer, self._critical):
             log.warning("security events: an event is discarded because of its subject: %s", printable(event))
             return
         if event.type == SESSION_REVOKED:

@@ -162,14 +162,15 @@ def subject_of(event: SecurityEvent) -> str | None:
     return None
 
 
-def is_discarded(event: SecurityEvent, issuer: str, critical: Collection[str]) -> bool:
+def is_discarded(event: SecurityEvent, issuer: Issuer, critical: Collection[str]) -> bool:
     """Return whether *event* must be discarded.
 
-    This is so if it is about a user of an issuer other than *issuer*, or if its complex subject has a member that the
-    transmitter declares *critical* (SSF 1.0, ``critical_subject_members``) and that is not supported here.
+    This is so if it is about a user of an issuer other than *issuer*, which an alias may name, or if its complex
+    subject has a member that the transmitter declares *critical* (SSF 1.0, ``critical_subject_members``) and that is
+    not supported here.
     """
     user = _user(event)
-    if user.get("format") == "iss_sub" and user.get("iss") != issuer:
+    if user.get("format") == "iss_sub" and user.get("iss") not in (issuer.url, *issuer.aliases):
         return True
     if event.sub_id["format"] != "complex":
         return False
