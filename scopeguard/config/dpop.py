@@ -45,7 +45,8 @@ class DPoP:
     * *max_proofs*: how many proofs are remembered against replay. *max_proofs_per_key*: how many of one key. A proof
       beyond either is answered with 503 until older proofs have expired: no proof is forgotten before. A client can
       have many keys. So once half of *max_proofs* are remembered, one subject or client may have an eighth of them.
-      With a store, the limits hold for all processes together.
+      With a store, the limits hold for all processes together. If proofs are accepted for longer than the default of
+      70 seconds, limits that have their default values grow with that time, up to ten times.
     * *replay_fail_open_dangerously*: accept proofs while the store that remembers them is unavailable.
 
     Not covered by a proof: the body, the query and the header fields of the request (RFC 9449 §11.7).

@@ -8,6 +8,7 @@ the state of such a part import the part and its flow, so that no request waits 
 from __future__ import annotations
 
 import json
+import math
 import random
 import secrets
 from collections.abc import Iterable
@@ -38,6 +39,7 @@ from scopeguard.state.token_cache import TokenCache
 
 if TYPE_CHECKING:
     from scopeguard.config.authzen import AuthZen
+    from scopeguard.config.dpop import DPoP
     from scopeguard.config.introspection import Introspection
     from scopeguard.config.resolver import IssuerResolver
     from scopeguard.config.status_list import StatusListPolicy
@@ -45,9 +47,11 @@ if TYPE_CHECKING:
     from scopeguard.state.api_keys import ApiKeyState
     from scopeguard.state.authzen import DecisionPoint
     from scopeguard.state.introspection import IntrospectionState
+    from scopeguard.state.proofs import ProofLimits
     from scopeguard.state.status_list import StatusLists
 
 _NO_PROOFS: Final = (None, DPoPMode.OFF)
+_MOST_TIMES_THE_DEFAULT: Final = 10.0  # the bound for the memory that a long window of proofs takes
 
 
 def build_context(
@@ -120,7 +124,7 @@ def build_possession(settings: Settings, *, shared: bool) -> Possession | None:
     from scopeguard.flow.possession import Possession
     from scopeguard.spec.nonce import DPOP, NonceSealer
     from scopeguard.spec.request_uri import normalise_uri
-    from scopeguard.state.proofs import ProofLimits, ProofMemory
+    from scopeguard.state.proofs import ProofMemory
 
     policy = settings.dpop or DPoP(mode="off")
     base = policy.base_url
@@ -140,9 +144,31 @@ def build_possession(settings: Settings, *, shared: bool) -> Possession | None:
         sealer=NonceSealer(policy.nonce_keys, DPOP, policy.nonce_lifetime, secrets.token_bytes)
         if policy.nonce_keys
         else None,
-        memory=ProofMemory(ProofLimits(total=policy.max_proofs, per_owner=policy.max_proofs_per_key)),
+        memory=ProofMemory(_proof_limits(policy)),
         shared=shared,
         certificates=settings.mutual_tls,
+    )
+
+
+def _proof_limits(policy: DPoP) -> ProofLimits:
+    """Return how many proofs are remembered.
+
+    The defaults are for the default window of 70 seconds. For a longer one they grow with it, up to ten times, so that
+    a client can send as many requests a second.
+    """
+    from scopeguard.config.dpop import DPoP
+    from scopeguard.state.proofs import ProofLimits
+
+    usual = DPoP()
+    window = 2 * policy.nonce_lifetime if policy.trust_nonce_time else policy.max_age + policy.max_skew
+    factor = min(max(1.0, window / (usual.max_age + usual.max_skew)), _MOST_TIMES_THE_DEFAULT)
+
+    def scale(given: int, default: int) -> int:
+        return math.ceil(given * factor) if given == default else given
+
+    return ProofLimits(
+        total=scale(policy.max_proofs, usual.max_proofs),
+        per_owner=scale(policy.max_proofs_per_key, usual.max_proofs_per_key),
     )
 
 

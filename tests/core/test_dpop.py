@@ -680,6 +680,26 @@ def test_at_its_limit_the_memory_refuses_and_forgets_nothing():
     assert isinstance(small.send(small.proof()), Unavailable)
 
 
+@pytest.mark.rule("D-60")
+@pytest.mark.parametrize(
+    ("policy", "limits"),
+    [
+        ({}, (100_000, 1000)),
+        ({"max_age": 30}, (100_000, 1000)),
+        ({"max_age": 130}, (200_000, 2000)),
+        ({"max_age": 130, "max_proofs_per_key": 1500}, (200_000, 1500)),
+        ({"max_age": 130, "max_proofs": 1500}, (1500, 2000)),
+        ({"nonce_keys": ["k" * 32]}, (100_000, 1000)),
+        ({"nonce_keys": ["k" * 32], "nonce_lifetime": 70.0, "trust_nonce_time": True}, (200_000, 2000)),
+        ({"max_age": 1e6}, (1_000_000, 10_000)),
+    ],
+)
+def test_a_longer_window_leaves_room_for_as_many_requests_a_second(policy: dict[str, Any], limits: tuple[int, int]):
+    possession = engine_of(Api(**policy).guard).context.possession
+    assert possession is not None
+    assert (possession.memory.limits.total, possession.memory.limits.per_owner) == limits
+
+
 @pytest.mark.rule("D-58")
 def test_processes_that_share_a_store_accept_a_proof_once():
     clock = FakeClock()

@@ -379,6 +379,7 @@ def test_mcp_widens_the_window_of_proofs_unless_it_is_set():
     possession = engine_of(guard).context.possession
     assert possession is not None
     assert possession.policy.max_age == 300
+    assert possession.memory.limits.per_owner == 8572, "as many requests a second as with the default window"
 
 
 @pytest.mark.rule("F-05")
