@@ -47,6 +47,7 @@ from scopeguard.spec.security_event import (
     is_discarded,
     subject_of,
 )
+from scopeguard.state.line_budget import LineBudget
 from scopeguard.state.revocation import Revoked
 from scopeguard.state.security_event import Before, Seen
 from scopeguard.tokens import Unverified
@@ -59,6 +60,9 @@ log: Final = logging.getLogger("scopeguard")
 
 MAX_REMEMBERED: Final = 100_000  # tokens, to recognise repetitions
 
+# Lines about requests without the credential, which strangers can send: at once, and the seconds until the next one.
+_LINES: Final = 10
+_LINE_INTERVAL: Final = 10.0
 _CREDENTIALS: Final = re.compile(r"[A-Za-z][A-Za-z0-9\-]* [\x21-\x7E]+")
 
 
@@ -146,6 +150,7 @@ class SecurityEventReceiver:
             function(hook, f"hooks[{name!r}]", "a function that takes an event")
         self._types = frozenset((SESSION_REVOKED, *CHANGES, *self._hooks))
         self._critical = strings(critical_subject_members, "critical_subject_members", empty=False)
+        self._lines = LineBudget(_LINES, _LINE_INTERVAL)
         self._seen = Seen(seconds=engine.settings.revocation.retention, max_entries=MAX_REMEMBERED)
         self.asgi: _Endpoint = _Endpoint(self)
 
@@ -182,7 +187,10 @@ class SecurityEventReceiver:
             return _error(405, "invalid_request", ("allow", "POST"))
         given = view.headers.get_all("authorization")
         if len(given) != 1 or not hmac.compare_digest(given[0], self._authorization):
-            log.warning("security events: the request does not contain the credential of the transmitter")
+            left_out = self._lines.spend("credential", self._engine.clock.monotonic())
+            if left_out is not None:
+                more = f" [and {left_out} more such requests since the last such line]" if left_out else ""
+                log.warning("security events: the request does not contain the credential of the transmitter%s", more)
             scheme = self._authorization.partition(b" ")[0].decode("ascii")
             return _error(401, "authentication_failed", ("www-authenticate", f'{scheme} realm="security events"'))
         kinds = [kind.partition(b";")[0].strip().lower() for kind in view.headers.get_all("content-type")]

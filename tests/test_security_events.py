@@ -212,6 +212,19 @@ def test_request_without_the_credential_is_refused_without_a_fetch(
     assert authority.requests == []
 
 
+def test_requests_without_the_credential_do_not_fill_the_log(
+    authority: FakeAuthority, receiver: SecurityEventReceiver, send: Send, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level(logging.WARNING, "scopeguard"):
+        for _ in range(30):
+            assert send(receiver, "", GOOD[1:]).status == 401
+        assert len(caplog.messages) == 10
+        authority.clock.advance(10)
+        send(receiver, "", GOOD[1:])
+    assert len(caplog.messages) == 11
+    assert "[and 20 more such requests since the last such line]" in caplog.messages[-1]
+
+
 @pytest.mark.rule("E-09")
 @pytest.mark.parametrize("shared", [False, True])
 def test_repeated_event_is_acknowledged_and_has_one_effect(authority: FakeAuthority, send: Send, *, shared: bool):

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Answer, Clock
+from scopeguard.log_values import printable
 from scopeguard.reasons import Reason
 from scopeguard.spec.answers import content_type, is_json
 from scopeguard.spec.jwks import IgnoredKey
@@ -48,4 +49,8 @@ def check_status(answer: Answer, url: str, authority: str, clock: Clock) -> None
 
 def describe_unused_keys(ignored: Iterable[IgnoredKey], authority: str) -> tuple[str, ...]:
     """Return lines for the log about keys of *authority* that are not used and that it should replace."""
-    return tuple(f"a key of {authority} is not used (kid={key.kid!r}): {key.reason}" for key in ignored if key.alarming)
+    return tuple(
+        f"a key of {authority} is not used (kid={printable(repr(key.kid))}): {key.reason}"
+        for key in ignored
+        if key.alarming
+    )

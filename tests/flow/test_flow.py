@@ -748,6 +748,15 @@ def test_bad_key_affects_neither_the_set_nor_a_good_key_of_its_id(bench: Any, au
         assert bench.script.sentences == told  # Once, not with each refresh.
 
 
+def test_log_line_about_a_bad_key_has_a_part_of_a_long_id(bench: Any, authority: Any):
+    symmetric = {"kty": "oct", "k": "AAAA", "kid": "long" * 10_000}
+    with authority.mode("jwks", json_answer({"keys": [symmetric, authority.key().public_jwk()]})):
+        bench.judge(authority.mint())
+    (sentence,) = bench.script.sentences
+    assert "kid='longlong" in sentence
+    assert len(sentence) < 500
+
+
 @pytest.mark.rule("A-15")
 def test_lifetime_of_a_key_set_follows_its_headers_within_bounds(bench: Any, authority: Any):
     document = authority.authority.keys.key_set(0)
