@@ -24,10 +24,10 @@ def server_offset(exchange: Exchange) -> float | None:
     try:
         date = parsedate_to_datetime(exchange.answer.headers["date"])
         age = int(exchange.answer.headers.get("age", "0"))
-    except ValueError:
+        # A time between two full seconds is written as the first of them.
+        then = date.replace(tzinfo=date.tzinfo or UTC).timestamp() + 0.5 + age
+    except (ValueError, OverflowError):
         return None
-    # A time between two full seconds is written as the first of them.
-    then = date.replace(tzinfo=date.tzinfo or UTC).timestamp() + 0.5 + age
     return then - exchange.at
 
 

@@ -103,8 +103,9 @@ def _check_file(subject: str, path: Path, secret: str | None) -> Finding:
     """Check *path*. *secret* describes the secret in it, if there is one."""
     try:
         mode, folder = path.stat().st_mode, path.parent.stat().st_mode
-    except OSError as problem:
-        return warning(subject, _CHECK, f"cannot be read: {problem.strerror}", fix="correct the path, or create it")
+    except (OSError, ValueError) as problem:  # ValueError: the text cannot be a path
+        text = getattr(problem, "strerror", None) or "not a path"
+        return warning(subject, _CHECK, f"cannot be read: {text}", fix="correct the path, or create it")
     if mode & stat.S_IWOTH:
         text = f"every user of this machine can change it (mode {stat.S_IMODE(mode):04o})"
         return error(subject, _CHECK, text, fix=f"chmod o-w {path}")

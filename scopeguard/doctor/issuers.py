@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from scopeguard.config.hosts import is_loopback
 from scopeguard.config.introspection import Dialect
@@ -28,7 +29,7 @@ from scopeguard.flow.key_by_id import fetch_key
 from scopeguard.flow.keys import fetch_keys
 from scopeguard.spec.discovery import Metadata
 from scopeguard.spec.introspection import STATUS_HINTS, has_endpoint
-from scopeguard.spec.strict_json import parse_object
+from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.state.issuers import IssuerRecord
 
 
@@ -96,6 +97,14 @@ def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms"
 
 
+def _has_document(answer: Answer | None, document: Mapping[str, Any]) -> bool:
+    """Return whether the body of *answer* is *document*."""
+    try:
+        return answer is not None and parse_object(answer.body) == document
+    except MalformedJSON:
+        return False
+
+
 def _check_clock(record: IssuerRecord, exchanges: Sequence[Exchange]) -> list[Finding]:
     """Compare the clocks by the quickest answer that has a date: the shorter the exchange, the smaller the error."""
     for exchange in sorted(exchanges, key=lambda each: each.seconds):
@@ -151,21 +160,23 @@ class _Examination:
         else:
             return [ok(self.subject, "metadata", "not needed: the settings say where everything is")]
         try:
-            self.engine.perform(discover(self.record, self.engine.clock, wanted, anew=True))
+            metadata: Metadata = self.engine.perform(discover(self.record, self.engine.clock, wanted, anew=True))
         except AuthorityUnavailable as outage:
             return [self.report("metadata", outage)]
-        found = [ok(self.subject, "metadata", f"{self.exchanges[-1].url} names exactly this issuer")]
-        return [*found, *self.check_listed_resources(self.exchanges[-1].answer)]
+        # The search goes on after a document that lacks an endpoint, so the last exchange may be another one.
+        place = next(exchange.url for exchange in self.exchanges if _has_document(exchange.answer, metadata.raw))
+        found = [ok(self.subject, "metadata", f"{place} names exactly this issuer")]
+        return [*found, *self.check_listed_resources(metadata)]
 
-    def check_listed_resources(self, answer: Answer | None) -> list[Finding]:
-        """Look for the resource of the guard in the metadata *answer*, if it lists resources (RFC 9728 section 4).
+    def check_listed_resources(self, metadata: Metadata) -> list[Finding]:
+        """Look for the resource of the guard in *metadata*, if it lists resources (RFC 9728 section 4).
 
         Its absence is not an error: a server may list some of its resources only.
         """
         resource = self.engine.settings.resource
-        if resource is None or answer is None:
+        if resource is None:
             return []
-        listed = parse_object(answer.body).get("protected_resources")
+        listed = metadata.raw.get("protected_resources")
         if not isinstance(listed, list) or resource.url in listed:
             return []
         text = f"protected_resources, with {len(listed)} entries, does not list {resource.url}"

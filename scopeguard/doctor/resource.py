@@ -13,6 +13,7 @@ from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Send, ask
 from scopeguard.spec.answers import is_json
 from scopeguard.spec.resource_metadata_url import metadata_url
+from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
 SUBJECT: Final = "resource"
 _CHECK: Final = "metadata"
@@ -51,10 +52,10 @@ def _check_published(engine: Engine, url: str, served: dict[str, Any]) -> Findin
     if answer.status != 200 or not is_json(answer.headers):
         return warning(SUBJECT, "published", f"{url} answers {answer.status}, without metadata", fix=fix)
     try:
-        found = json.loads(answer.body)
-    except ValueError:
-        found = None
-    name = found.get("resource") if isinstance(found, dict) else None
+        found = parse_object(answer.body)
+    except MalformedJSON:
+        found = {}
+    name = found.get("resource")
     if name != served.get("resource"):
         # RFC 9728 section 3.3: "The resource value returned MUST be identical to the protected resource's resource
         # identifier value into which the well-known URI path suffix was inserted".

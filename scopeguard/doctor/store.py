@@ -115,7 +115,7 @@ def check_facts(
 
 
 def _check_version(facts: ServerFacts) -> Finding:
-    numbers = tuple(int(part) for part in facts.version.split(".")[:2] if part.isdigit())
+    numbers = tuple(int(part) for part in facts.version.split(".")[:2] if part.isdecimal())
     if facts.product == "Redis" and numbers < _LEAST:
         text = f"Redis {facts.version} is older than 6.2"
         return error(SUBJECT, "version", text, fix="update Redis")

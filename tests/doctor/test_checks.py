@@ -133,6 +133,7 @@ def exchange(headers: dict[str, str], at: float) -> Exchange:
         ({"date": "Thu, 01 Jan 1970 00:15:40 GMT", "age": "60"}, 0.5),
         ({"date": "yesterday"}, None),
         ({"date": "Thu, 01 Jan 1970 00:16:40 GMT", "age": "old"}, None),
+        ({"date": "Thu, 01 Jan 1970 00:16:40 GMT", "age": "9" * 400}, None),
         ({}, None),
     ],
 )
@@ -300,6 +301,13 @@ def test_file_that_does_not_exist_is_a_warning(tmp_path: Path):
     file.touch(mode=0o600)
     _, missing = check_files(file, {"issuers": [{"jwks_file": "keys.json"}]}, tmp_path)
     assert (missing.level, missing.text) == (Level.WARNING, "cannot be read: No such file or directory")
+
+
+def test_text_that_cannot_be_a_path_is_a_warning(tmp_path: Path):
+    file = tmp_path / "scopeguard.toml"
+    file.write_text("")
+    _, named = check_files(file, {"issuers": [{"jwks_file": "keys\0.json"}]}, tmp_path)
+    assert (named.level, named.text) == (Level.WARNING, "cannot be read: not a path")
 
 
 def test_permissions_are_not_checked_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -123,6 +123,24 @@ def test_resource_that_the_authorization_server_does_not_list_is_a_warning(
         assert "does not list https://api.test" in findings[1].text
 
 
+def test_metadata_without_keys_are_named_although_the_search_went_on(doctor: Doctor, monkeypatch: pytest.MonkeyPatch):
+    send, place = doctor.authority.transport.send, "https://as.test/.well-known/oauth-authorization-server"
+    metadata = {"issuer": "https://as.test", "protected_resources": ["https://other.test"]}
+
+    def publish(request: Send, /) -> Answer:
+        if request.url == place:
+            return Answer(200, json.dumps(metadata).encode(), {"content-type": "application/json"})
+        if "/.well-known/" in request.url:
+            return Answer(404, b"<html>", {"content-type": "text/html"})
+        return send(request)
+
+    monkeypatch.setattr(doctor.authority.transport, "send", publish)
+    findings = [f for f in doctor.examine().findings if f.subject == "https://as.test"]
+    found = [(finding.check, finding.level) for finding in findings]
+    assert found[1:4] == [("metadata", Level.OK), ("metadata", Level.WARNING), ("keys", Level.ERROR)]
+    assert findings[1].text == f"{place} names exactly this issuer"
+
+
 def test_unreachable_server_is_one_error(doctor: Doctor):
     with doctor.authority.outage():
         findings = [f for f in doctor.examine().findings if f.subject == "https://as.test"]
@@ -352,6 +370,14 @@ def test_published_metadata_that_differ_are_a_warning(
 ):
     finding = examine_published(document, devserver, tmp_path)
     assert (finding.level, words in finding.text) == (level, True), finding
+
+
+def test_published_document_that_is_nested_too_deeply_is_a_warning(devserver: DevServer, tmp_path: Path):
+    file = tmp_path / "scopeguard.toml"
+    with Loopback(answering(response(b"[" * 100_000))) as api:
+        file.write_text(f'resource = "{api.url}"\n[[issuers]]\nurl = "{devserver.url}"\n', "utf-8")
+        (finding,) = [f for f in examine(Request(file=str(file))).findings if f.check == "published"]
+    assert (finding.level, "names the resource None" in finding.text) == (Level.WARNING, True)
 
 
 def test_file_without_rules_is_a_warning(doctor: Doctor):
@@ -682,6 +708,7 @@ FACTS: dict[str, Any] = {
     ("different", "check", "level"),
     [
         ({"version": "6.0.16"}, "version", Level.ERROR),
+        ({"version": "6.\u00b2"}, "version", Level.ERROR),
         ({"role": "slave"}, "role", Level.ERROR),
         ({"is_cluster": True}, "role", Level.ERROR),
         ({"time": 1010.0}, "clock", Level.WARNING),
