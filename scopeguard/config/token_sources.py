@@ -193,6 +193,14 @@ def check_sources(methods: Iterable[str], setting: str) -> frozenset[TokenSource
     return chosen
 
 
+def kinds_of_credentials(sources: frozenset[TokenSource] | None) -> tuple[bool, bool] | None:
+    """Return whether *sources* accept API keys, and whether they accept tokens. The place of a token is irrelevant.
+
+    The result is ``None`` for the sources of the guard.
+    """
+    return None if sources is None else (TokenSource.API_KEY in sources, sources != {TokenSource.API_KEY})
+
+
 def join_sources(
     first: frozenset[TokenSource] | None, other: frozenset[TokenSource] | None
 ) -> frozenset[TokenSource] | None:

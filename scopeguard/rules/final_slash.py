@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scopeguard.config.token_sources import kinds_of_credentials
 from scopeguard.rules.rule import DENIED, Rule
 from scopeguard.scopes import Requirement
 
@@ -21,7 +22,8 @@ def hides(rule: Rule, first: Rule) -> bool:
     """Return whether *rule* would override *first*, an earlier rule that matches the path with the other spelling."""
     return (
         (isinstance(first.access, Requirement) or first.access is DENIED)
-        and (first.access, first.policies, first.dpop) != (rule.access, rule.policies, rule.dpop)
+        and (first.access, first.policies, first.dpop, kinds_of_credentials(first.sources))
+        != (rule.access, rule.policies, rule.dpop, kinds_of_credentials(rule.sources))
         # Rules for both spellings are intended, so neither is an oversight.
         and first.template.shape.rstrip("/") != rule.template.shape.rstrip("/")
     )
@@ -37,7 +39,8 @@ def find_slash_conflicts(rules: Sequence[Rule]) -> tuple[frozenset[int], frozens
     needed: tuple[set[object], set[object]] = (set(), set())  # for paths without a final slash, and with one
     for index, rule in enumerate(rules):
         template, access = rule.template, rule.access
-        wanted = (access, rule.dpop, tuple((id(policy.decide), policy.route) for policy in rule.policies))
+        policies = tuple((id(policy.decide), policy.route) for policy in rule.policies)
+        wanted = (access, rule.dpop, policies, kinds_of_credentials(rule.sources))
         if not template.literal:
             for kind, matches, others in ((0, template.bare, needed[1]), (1, template.slashed, needed[0])):
                 if matches and len(others) > (wanted in others):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from scopeguard.config.dpop_mode import DPoPMode
-from scopeguard.config.token_sources import TokenSource, join_sources
+from scopeguard.config.token_sources import TokenSource, join_sources, kinds_of_credentials
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules import DENIED, Access, Rule, Rules
 from scopeguard.rules.path_readings import is_suspicious
@@ -293,18 +293,16 @@ def _may_differ(rules: Iterable[Rule], named: _LiteralRules, sources: frozenset[
     strict = [rule for rule in rules if named.has(rule)]
     hiding = [rule for rule in rules if not rule.template.literal and rule.access is not DENIED]
     needed, given = {rule.access for rule in strict}, {rule.access for rule in hiding}
-    settings = {(rule.dpop, _kinds(sources if rule.sources is None else rule.sources)) for rule in (*strict, *hiding)}
+    settings = {
+        (rule.dpop, kinds_of_credentials(sources if rule.sources is None else rule.sources))
+        for rule in (*strict, *hiding)
+    }
     if len(settings) > 1 or any(rule.policies for rule in strict):
         return True
     if len(needed) * len(given) <= _MOST_COMPARED and all(_covers(one, other) for one in given for other in needed):
         return False
     lengths = {_length(rule.template) for rule in strict}
     return any(None in lengths or lengths - {length} for length in map(_length, (rule.template for rule in hiding)))
-
-
-def _kinds(sources: frozenset[TokenSource] | None) -> tuple[bool, bool] | None:
-    """Return whether *sources* accept API keys, and whether they accept tokens. The place of a token is irrelevant."""
-    return None if sources is None else (TokenSource.API_KEY in sources, sources != {TokenSource.API_KEY})
 
 
 def _length(template: Template) -> int | None:

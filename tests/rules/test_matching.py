@@ -186,6 +186,22 @@ def test_trailing_slash_does_not_hide_a_stricter_rule(earlier, later, path, hold
     assert Rules([Rule(later, PUBLIC), Rule(earlier, ADMIN)]).find("GET", path) is not None
 
 
+KEYS, TOKENS = frozenset({"api_key"}), frozenset({"header"})
+
+
+@pytest.mark.parametrize("first", [KEYS, TOKENS])
+@pytest.mark.parametrize("then", [None, KEYS, TOKENS, KEYS | TOKENS])
+def test_trailing_slash_does_not_open_a_path_to_another_kind_of_credential(first, then):
+    rules = Rules([Rule("/a", token_sources=first), Rule("/{rest:path}", token_sources=then)])
+    assert rules.find("GET", "/a/") is (rules.all[1] if first == then else None)
+    assert rules.find("GET", "/b/") is rules.all[1]
+
+
+def test_place_of_a_token_does_not_matter_for_the_trailing_slash():
+    rules = Rules([Rule("/a", token_sources=["form"]), Rule("/{rest:path}", token_sources=["header", "query"])])
+    assert rules.find("GET", "/a/") is rules.all[1]
+
+
 # -- costs of long paths
 
 
