@@ -35,7 +35,10 @@ class RouteRequirements:
         declared = None if found is None else found.requirement
         if declared is None or requirement is None or declared == requirement:
             return requirement if declared is None else declared
-        return all_of(requirement, declared)
+        try:
+            return all_of(requirement, declared)
+        except ConfigurationError:  # more alternatives than a requirement may have; each of the two is checked alone
+            return requirement
 
     def declared_rules(self) -> tuple[Rule, ...]:
         """Return the declarations of the app's routes as rules."""

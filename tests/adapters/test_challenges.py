@@ -20,7 +20,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from scopeguard import Guard, Rule, all_of, asgi, wsgi
+from scopeguard import Guard, Rule, all_of, any_of, asgi, wsgi
 from scopeguard import flask as in_flask
 from scopeguard import starlette as in_starlette
 from scopeguard.fastapi import Protected
@@ -244,3 +244,19 @@ def test_before_request_functions_open_no_route(authority: FakeAuthority):
     in_flask.ScopeGuard(app, guard, rules=[Rule("/insert")])
     ask = wsgi_client(app)
     assert ask("POST", "/v1/tables/rows", headers=authority.bearer("write")).status_code == 403
+
+
+def test_requirement_too_large_for_the_challenge_does_not_change_the_refusal(authority: FakeAuthority):
+    ours, theirs = (any_of(*(f"{letter}{number}" for number in range(40))) for letter in "ab")
+
+    @in_starlette.requires(theirs)
+    async def rows(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("in")
+
+    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
+    app = asgi.GuardMiddleware(Starlette(routes=[Route("/rows", rows)]), guard=guard, rules=[Rule("/rows", ours)])
+    ask = TestClient(app)
+    assert ask.get("/rows", headers=authority.bearer("a1 b1")).status_code == 200
+    assert ask.get("/rows", headers=authority.bearer("a1")).status_code == 403
+    refused = ask.get("/rows")
+    assert (refused.status_code, 'scope="a0"' in refused.headers["www-authenticate"]) == (401, True)
