@@ -17,7 +17,8 @@ from scopeguard.scopes import Requirement, all_of
 
 _ANYTHING: Final = "/{rest:path}"
 _REST: Final = Rule(_ANYTHING, OPTIONAL)
-_AMBIGUOUS: Final = Rule(_ANYTHING, DENIED)
+AMBIGUOUS: Final = Rule(_ANYTHING, DENIED)
+"""The rule for a request that has several readings with different rules. It denies the request."""
 MOST_ROUTES: Final = 4096
 """Routes whose combined requirements are kept."""
 
@@ -115,7 +116,7 @@ class ViewRules(Generic[Route]):
         """
         rule = self.rules.find(method, path, raw_path)
         if rule is None and self.rules.deny_unmatched:
-            return None if self._matches_every_path.find(method, path, raw_path) is _REST else _AMBIGUOUS
+            return None if self._matches_every_path.find(method, path, raw_path) is _REST else AMBIGUOUS
         return rule
 
     def route(self, rule: Rule | None, view: Any, key: Hashable, make: Callable[[], Route]) -> Route:

@@ -221,6 +221,7 @@ class _Search:
             self.unknown.append((name_of(route), place))
 
     def _inspect_flask(self, app: Any, place: Place, *, outermost: bool, is_visible: bool) -> None:
+        self._note_override(app.request_class, is_request=True)
         for name, kind in (("request_class", "flask request"), ("url_map", "flask map")):
             self._watch(app, name)
             part = getattr(app, name)
@@ -253,6 +254,7 @@ class _Search:
                 if any(assigns(code, "path") for code in codes_of(made)):
                     self.unknown.append((name_of(made), place))
         request = app._request_type
+        self._note_override(request, is_request=True)
         if _defines(request, None, _ROUTING["falcon request"]) or any(map(mentions_path, codes_of(request))):
             self.unknown.append((name_of(request), place))
         if not is_known_library(type(app._router).__module__):
@@ -306,10 +308,11 @@ class _Search:
                     todo.append(value)
         return apps, rewrites
 
-    def _note_override(self, item: Any) -> None:
-        """Record *item* if it may override the method of requests."""
+    def _note_override(self, item: Any, *, is_request: bool = False) -> None:
+        """Record *item* if it may override the method of requests. *is_request*: it is the class of requests."""
         found = [text for code in codes_of(item) for text in texts_of(code)]
-        if _OVERRIDE.search(name_of(item)) or any(map(_OVERRIDE.search, found)):
+        is_named = _OVERRIDE.search(name_of(item)) or any(map(_OVERRIDE.search, found))
+        if is_named or (is_request and _defines(item, None, ("method",))):
             self.overrides[name_of(item)] = None
 
 

@@ -15,7 +15,7 @@ from scopeguard.adapter.cors import expose_headers
 from scopeguard.adapter.declarations import EXTENSION, Layer
 from scopeguard.adapter.extension import check_extension
 from scopeguard.adapter.preflights import PREFLIGHT_KEY, announces_allowed_request
-from scopeguard.adapter.route_access import ViewRules
+from scopeguard.adapter.route_access import AMBIGUOUS, ViewRules
 from scopeguard.adapter.token_removal import has_key, remove_from_environ, remove_key
 from scopeguard.audit.route_requirements import RouteRequirements
 from scopeguard.audit.startup import StartCheck
@@ -193,7 +193,7 @@ class _Hooks:
             answer = answer_metadata(engine.metadata, environ)
             if answer is not None:
                 return to_flask_response(answer)
-        rule = self._find(environ["REQUEST_METHOD"], environ)
+        rule = self._find_for(flask_request)
         route = self._route(rule, flask_request)
         known: AccessToken | None = None
         if environ.get(GUARD_KEY) is self._guard:
@@ -211,7 +211,8 @@ class _Hooks:
             )
             state.report = engine.current_report()
         token: AccessToken | None = None
-        is_passed = flask_request.method == "OPTIONS" and self._passes(flask_request, rule)
+        is_options = flask_request.method == environ["REQUEST_METHOD"].upper() == "OPTIONS"
+        is_passed = is_options and self._passes(flask_request, rule)
         if route.access is not PUBLIC and not is_passed:
             if route.is_plain:
                 token = recall(engine, environ, route.requirement) if known is None else known
@@ -234,6 +235,20 @@ class _Hooks:
 
     def _find(self, method: str, environ: dict[str, Any]) -> Rule | None:
         return self._view_rules.find(method, decoded_path(environ), raw_path(environ))
+
+    def _find_for(self, flask_request: Request) -> Rule | None:
+        """Return the rule for *flask_request*.
+
+        A request class of the app may take the method from elsewhere, as from a field that overrides it. Flask routes
+        by the method that was sent, and views read the other one. If the two have different rules, the result denies
+        the request.
+        """
+        environ, method = flask_request.environ, flask_request.method
+        sent: str = environ["REQUEST_METHOD"]
+        rule = self._find(sent, environ)
+        if method not in (sent, sent.upper()) and self._find(method, environ) is not rule:
+            return AMBIGUOUS
+        return rule
 
     def _route(self, rule: Rule | None, flask_request: Request) -> RouteAccess:
         """Return the combined requirement of *rule* and the view. It is cached for each rule, view and method."""

@@ -127,8 +127,9 @@ add_finder(find_token)
 
 
 def is_answered_by_flask(flask_request: Request) -> bool:
-    """Return whether Flask answers *flask_request*, which has the method OPTIONS, without calling a view."""
-    return bool(getattr(flask_request.url_rule, "provide_automatic_options", False))
+    """Return whether Flask answers *flask_request*, a request with the method OPTIONS, without calling a view."""
+    is_automatic = bool(getattr(flask_request.url_rule, "provide_automatic_options", False))
+    return is_automatic and flask_request.method == "OPTIONS"  # a request class may override the method that was sent
 
 
 def to_flask_response(answer: challenge.Response) -> Response:

@@ -10,7 +10,7 @@ from contextvars import copy_context
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, Response, copy_current_request_context, request, stream_with_context
+from flask import Blueprint, Flask, Request, Response, copy_current_request_context, request, stream_with_context
 from flask.testing import FlaskClient
 from flask.views import MethodView, View
 from werkzeug.datastructures import Headers
@@ -20,6 +20,7 @@ from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 from scopeguard import (
     AUTHENTICATED,
     OPTIONAL,
+    PUBLIC,
     ChallengeStyle,
     ConfigurationError,
     Decision,
@@ -950,3 +951,64 @@ def test_another_spelling_of_a_path_does_not_replace_its_rule_by_the_view(sent: 
         sent, base_url="https://api.test", headers=headers, environ_overrides={"RAW_URI": sent, "REQUEST_URI": sent}
     )
     assert response.status_code == status
+
+
+class OverridingRequest(Request):
+    """Takes the method from a field."""
+
+    @property
+    def method(self) -> str:
+        return str(self.headers.get("X-Verb", self.environ["REQUEST_METHOD"]))
+
+    @method.setter
+    def method(self, sent: str) -> None: ...
+
+
+def overriding_app() -> Flask:
+    app = Flask(__name__, static_folder=None)
+    app.request_class = OverridingRequest
+
+    class Rows(MethodView):
+        def get(self) -> str:
+            return "read"
+
+        def post(self) -> str:
+            return "written"
+
+        def delete(self) -> str:
+            return "deleted"
+
+    app.add_url_rule("/rows", view_func=Rows.as_view("rows"))
+    app.add_url_rule("/job", "job", lambda: "started", methods=["POST"])
+    return app
+
+
+def test_rules_hold_for_the_method_that_a_request_class_reads(authority: FakeAuthority, guard: Guard):
+    app = overriding_app()
+    rules = [Rule("/rows", "write", methods=["POST"]), Rule("/rows", PUBLIC, methods=["GET"]), Rule("/rows", "admin")]
+    ScopeGuard(app, guard, rules=rules)
+    client, writer = app.test_client(), authority.bearer("write")
+    assert client.get("/rows").text == "read"
+    assert client.post("/rows", headers=writer).text == "written"
+    for method in ("GET", "POST"):
+        for verb in ("DELETE", "GET", "POST"):
+            answer = client.open("/rows", method=method, headers={"X-Verb": verb, **writer})
+            assert answer.status_code == (200 if verb == method else 403)
+    assert client.post("/rows", headers={"X-Verb": "GET"}).status_code == 401
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_only_a_request_sent_as_a_preflight_is_one(guard: Guard, *, inside: bool):
+    app = overriding_app()
+    app.add_url_rule("/guarded", "guarded", requires("write")(lambda: "started"), methods=["POST"])
+    announced = {"Origin": "https://spa.test", "Access-Control-Request-Method": "POST"}
+    if inside:
+        ScopeGuard(app, guard, cors_preflight="pass")
+        client = app.test_client()
+        assert client.post("/job", headers={"X-Verb": "OPTIONS", **announced}).status_code == 401
+    else:
+        client = app.test_client()
+        wrapped: Any = app
+        wrapped.wsgi_app = GuardMiddleware(app.wsgi_app, guard=guard, cors_preflight="pass")
+    assert client.options("/guarded", headers=announced).status_code == 200
+    assert client.options("/guarded", headers={"X-Verb": "POST", **announced}).status_code == 401

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import falcon
 import flask
 import pytest
 from fastapi import FastAPI, Request
@@ -190,6 +191,32 @@ def test_middleware_that_overrides_methods_inside_the_guard_is_reported(
     layer: Any = Middleware(GuardMiddleware, guard=guard, rules=RULES)
     assert find_doubts(Starlette(routes=ROUTES, middleware=[layer, Middleware(made)])) == {"method-override": ["* /"]}
     assert find_doubts(Starlette(routes=ROUTES, middleware=[Middleware(made), layer])) == {}
+
+
+def test_request_class_that_overrides_methods_inside_the_guard_is_reported(guard: Guard):
+    class FlaskRequest(flask.Request):
+        @property
+        def method(self) -> str:
+            return str(self.headers.get("X-Verb", self.environ["REQUEST_METHOD"]))
+
+        @method.setter
+        def method(self, sent: str) -> None: ...
+
+    class FalconRequest(falcon.Request):
+        def __init__(self, env: Any, options: Any = None) -> None:
+            super().__init__(env, options)
+            self.method = self.get_header("X-HTTP-Method-Override") or self.method
+
+    class Rows:
+        def on_get(self, req: Any, resp: Any) -> None: ...
+
+    app, api = flask.Flask("test"), falcon.App(request_type=FalconRequest)
+    app.request_class = FlaskRequest
+    api.add_route("/rows", Rows())
+    for made in (app, api):
+        assert find_doubts(wsgi.GuardMiddleware(made, guard=guard, rules=RULES))["method-override"] == ["* /"]
+    ScopeGuard(app, guard, rules=RULES)  # looks at both methods
+    assert find_doubts(app) == {}
 
 
 def test_wsgi_apps_are_inspected_too(guard: Guard):
