@@ -12,14 +12,15 @@ from django.views import View
 from scopeguard.adapter.declarations import REQUIREMENT, add_inner, declare_access, mark
 from scopeguard.adapter.inner_check import refuse_inside
 from scopeguard.conditions import Condition
-from scopeguard.core.decision import Adapter
+from scopeguard.core.decision import Adapter, Granted
 from scopeguard.django.request_state import state_of
 from scopeguard.django.requests import outer_guard, request_view
 from scopeguard.django.responses import to_response
 from scopeguard.errors import ConfigurationError
-from scopeguard.guard import Guard
+from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import OPTIONAL, PUBLIC
 from scopeguard.scopes import Requirement, require
+from scopeguard.tokens import AccessToken
 
 T = TypeVar("T")
 
@@ -116,18 +117,27 @@ def _check(args: tuple[Any, ...], requirement: Requirement) -> Any:
 def refuse(request: Any, requirement: Requirement) -> Any:
     """Return the refusal of *request*, or ``None`` if its token satisfies *requirement*."""
     state = state_of(request)
-    if state is None:
-        guard, token = outer_guard(request)
-    else:
-        guard, token = state.layer.guard, state.token
-        if state.is_checked and any(known is requirement for known in state.route.requirements):
-            return None
+    if state is not None and state.is_checked and any(known is requirement for known in state.route.requirements):
+        return None
+    guard, token = _guard_and_token(request)
+    refused = refuse_inside(guard, token, requirement, Adapter.DJANGO, lambda: request_view(request))
+    return None if refused is None else to_response(refused)
+
+
+def would_admit(request: Any, requirement: Requirement) -> bool:
+    """Return whether the token of *request* satisfies *requirement*. The answer is neither logged nor reported."""
+    guard, token = _guard_and_token(request)
+    return isinstance(engine_of(guard).without_effects().authorize(token, requirement), Granted)
+
+
+def _guard_and_token(request: Any) -> tuple[Guard, AccessToken | None]:
+    state = state_of(request)
+    guard, token = outer_guard(request) if state is None else (state.layer.guard, state.token)
     if not isinstance(guard, Guard):
         raise ConfigurationError(
             "requires: no guard has checked this request; add scopeguard.django.GuardMiddleware to MIDDLEWARE"
         )
-    refused = refuse_inside(guard, token, requirement, Adapter.DJANGO, lambda: request_view(request))
-    return None if refused is None else to_response(refused)
+    return guard, token
 
 
 def public(view: T) -> T:

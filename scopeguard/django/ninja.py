@@ -19,7 +19,7 @@ from scopeguard.adapter.declarations import REQUIREMENT
 from scopeguard.conditions import Condition
 from scopeguard.django.decorators import refuse
 from scopeguard.django.request_state import state_of
-from scopeguard.django.responses import Refused
+from scopeguard.django.responses import end_with
 from scopeguard.errors import ConfigurationError
 from scopeguard.scopes import AUTHENTICATED, Requirement, require
 from scopeguard.tokens import AccessToken
@@ -56,6 +56,5 @@ class TokenAuth:
             )
         refusal = refuse(request, self._requirement)
         if refusal is not None:
-            state.refusal = refusal  # an exception handler of the API may answer Refused with a page of its own
-            raise Refused(refusal)
+            raise end_with(refusal, request)
         return state.token

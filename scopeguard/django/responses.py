@@ -15,7 +15,7 @@ from django.urls import NoReverseMatch
 from django.utils.cache import patch_vary_headers
 
 from scopeguard.adapter.cors import expose_headers
-from scopeguard.django.request_state import RequestState
+from scopeguard.django.request_state import RequestState, state_of
 from scopeguard.django.requests import request_view
 from scopeguard.errors import MissingCredentials, PolicyDenied
 from scopeguard.reasons import Reason
@@ -52,6 +52,17 @@ class Refused(Exception):
     def __init__(self, response: Any) -> None:
         super().__init__("refused")
         self.response: Any = response
+
+
+def end_with(refusal: Any, request: Any) -> Refused:
+    """Return the exception that ends *request* with *refusal*, the response of the guard.
+
+    An exception handler of the framework may answer it with a page of its own. The middleware replaces that.
+    """
+    state = state_of(request)
+    if state is not None:
+        state.refusal = refusal
+    return Refused(refusal)
 
 
 def to_response(answer: Response) -> Any:

@@ -28,9 +28,9 @@ from rest_framework.permissions import BasePermission
 
 from scopeguard.adapter.declarations import REQUIREMENT
 from scopeguard.conditions import Condition
-from scopeguard.django.decorators import refuse
+from scopeguard.django.decorators import refuse, would_admit
 from scopeguard.django.request_state import RequestState, state_of
-from scopeguard.django.responses import Refused
+from scopeguard.django.responses import end_with
 from scopeguard.errors import ConfigurationError, MissingCredentials
 from scopeguard.reasons import Reason
 from scopeguard.scopes import Requirement, require
@@ -75,9 +75,13 @@ def has_scopes(
     class HasScopes(BasePermission):
         def has_permission(self, request: Any, view: Any) -> bool:
             del view
-            refusal = refuse(request._request, requirement)
+            inner = request._request
+            # The framework asks about other methods to describe them: in the browsable API, and for OPTIONS.
+            if request.method != inner.method:
+                return would_admit(inner, requirement)
+            refusal = refuse(inner, requirement)
             if refusal is not None:
-                raise Refused(refusal)
+                raise end_with(refusal, inner)
             return True
 
     setattr(HasScopes, REQUIREMENT, requirement)

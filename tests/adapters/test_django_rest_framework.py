@@ -73,6 +73,24 @@ def function(request: Any) -> Response:
     return answer(request)
 
 
+class ByMethod(APIView):
+    """The permissions depend on the method, and are known only when the view runs."""
+
+    def get_permissions(self) -> list[Any]:
+        return [has_scopes("write" if self.request.method == "POST" else "read")()]
+
+    def get(self, request: Any) -> Response:
+        return answer(request)
+
+    def post(self, request: Any) -> Response:
+        return answer(request)
+
+
+class WithPage(ByMethod):
+    def get_exception_handler(self) -> Any:
+        return lambda error, context: Response({"error": str(error)}, status=500)
+
+
 VIEWS = {
     "/rows": Rows.as_view(),
     "/late": Late.as_view(),
@@ -82,6 +100,7 @@ VIEWS = {
     "/tables/clear": Tables.as_view({"post": "clear"}, permission_classes=[has_scopes("write")]),
     "/function": function,
 }
+BY_METHOD = {"/by-method": ByMethod.as_view(), "/with-page": WithPage.as_view()}
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +121,8 @@ def guard_of(authority: FakeAuthority, **settings: Any) -> Guard:
         ("GET", "/rows", None, 401, "read"),
         ("GET", "/late", "read", 200, ""),
         ("GET", "/late", "write", 403, "read"),
+        ("POST", "/by-method", "read", 403, "write"),
+        ("POST", "/with-page", "read", 403, "write"),
         ("GET", "/members", "", 200, ""),
         ("GET", "/members", None, 401, ""),
         ("GET", "/tables", "read", 200, ""),
@@ -117,7 +138,7 @@ def test_refusals_have_the_challenge_and_the_body_of_the_guard(
 ):
     headers = {} if scopes is None else authority.bearer(scopes, subject="ann")
     events: list[Any] = []
-    with project(url_conf(VIEWS), {"GUARD": guard_of(authority, on_decision=events.append)}):
+    with project(url_conf(VIEWS | BY_METHOD), {"GUARD": guard_of(authority, on_decision=events.append)}):
         found = Client(enforce_csrf_checks=True).generic(method, at, headers=headers)
     assert found.status_code == status
     assert [event.status for event in events] == [None if status == 200 else status]
@@ -137,6 +158,20 @@ def test_public_view_that_needs_a_user_gets_the_challenge(authority: FakeAuthori
     with project(url_conf(VIEWS), {"GUARD": guard_of(authority, realm="tables")}):
         found = Client().get("/open")
     assert (found.status_code, found.headers["WWW-Authenticate"]) == (401, 'Bearer realm="tables"')
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_question_about_another_method_does_not_refuse_the_request(authority: FakeAuthority, method: str):
+    """The browsable API asks which forms to show."""
+    events: list[Any] = []
+    headers = {"Accept": "text/html", **authority.bearer("read", subject="ann")}
+    with project(url_conf(BY_METHOD), {"GUARD": guard_of(authority, on_decision=events.append)}):
+        page = Client().generic(method, "/by-method", headers=headers)
+    assert (page.status_code, [event.status for event in events]) == (200, [None])
+    assert b'name="_content"' not in page.content  # no form to post with
+    with project(url_conf(BY_METHOD), {"GUARD": guard_of(authority)}):
+        headers = {"Accept": "text/html", **authority.bearer("read write", subject="ann")}
+        assert b'name="_content"' in Client().generic(method, "/by-method", headers=headers).content
 
 
 def test_browsable_api_is_shown_to_callers_with_a_token(authority: FakeAuthority):
