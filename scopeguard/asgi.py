@@ -39,7 +39,7 @@ from scopeguard.core.engine import Engine
 from scopeguard.core.starting import aprepare
 from scopeguard.errors import ConfigurationError, Forbidden
 from scopeguard.flow.credentials import Credential
-from scopeguard.guard import Guard, engine_of
+from scopeguard.guard import Guard, engine_of, silent_copy
 from scopeguard.inbound_tokens import hand_over, to_serve
 from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList, ProofNotes, RequestView
@@ -395,7 +395,10 @@ class GuardMiddleware(Layer):
             origin, method = _header(scope, "origin"), scope["method"]
             # Scripts cannot read the response to a preflight.
             if origin is not None and method != "OPTIONS" and self._announces(method.encode("latin-1"), scope):
-                headers += await ask_asgi_app(self.app, scope, origin)
+                # As for a preflight that passes. Decorators in the app may refuse it, which is no decision to report.
+                state = {**(scope.get("state") or {}), "access_token": None, GUARD_KEY: silent_copy(self.guard)}
+                asked = {**scope, "state": state, "user": ANONYMOUS, "auth": ANONYMOUS}
+                headers += await ask_asgi_app(self.app, asked, origin, self._engine.may_log)
         await send_response(response, encode_headers(headers), scope, send)
 
     def _announces(self, method: bytes | None, scope: Scope) -> bool:

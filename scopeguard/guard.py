@@ -517,3 +517,10 @@ class Guard:
 def engine_of(guard: Guard) -> Engine:
     """Return the engine of *guard*, for adapters and endpoints of this package. It is always the same object."""
     return guard._engine
+
+
+def silent_copy(guard: Guard) -> Guard:
+    """Return a guard with the issuers and caches of *guard* whose decisions leave no trace outside the caches."""
+    copied: Guard = object.__new__(Guard)
+    copied._engine = guard._engine.without_effects()
+    return copied

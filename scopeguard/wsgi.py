@@ -32,7 +32,7 @@ from scopeguard.config.cors import Preflight
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.errors import InvalidRequest, RequestTooLarge
-from scopeguard.guard import Guard, engine_of
+from scopeguard.guard import Guard, engine_of, silent_copy
 from scopeguard.inbound_tokens import to_serve
 from scopeguard.reasons import Reason
 from scopeguard.request import ProofNotes, RequestView
@@ -268,7 +268,9 @@ class GuardMiddleware(Layer):
         # Scripts cannot read the response to a preflight.
         if not self.passes_preflights or origin is None or method == "OPTIONS" or not self._announces(method, environ):
             return []
-        return ask_wsgi_app(self.app, environ, origin)
+        # As for a preflight that passes. Decorators in the app may refuse it, which is no decision to report.
+        added = {GUARD_KEY: silent_copy(self.guard)}
+        return ask_wsgi_app(self.app, environ, origin, added, self._engine.may_log)
 
 
 class ResourceMetadataMiddleware:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from scopeguard.adapter.asgi_types import ASGIApp, Message, Scope, Send
@@ -23,6 +23,7 @@ log: Final = logging.getLogger("scopeguard")
 _EXPOSED: Final = ("WWW-Authenticate", "DPoP-Nonce", "Retry-After")
 TIME_LIMIT: Final = 2.0
 """The seconds within which an ASGI app must start its response to a preflight about a refused request."""
+_LINES: Final = "cors"  # the kind of the lines about preflights
 _ALLOWED: Final = ("access-control-allow-origin", "access-control-allow-credentials", "vary")
 
 
@@ -48,11 +49,12 @@ def expose_headers_in_send(send: Send) -> Send:
     return send_exposed
 
 
-async def ask_asgi_app(app: ASGIApp, scope: Scope, origin: bytes) -> Headers:
+async def ask_asgi_app(app: ASGIApp, scope: Scope, origin: bytes, may_log: Callable[[str], bool]) -> Headers:
     """Return the headers that let *origin* read the refusal of the request in *scope*.
 
     The app gets a preflight for the request, and is cancelled when it starts its response or after
-    :data:`TIME_LIMIT`. The result is empty if the app fails, is late, or sends no CORS headers.
+    :data:`TIME_LIMIT`. The result is empty if the app fails, is late, or sends no CORS headers. *may_log* says whether
+    another line about that may be logged, because any caller may cause it.
     """
     from scopeguard.adapter.asgi_messages import get_response_start  # noqa: PLC0415 - GuardMiddleware has imported it
 
@@ -66,21 +68,29 @@ async def ask_asgi_app(app: ASGIApp, scope: Scope, origin: bytes) -> Headers:
     try:
         start = await get_response_start(app, preflight, TIME_LIMIT)
     except TimeoutError:
-        log.warning("cors: the app did not answer a preflight within %s s", TIME_LIMIT)
+        if may_log(_LINES):
+            log.warning("cors: the app did not answer a preflight within %s s", TIME_LIMIT)
         return []
     except Exception:
-        log.warning("cors: the app failed to answer a preflight", exc_info=True)
+        if may_log(_LINES):
+            log.warning("cors: the app failed to answer a preflight", exc_info=True)
         return []
     headers = [] if start is None else start.get("headers", ())
     return _select_cors([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
 
 
-def ask_wsgi_app(app: Callable[..., Iterable[bytes]], environ: dict[str, Any], origin: str) -> Headers:
+def ask_wsgi_app(
+    app: Callable[..., Iterable[bytes]],
+    environ: dict[str, Any],
+    origin: str,
+    added: Mapping[str, Any],
+    may_log: Callable[[str], bool],
+) -> Headers:
     """Return the headers that let *origin* read the refusal of the request in *environ*.
 
-    The app gets a preflight for the request. Its response is closed after ``start_response``, and the body is not
-    read. There is no time limit, because a thread cannot be interrupted. The result is empty if the app fails or sends
-    no CORS headers.
+    The app gets a preflight for the request, with the entries *added*. Its response is closed after ``start_response``,
+    and the body is not read. There is no time limit, because a thread cannot be interrupted. The result is empty if the
+    app fails or sends no CORS headers. *may_log* is that of :func:`ask_asgi_app`.
     """
     found: list[Headers] = []
     kept = {
@@ -99,6 +109,7 @@ def ask_wsgi_app(app: Callable[..., Iterable[bytes]], environ: dict[str, Any], o
         "HTTP_ACCESS_CONTROL_REQUEST_HEADERS": "authorization",
         "wsgi.input": io.BytesIO(),
         PREFLIGHT_KEY: True,
+        **added,
     }
 
     def start_response(status: str, headers: Headers, *rest: Any) -> Callable[[bytes], None]:
@@ -116,7 +127,8 @@ def ask_wsgi_app(app: Callable[..., Iterable[bytes]], environ: dict[str, Any], o
         finally:
             getattr(body, "close", bool)()
     except Exception:
-        if not found:  # else the exception is a consequence of closing the response early
+        # If the response has started, the exception is a consequence of closing it early.
+        if not found and may_log(_LINES):
             log.warning("cors: the app failed to answer a preflight", exc_info=True)
     return _select_cors(found[-1]) if found else []
 

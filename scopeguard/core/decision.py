@@ -162,7 +162,7 @@ class Reporter:
     def __init__(self, listener: Listener | None, policy: RefusalLog | None) -> None:
         self.listeners: tuple[Listener, ...] = () if listener is None else (listener,)
         self._policy = policy
-        # Failures of a listener are limited as well.
+        # Other lines that any caller may cause are limited as well.
         limits = policy or RefusalLog()
         self._lines = LineBudget(limits.burst, limits.interval)
         self._write: Callable[..., None] = _write_nothing
@@ -225,13 +225,17 @@ class Reporter:
             report = report.outer
         return report
 
+    def may_log(self, kind: str, now: float) -> bool:
+        """Return whether another line of *kind*, which any caller may cause, may be logged."""
+        return self._lines.spend(kind, now) is not None
+
     def notify(self, event: DecisionEvent, now: float) -> None:
         """Call the listeners. An exception in one is logged, and changes neither the decision nor the other calls."""
         for listener in self.listeners:
             try:
                 listener(event)
             except Exception:
-                if self._lines.spend("on_decision", now) is not None:
+                if self.may_log("on_decision", now):
                     log.exception("on_decision failed; the decision stands")
 
 

@@ -487,7 +487,7 @@ class Engine:
             scopes = () if requirement is None else requirement.challenge_scopes
             refusal = Denied(error, write_denial(error, style, scopes=scopes, head=head))
         self.reporter.log_refusal(refusal, request, self._monotonic())
-        if refusal.response.body_failure is not None:
+        if refusal.response.body_failure is not None and self.may_log("body_failure"):
             log.error("%sa problem document was sent: %s", describe_request(request), refusal.response.body_failure)
         if self.listens:
             self.reporter.report(refusal, request, self._monotonic(), observation=observation, token=token)
@@ -507,6 +507,10 @@ class Engine:
         if self.note_adapter(adapter):
             return None
         return Report(self.reporter, adapter, method, path, route, self._monotonic)
+
+    def may_log(self, kind: str) -> bool:
+        """Return whether another line of *kind*, which any caller may cause, may be logged. Use few kinds."""
+        return self.reporter.may_log(kind, self._monotonic())
 
     def note_adapter(self, adapter: Adapter) -> bool:
         """Note that *adapter* decides about the current request. Return false if no report has begun for it."""

@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from scopeguard import DENIED, PUBLIC, ConfigurationError, Guard, Rule, all_of, asgi, wsgi
+from scopeguard import DENIED, PUBLIC, ConfigurationError, Guard, RefusalLog, Rule, all_of, asgi, wsgi
 from scopeguard.adapter import cors
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard, requires
@@ -281,6 +281,32 @@ def test_app_that_fails_at_the_preflight_of_the_guard_does_not_change_the_refusa
     assert refused.status_code == 401
     assert "access-control-allow-origin" not in refused.headers
     assert "the app failed to answer a preflight" in caplog.text
+    with caplog.at_level(logging.WARNING):
+        for _ in range(50):  # any caller may cause the line
+            ask("POST", "/", headers={"Origin": SPA})
+    assert caplog.text.count("the app failed to answer a preflight") <= RefusalLog().burst
+
+
+def test_decorators_know_the_guard_at_the_preflight_of_the_guard(
+    authority: FakeAuthority, caplog: pytest.LogCaptureFixture
+):
+    app, api = flask_app(), Blueprint("api", "api")
+    app.testing = True  # the app raises its exceptions
+    api.before_request(requires("write")(lambda: None))
+    api.add_url_rule("/rows", "rows", lambda: "in")
+    api.add_url_rule("/own", "own", requires("write")(lambda: "in"), methods=["GET", "OPTIONS"])
+    app.register_blueprint(api)
+    events: list[Any] = []
+    guard = guard_of(authority, cors_preflight="pass", on_decision=events.append)
+    ask = wsgi_client(wsgi.GuardMiddleware(app, guard=guard))
+    with caplog.at_level(logging.WARNING):
+        for path in ("/rows", "/own"):
+            refused = ask("GET", path, headers={"Origin": SPA})
+            assert refused.status_code == 401
+            assert refused.headers["access-control-allow-origin"] == SPA
+    assert [(event.method, event.status) for event in events] == [("GET", 401)] * 2
+    assert "preflight" not in caplog.text
+    assert "Exception" not in caplog.text
 
 
 # Fault: a refused request waits, perhaps for ever, for the app's answer to a preflight that the guard

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 
 from forked import Child
 from rsa_keys import rsa_key
-from scopeguard import Guard, Issuer
+from scopeguard import Guard, Issuer, RefusalLog
 from scopeguard.config.token_sources import TokenSource, TokenSources
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, RequestTooLarge
@@ -139,6 +139,9 @@ def test_failing_body_writer_is_logged_and_the_request_still_refused(
         assert (refused.response.status, json.loads(refused.response.body)["status"]) == (status, status)
         assert "www-authenticate" in dict(refused.response.headers)
     assert "a problem document was sent: the body writer raised RuntimeError" in caplog.text
+    for _ in range(100):  # any caller may cause the line
+        decide(guard, request_with("no-token"))
+    assert caplog.text.count("a problem document was sent") <= RefusalLog().burst
     assert "sg-secret" not in caplog.text
 
 
