@@ -570,9 +570,12 @@ def request_view(scope: Scope, method: str, *, with_proofs: bool = False) -> Req
 
 
 def full_raw_path(scope: Scope) -> bytes:
-    """Return the path of the URL of *scope*, percent-encoded, with the prefix of the server."""
+    """Return the path of the URL of *scope*, percent-encoded, with the prefix of the server and without the query."""
     raw: bytes | None = scope.get("raw_path")
-    path = quote(scope["path"], safe=PATH_CHARACTERS, errors="surrogatepass").encode("ascii") if raw is None else raw
+    if raw is None:
+        path = quote(scope["path"], safe=PATH_CHARACTERS, errors="surrogatepass").encode("ascii")
+    else:
+        path = raw.partition(b"?")[0]  # some servers add the query
     root = quote(scope.get("root_path") or "", safe=PATH_CHARACTERS, errors="surrogatepass").encode("ascii")
     # The ASGI specification includes root_path in path; some servers do not.
     return path if path == root or path.startswith(root + b"/") else root + path

@@ -74,8 +74,8 @@ class RequestView:
     * ``secure``: whether the request came over TLS (``https``, ``wss``), as far as the server knows.
     * ``client``: the address of the peer; ``None`` for a Unix socket.
     * ``is_websocket``: whether this is the handshake of a WebSocket.
-    * ``raw_path``: the path of the URL as sent, with the prefix of a mount; ``None`` if the server does not say. A DPoP
-      proof is compared with it.
+    * ``raw_path``: the path of the URL as sent, with the prefix of a mount, without the query; ``None`` if the server
+      does not say. A DPoP proof is compared with it.
     * ``certificate``: the thumbprint (``x5t#S256``) of the client certificate of the connection, if TLS ends here.
     * ``proofs``: what adapters note about DPoP proofs of this request; ``None`` if none is expected.
 

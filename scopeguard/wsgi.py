@@ -356,10 +356,10 @@ def request_view(environ: Environ, *, with_proofs: bool = False) -> RequestView:
 
 
 def full_raw_path(environ: Environ) -> bytes:
-    """Return the path of the URL as sent, percent-encoded, with ``SCRIPT_NAME``."""
+    """Return the path of the URL as sent, percent-encoded, with ``SCRIPT_NAME`` and without the query."""
     sent = raw_path(environ)
     if sent is not None:
-        return sent
+        return sent.partition(b"?")[0]  # the query may contain a token, and debuggers show the request
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     return quote(path.encode("latin-1", "replace"), safe=PATH_CHARACTERS).encode("ascii")
 

@@ -92,7 +92,7 @@ def request_view(request: web.BaseRequest, *, with_proofs: bool = False) -> Requ
         secure=request.secure,
         client=request.remote or None,
         is_websocket=is_websocket(request),
-        raw_path=raw_path(request) if with_proofs else None,
+        raw_path=raw_path(request).partition(b"?")[0] if with_proofs else None,  # debuggers show the request
         proofs=_shared_notes(request) if with_proofs else None,
         certificate=_certificate(request) if with_proofs else None,
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import fastapi
 import flask
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 
@@ -27,6 +29,7 @@ from proof_doors import (
 )
 from scenarios import Answered, Exchange
 from scopeguard import DPoP, Guard, Rule, TokenSources, all_of, asgi, wsgi
+from scopeguard.aiohttp.requests import request_view as aiohttp_view
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard
 from scopeguard.flask import requires as flask_requires
@@ -253,6 +256,21 @@ def test_the_mount_prefix_is_part_of_the_uri(path: str, raw: bytes):
     scope = {"type": "http", "path": path, "raw_path": raw, "root_path": "/v1", "headers": ()}
     expected = b"/v1/both" if path == "/v1/both" else b"/v1" + raw
     assert asgi.full_raw_path(scope) == expected
+
+
+def test_request_as_debuggers_show_it_has_no_token_of_the_query():
+    """Pages and services for exceptions show the local variables of each frame around the app."""
+    target, query = "/x?access_token=sg-token", "access_token=sg-token"
+    scope = {"type": "http", "path": "/x", "raw_path": target.encode(), "query_string": query.encode(), "headers": ()}
+    views = [asgi.request_view(scope, "GET", with_proofs=True)]
+    for name in ("RAW_URI", "REQUEST_URI"):
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/x", "QUERY_STRING": query, name: target}
+        views.append(wsgi.request_view(environ, with_proofs=True))
+    transport: Any = SimpleNamespace(get_extra_info=lambda name, default=None: default)
+    views.append(aiohttp_view(make_mocked_request("GET", target, transport=transport), with_proofs=True))
+    for view in views:
+        assert view.raw_path == b"/x"
+        assert "sg-token" not in repr(view)
 
 
 @pytest.mark.rule("D-51")
