@@ -28,7 +28,7 @@ from scopeguard.adapter.declarations import Layer
 from scopeguard.adapter.inner_check import refuse_inside
 from scopeguard.adapter.preflights import announces_allowed_request
 from scopeguard.adapter.resource_metadata import first_found, metadata_of
-from scopeguard.adapter.token_removal import has_key, remove_field, remove_from_scope, select_subprotocol
+from scopeguard.adapter.token_removal import remove_field, remove_from_scope, select_subprotocol
 from scopeguard.config import checks
 from scopeguard.config.checks import member, positive
 from scopeguard.config.cors import Preflight
@@ -356,7 +356,7 @@ class GuardMiddleware(Layer):
             # The scope itself is changed, because the server logs the query string in it.
             scope["query_string"] = without_access_token(scope["query_string"])
             send = change_headers_in_send(send, private_headers)
-        elif has_key(view.headers, sources):
+        elif engine.has_other_field(view.headers):
             send = change_headers_in_send(send, uncached_headers)
         subprotocol = remove_from_scope(scope, sources)
         if subprotocol is not None:

@@ -26,7 +26,7 @@ from scopeguard.adapter.cors import Headers, ask_wsgi_app, expose_headers
 from scopeguard.adapter.declarations import Layer
 from scopeguard.adapter.preflights import PREFLIGHT_KEY, announces_allowed_request
 from scopeguard.adapter.resource_metadata import first_found, metadata_of
-from scopeguard.adapter.token_removal import environ_has, has_key, remove_from_environ, remove_key
+from scopeguard.adapter.token_removal import environ_has, remove_from_environ, remove_key
 from scopeguard.config import checks
 from scopeguard.config.cors import Preflight
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Unavailable
@@ -216,7 +216,7 @@ class GuardMiddleware(Layer):
         if sources.in_query and has_access_token(view.query):
             strip_query_token(environ)
             start_response = _change_headers(start_response, private_headers)
-        elif has_key(view.headers, sources):
+        elif engine.has_other_field(view.headers):
             start_response = _change_headers(start_response, uncached_headers)
         requirement = None if rule is None else rule.requirement
         optional = rule is not None and rule.access is OPTIONAL

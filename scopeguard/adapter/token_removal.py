@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from scopeguard.adapter.asgi_types import Message, Scope, Send
 from scopeguard.config.token_sources import TokenSources
-from scopeguard.request import Headers
 from scopeguard.spec.subprotocol import parse_subprotocols
 
 _FORWARDED: Final = b"x-forwarded-authorization"
@@ -39,15 +38,6 @@ def remove_field(scope: Scope, name: bytes) -> None:
     """Remove the field *name* (lower case) from an ASGI *scope*. The list of headers is replaced, not changed."""
     # Remove the spelling with underscores, too, because an app behind a WSGI bridge reads both as one field.
     scope["headers"] = [pair for pair in scope["headers"] if pair[0].lower().replace(b"_", b"-") != name]
-
-
-def has_key(headers: Headers, sources: TokenSources) -> bool:
-    """Return whether *headers* have the field for API keys. Then no shared cache may store the response.
-
-    RFC 9111 section 3.5 forbids shared caches to store responses to requests with ``Authorization``. It does not cover
-    other fields.
-    """
-    return sources.api_keys is not None and bool(headers.get_all(sources.api_keys.header_field))
 
 
 def select_subprotocol(send: Send, subprotocol: str) -> Send:

@@ -11,7 +11,6 @@ from scopeguard.adapter.cors import expose_headers
 from scopeguard.adapter.declarations import Layer
 from scopeguard.adapter.preflights import announces_allowed_request
 from scopeguard.adapter.route_access import MOST_ROUTES, RouteAccess
-from scopeguard.adapter.token_removal import has_key
 from scopeguard.aiohttp.requests import (
     PROOFS_KEY,
     STATE_KEY,
@@ -212,7 +211,7 @@ class _Checks:
         sources = route.token_sources
         view = request_view(request, with_proofs=engine.checks_proofs)
         state.is_in_query = sources.in_query and has_access_token(view.query)
-        state.has_key = has_key(view.headers, sources)
+        state.has_other_field = engine.has_other_field(view.headers)
         decision = await engine.acheck(
             view,
             route.requirement,
@@ -280,7 +279,7 @@ class _Checks:
         state.is_finished = True
         if state.is_in_query:
             replace_headers(response, private_headers(list(response.headers.items())))
-        elif state.has_key:
+        elif state.has_other_field:
             replace_headers(response, uncached_headers(list(response.headers.items())))
         notes: ProofNotes | None = request.get(PROOFS_KEY)
         if notes is not None and notes.changes_response:

@@ -37,7 +37,7 @@ class RequestState:
 
     __slots__ = (
         "guard",
-        "has_key",
+        "has_other_field",
         "is_checked",
         "is_finished",
         "is_in_query",
@@ -56,7 +56,7 @@ class RequestState:
         self.is_passed: bool = False  # a preflight, which needs no token
         self.is_in_query: bool = False
         self.is_finished: bool = False  # the response has the headers of the guard
-        self.has_key: bool = False
+        self.has_other_field: bool = False
         self.subprotocol: str | None = None
         self.report: Report | None = None
 

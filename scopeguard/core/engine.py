@@ -53,7 +53,7 @@ from scopeguard.flow.renewal import renew
 from scopeguard.flow.revocation import sync
 from scopeguard.inbound_tokens import InboundToken, hand_over
 from scopeguard.reasons import Reason
-from scopeguard.request import RequestView, describe_request
+from scopeguard.request import Headers, RequestView, describe_request
 from scopeguard.rules import Rule, Rules
 from scopeguard.rules.nearest import describe_nearest
 from scopeguard.scopes import Requirement
@@ -88,6 +88,8 @@ class Engine:
     store: Store | None
     vary: str
     """The request fields with credentials, for ``Vary``."""
+    other_fields: tuple[str, ...]
+    """The request fields with credentials beside ``Authorization``, in lower case."""
     key_field: bytes | None
     """The field for API keys, in lower case. Adapters must not call :meth:`recall` for a request with it."""
 
@@ -116,13 +118,18 @@ class Engine:
         self.store = store
         keys = self.settings.api_keys
         self.key_field = None if keys is None else keys.header_field.encode("ascii")
-        self.vary = "Authorization" if keys is None else f"Authorization, {keys.header}"
         issuers = tuple(issuers)
         check_named_files(issuers, keys)
         self.context = build_context(self.settings, issuers, resolver, clock, shared=store is not None)
         # Avoids attribute look-ups in every request.
         self._wall, self._monotonic = clock.wall, clock.monotonic
         self._revocations, self._shared = self.issuers.revocations, self.issuers.shared
+        named = [] if keys is None else [keys.header]
+        if self.sources.trusted_proxies:  # no route reads the forwarded field without them
+            named.append("X-Forwarded-Authorization")
+        named += [header for header in self.issuers.headers if header is not None]
+        self.other_fields = tuple(name.lower() for name in named)
+        self.vary = ", ".join(("Authorization", *named))
         self.runtime = Runtime(transport=transport, clock=clock, store=store)
         resource = self.settings.resource
         self.metadata = None
@@ -317,6 +324,14 @@ class Engine:
             self._hand_over(token, text.decode("ascii"))
         return token
 
+    def has_other_field(self, headers: Headers) -> bool:
+        """Return whether *headers* have a field with a credential beside ``Authorization``.
+
+        Then no shared cache may store the response. RFC 9111 section 3.5 forbids shared caches to store responses to
+        requests with ``Authorization``. It does not cover other fields.
+        """
+        return any(headers.get_all(name) for name in self.other_fields)
+
     def permits(self, token: AccessToken | None, requirement: Requirement | None) -> bool:
         """Return whether *token*, verified before, satisfies *requirement*. A fast path before :meth:`authorize`.
 
@@ -493,6 +508,10 @@ class Engine:
             self.reporter.report(refusal, request, self._monotonic(), observation=observation, token=token)
         return refusal
 
+    def may_log(self, kind: str) -> bool:
+        """Return whether another line of *kind*, which any caller may cause, may be logged. Use few kinds."""
+        return self.reporter.may_log(kind, self._monotonic())
+
     def add_listener(self, listener: Listener) -> None:
         """Call *listener* with the event of each request from now on."""
         self.reporter.listeners += (listener,)
@@ -507,10 +526,6 @@ class Engine:
         if self.note_adapter(adapter):
             return None
         return Report(self.reporter, adapter, method, path, route, self._monotonic)
-
-    def may_log(self, kind: str) -> bool:
-        """Return whether another line of *kind*, which any caller may cause, may be logged. Use few kinds."""
-        return self.reporter.may_log(kind, self._monotonic())
 
     def note_adapter(self, adapter: Adapter) -> bool:
         """Note that *adapter* decides about the current request. Return false if no report has begun for it."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from scopeguard.adapter.preflights import announces_allowed_request
 from scopeguard.adapter.route_access import RouteAccess
-from scopeguard.adapter.token_removal import environ_has, has_key
+from scopeguard.adapter.token_removal import environ_has
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.core.decision import Decision, Granted
 from scopeguard.django.configuration import ProjectLayer
@@ -115,7 +115,7 @@ def _conclude(state: RequestState, view: RequestView, decision: Decision) -> Any
     if view.proofs is not None:
         state.proofs = view.proofs
     state.is_in_query = state.is_in_query or (sources.in_query and has_access_token(view.query))
-    state.has_key = state.has_key or has_key(view.headers, sources)
+    state.has_other_field = state.has_other_field or state.layer.engine.has_other_field(view.headers)
     hide_token(state.request, sources, in_query=state.is_in_query)
     match decision:
         case Granted(access_token=token):

@@ -141,6 +141,9 @@ def _begin(request: Any) -> RequestState | HttpResponse:
     guard, token = outer_guard(request)
     if guard is layer.guard and token is not None:
         state.token, state.is_ambient = token, True
+        # The token may have been in a field or a parameter that the outer layer has removed. Django's cache would store
+        # one page for all callers.
+        state.has_other_field = True
     if engine.listens:
         path = None if rule is None else rule.path
         state.own_report = engine.begin_report(Adapter.DJANGO, request.method, request.path_info, path)

@@ -18,13 +18,14 @@ class RequestState:
 
     * ``key``: the method, path and view that the check was for. Middleware may change all three.
     * ``is_checked``: the token satisfies ``route``. It stays false for a public route.
+    * ``has_other_field``: the credential is, or may be, outside ``Authorization``, so no cache may store the response.
     * ``refusal``: the response that must replace that of the view.
     * ``is_ambient``: the token is in a place that a browser or a proxy may fill without the page, or that a page of
       another site may fill: any but the ``Authorization`` field.
     """
 
     __slots__ = (
-        "has_key", "is_ambient", "is_checked", "is_in_query", "key", "layer", "own_report", "proofs", "refusal",
+        "has_other_field", "is_ambient", "is_checked", "is_in_query", "key", "layer", "own_report", "proofs", "refusal",
         "report", "request", "route", "token",
     )  # fmt: skip
 
@@ -38,7 +39,7 @@ class RequestState:
         self.is_ambient: bool = False
         self.is_in_query: bool = False
         self.refusal: Any = None
-        self.has_key: bool = False
+        self.has_other_field: bool = False
         self.proofs: ProofNotes | None = None
         self.report: Report | None = None  # the report of middleware around the application, if it has begun one
         self.own_report: Report | None = None

@@ -127,7 +127,7 @@ def with_headers(state: RequestState, response: Any) -> Any:
     request, notes = state.request, state.proofs
     if state.is_in_query:
         replace_headers(response, private_headers(list(response.headers.items())))
-    elif state.has_key:
+    elif state.has_other_field:
         replace_headers(response, uncached_headers(list(response.headers.items())))
     if notes is not None and notes.changes_response:
         replace_headers(response, add_proof_headers(notes.nonce, notes.vary, list(response.headers.items())))

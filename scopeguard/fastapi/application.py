@@ -3,9 +3,9 @@
 FastAPI calls a dependency for each request, but does not say which app uses it or when that app starts. So the first
 ``Protected`` wraps two methods of the class ``FastAPI``, as instrumentation does. ``openapi()`` adds the refusals and
 the scopes of all operations to the document. ``build_middleware_stack()`` runs the audit when the app starts, switches
-PKCE on in Swagger UI, and adds renewed nonces to responses, because FastAPI drops the headers of a dependency if the
-endpoint returns a ``Response``. Both ignore apps without ``Protected``. The constructor of ``Security`` is wrapped to
-check its scopes.
+PKCE on in Swagger UI, and adds renewed nonces and ``Cache-Control`` to responses, because FastAPI drops the headers of
+a dependency if the endpoint returns a ``Response``. Both ignore apps without ``Protected``. The constructor of
+``Security`` is wrapped to check its scopes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from scopeguard.asgi import (
     Send,
     add_proof_headers_in_send,
     answer_metadata,
+    change_headers_in_send,
     check_at_startup,
     encode_headers,
     headers_of,
@@ -40,6 +41,7 @@ from scopeguard.audit.route_requirements import RouteRequirements
 from scopeguard.audit.startup import StartCheck, is_checked_outside
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.checks import items
+from scopeguard.core.engine import Engine
 from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
@@ -47,6 +49,7 @@ from scopeguard.request import ProofNotes
 from scopeguard.rules import Rule
 from scopeguard.scopes import check_scope
 from scopeguard.spec.resource_metadata_url import WELL_KNOWN
+from scopeguard.spec.response_headers import uncached_headers
 
 
 class DocumentedDependency(Protocol):
@@ -209,7 +212,8 @@ def rule_of_middleware(guard: Guard, scope: Scope) -> Rule | None:
 class _GuardedStack:
     """The middleware *stack* of *app*, with the additions of the guards that its routes name.
 
-    These are the metadata of their resources, and renewed nonces for proofs.
+    These are the metadata of their resources, renewed nonces for proofs, and the field that keeps responses out of
+    shared caches.
     """
 
     def __init__(self, stack: ASGIApp, app: FastAPI, kind: type[DeclaringDependency]) -> None:
@@ -218,6 +222,7 @@ class _GuardedStack:
         self._kind = kind
         self._documents: list[ResourceMetadata] | None = None
         self._adds_headers = self._exposes_headers = False
+        self._with_other_fields: list[Engine] = []
         self._routes: RouteRequirements | None = None  # the documents hold it weakly
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -228,6 +233,10 @@ class _GuardedStack:
                 return
         if self._documents is None:
             self._find()
+        if self._with_other_fields and scope["type"] == "http":
+            headers = headers_of(scope)
+            if any(engine.has_other_field(headers) for engine in self._with_other_fields):
+                send = change_headers_in_send(send, uncached_headers)
         if self._adds_headers and scope["type"] != "lifespan":
             if self._exposes_headers and headers_of(scope).get_all("origin"):
                 send = expose_headers_in_send(send)
@@ -237,7 +246,7 @@ class _GuardedStack:
 
     def unwrap_if_unneeded(self) -> ASGIApp:
         """Return the inner stack if the guards add nothing, else this one. Call it when the app has all its routes."""
-        return self if self._find() or self._adds_headers else self._stack
+        return self if self._find() or self._adds_headers or self._with_other_fields else self._stack
 
     def _find(self) -> list[ResourceMetadata]:
         if self._documents is None:
@@ -246,6 +255,7 @@ class _GuardedStack:
             self._documents = [engine.metadata for engine in engines if engine.metadata is not None]
             for document in self._documents:
                 document.add(self._routes)
+            self._with_other_fields = [engine for engine in engines if engine.other_fields]
             adding = [engine for engine in engines if engine.adds_proof_headers]
             self._adds_headers = bool(adding)
             self._exposes_headers = any(engine.passes_preflights() for engine in adding)

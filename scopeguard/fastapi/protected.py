@@ -29,7 +29,7 @@ from scopeguard.fastapi.openapi import (
     make_signature,
 )
 from scopeguard.fastapi.overrides import call_override, find_override
-from scopeguard.fastapi.query_and_form_tokens import hide_fields, make_form_reader, strip_query_token
+from scopeguard.fastapi.query_and_form_tokens import hide_fields, keep_private, make_form_reader, strip_query_token
 from scopeguard.fastapi.refusals import IN_QUERY_KEY, make_refusal
 from scopeguard.fastapi.reports import REQUEST_STACK, begin_report
 from scopeguard.guard import Guard, engine_of
@@ -272,7 +272,8 @@ class Protected(DeclaringDependency):
             if self._sources.in_query and has_access_token(view.query):
                 scope[IN_QUERY_KEY] = True
                 strip_query_token(connection, response)
-            hide_fields(connection, response, view, self._sources)
+            keep_private(response, view, engine)
+            hide_fields(connection, self._sources)
             decision = await engine.acheck(
                 view,
                 requirement,

@@ -9,8 +9,9 @@ import anyio
 from fastapi import Response
 from starlette.requests import HTTPConnection, Request
 
-from scopeguard.adapter.token_removal import has_key, remove_from_scope
+from scopeguard.adapter.token_removal import remove_from_scope
 from scopeguard.config.token_sources import TokenSources
+from scopeguard.core.engine import Engine
 from scopeguard.errors import RequestTimedOut, RequestTooLarge
 from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
@@ -30,11 +31,15 @@ def strip_query_token(connection: HTTPConnection, response: Response) -> None:
         response.headers[name] = value
 
 
-def hide_fields(connection: HTTPConnection, response: Response, view: RequestView, sources: TokenSources) -> None:
-    """Remove API keys, and tokens outside ``Authorization``, from the fields. Keep the response to a key private."""
-    if has_key(view.headers, sources):
+def keep_private(response: Response, view: RequestView, engine: Engine) -> None:
+    """Keep *response* out of shared caches if *view* has a credential in a field beside ``Authorization``."""
+    if engine.has_other_field(view.headers):
         for name, value in uncached_headers([]):
             response.headers[name] = value
+
+
+def hide_fields(connection: HTTPConnection, sources: TokenSources) -> None:
+    """Remove API keys, and tokens in the forwarded field and the subprotocols, from the fields."""
     fields = connection.scope["headers"]
     remove_from_scope(connection.scope, sources)
     if connection.scope["headers"] is not fields:

@@ -16,7 +16,7 @@ from scopeguard.adapter.declarations import EXTENSION, Layer
 from scopeguard.adapter.extension import check_extension
 from scopeguard.adapter.preflights import PREFLIGHT_KEY, announces_allowed_request
 from scopeguard.adapter.route_access import AMBIGUOUS, ViewRules
-from scopeguard.adapter.token_removal import has_key, remove_from_environ, remove_key
+from scopeguard.adapter.token_removal import remove_from_environ, remove_key
 from scopeguard.audit.route_requirements import RouteRequirements
 from scopeguard.audit.startup import StartCheck
 from scopeguard.config.checks import instance, member
@@ -272,7 +272,7 @@ class _Hooks:
         if route.token_sources.in_query and has_access_token(view.query):
             state.is_in_query = True
             _strip_query_token()
-        state.has_key = has_key(view.headers, route.token_sources)
+        state.has_other_field = engine.has_other_field(view.headers)
         decision = engine.check(
             view,
             route.requirement,
@@ -330,7 +330,7 @@ class _Hooks:
             state.report_route()
         if state is not None and state.is_in_query:
             response.headers = Headers(private_headers(list(response.headers)))
-        elif state is not None and state.has_key:
+        elif state is not None and state.has_other_field:
             response.headers = Headers(uncached_headers(list(response.headers)))
         notes = None if state is None else state.proofs
         if notes is not None and notes.changes_response:

@@ -56,7 +56,7 @@ class RequestState:
 
     __slots__ = (
         "context",
-        "has_key",
+        "has_other_field",
         "is_checked",
         "is_in_query",
         "own_report",
@@ -71,7 +71,7 @@ class RequestState:
         self.context: object = get_context()
         self.is_checked: bool = False
         self.is_in_query: bool = False
-        self.has_key: bool = False
+        self.has_other_field: bool = False
         self.serving: CurrentToken | None = None
         self.proofs: ProofNotes | None = None
         self.report: Report | None = None  # the report of middleware around the app, if it has begun one

@@ -11,7 +11,6 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from scopeguard.adapter.token_removal import has_key
 from scopeguard.config.checks import instance
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.core.decision import Adapter, Decision, Denied, Granted, Report, Unavailable
@@ -128,7 +127,7 @@ class _Interceptor:
     def _recall(self, view: RequestView, rule: Rule | None) -> Granted | None:
         """Return the decision if the guard has verified the token before and no other check is due."""
         fields = view.headers.get_all("authorization")
-        if rule is None or not rule.is_plain or len(fields) != 1 or has_key(view.headers, self._sources):
+        if rule is None or not rule.is_plain or len(fields) != 1 or self._engine.has_other_field(view.headers):
             return None
         peer = None if view.secure or view.client is None else (view.client,)
         token = self._engine.recall(fields[0], rule.requirement, b"", peer)

@@ -8,7 +8,7 @@ from typing import Any
 
 from scopeguard.adapter.asgi_types import ASGIApp, Receive, Scope, Send
 from scopeguard.adapter.declarations import Layer
-from scopeguard.adapter.token_removal import has_key, remove_from_scope
+from scopeguard.adapter.token_removal import remove_from_scope
 from scopeguard.asgi import GuardMiddleware, add_proof_headers_in_send, change_headers_in_send, recall, request_view
 from scopeguard.config.body_limits import LARGEST_MCP_MESSAGE, MCP_MESSAGE_TIMEOUT
 from scopeguard.config.checks import instance
@@ -141,7 +141,7 @@ class McpMiddleware(GuardMiddleware):
         found: list[Credential] = []
         token = recall(self._engine, scope, None)
         if token is None:
-            if has_key(view.headers, self._engine.sources):
+            if self._engine.has_other_field(view.headers):
                 send = change_headers_in_send(send, uncached_headers)
             remove_from_scope(scope, self._engine.sources)
             decision = await self._engine.acheck(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from django.views import View
 
 from django_project import GUARD_MIDDLEWARE, USUAL_MIDDLEWARE, LoginRequiredMixin, handler, project, url_conf
 from scopeguard import (
+    PUBLIC,
     AccessToken,
     ConfigurationError,
     DecisionEvent,
@@ -29,6 +31,7 @@ from scopeguard import (
     Issuer,
     Resource,
     Rule,
+    TokenSources,
     wsgi,
 )
 from scopeguard.django import (
@@ -466,6 +469,39 @@ def test_cached_pages_are_not_shared_by_callers(authority: FakeAuthority):
         for subject in ("ann", "ben", "ann"):
             assert client.get("/", headers=calls(authority, subject=subject)).json()["token"] == subject
         assert client.get("/").status_code == 401
+
+
+@pytest.mark.parametrize("around", [False, True], ids=["alone", "in-another-guard"])
+@pytest.mark.parametrize("place", ["forwarded", "token-header", "query"])
+def test_cached_pages_are_not_shared_by_callers_with_tokens_in_other_places(
+    authority: FakeAuthority, place: str, *, around: bool
+):
+    settings: dict[str, Any] = {"transport": authority.transport, "clock": authority.clock}
+    issuer = authority.issuer
+    if place == "token-header":
+        issuer = replace(issuer, token_header="x-assertion")
+    elif place == "query":
+        settings["token_sources"] = ["query"]
+    else:
+        settings["token_sources"] = TokenSources(methods=["forwarded"], trusted_proxies=["127.0.0.1"])
+    guard = Guard(issuer, **settings)
+    cache = "django.middleware.cache."
+    middleware = [f"{cache}UpdateCacheMiddleware", GUARD_MIDDLEWARE, f"{cache}FetchFromCacheMiddleware"]
+    store = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": f"{place}{around}"}
+    with project(url_conf({"/": view()}), {"GUARD": guard}, MIDDLEWARE=middleware, CACHES={"default": store}):
+        client = Client()
+        if around:
+            client.handler = Behind(wsgi.GuardMiddleware(handler(), guard=guard), client)
+        for subject in ("ann", "ben", "ann"):
+            token = authority.mint(subject=subject)
+            query, fields = {}, {}
+            if place == "query":
+                query = {"access_token": token}
+            elif place == "forwarded":
+                fields = {"X-Forwarded-Authorization": f"Bearer {token}"}
+            else:
+                fields = {"X-Assertion": token}
+            assert client.get("/", query, headers=fields).json()["token"] == subject
 
 
 def test_a_forged_environ_does_not_replace_the_check(authority: FakeAuthority):

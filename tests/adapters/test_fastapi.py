@@ -5,6 +5,7 @@ Annotations are evaluated here: FastAPI reads them, and could not find the names
 
 import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Annotated, Any
 
 import anyio
@@ -544,6 +545,22 @@ def test_middleware_makes_responses_of_the_endpoint_private(authority: FakeAutho
     answer = TestClient(places).get(f"/response?access_token={authority.mint()}")
     assert (answer.status_code, answer.headers["cache-control"]) == (200, "private")
     assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("audit", ["off", "warn"])
+def test_response_of_the_endpoint_to_a_token_in_another_field_is_private(authority: FakeAuthority, audit: str):
+    issuer = replace(authority.issuer, token_header="x-assertion")
+    guard = Guard(issuer, transport=authority.transport, clock=authority.clock, audit=audit)
+    app = FastAPI(dependencies=[Depends(Protected(guard))])
+
+    @app.get("/response")
+    async def own_response() -> Response:
+        return JSONResponse(1, headers={"cache-control": "public, max-age=60"})
+
+    client = TestClient(app)
+    for _ in range(2):  # the first request audits the app
+        answer = client.get("/response", headers={"x-assertion": authority.mint()})
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "max-age=60, private")
 
 
 def test_dependency_with_other_token_sources_decides_again(authority: FakeAuthority, places: FastAPI, guard: Guard):
