@@ -112,6 +112,11 @@ def operations_of(view: Any) -> list[Any]:
     return list(getattr(owner, "operations", ()))
 
 
+def distinguishes_methods(view: Any) -> bool:
+    """Return whether *view* calls another function for each method. A view that is a function need not do so."""
+    return view_class_of(view) is not None or bool(operations_of(view))
+
+
 def methods_with_declarations(view: Any) -> frozenset[str]:
     """Return the methods for which *view* may have declarations of their own."""
     named = {name.upper() for name in getattr(view_class_of(view), "http_method_names", ())}

@@ -7,6 +7,7 @@ from typing import Any
 from scopeguard.adapter.preflights import announces_allowed_request
 from scopeguard.adapter.route_access import RouteAccess
 from scopeguard.adapter.token_removal import environ_has
+from scopeguard.audit.django_routes import distinguishes_methods
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.core.decision import Decision, Granted
 from scopeguard.django.configuration import ProjectLayer
@@ -68,7 +69,8 @@ def _prepare(state: RequestState) -> RequestView | None:
     """Return the request for a check, or ``None`` if none is needed: the route is open, or the token is known."""
     layer, route, request = state.layer, state.route, state.request
     engine = layer.engine
-    if route.access is PUBLIC or (layer.passes_preflights and _is_open_preflight(state)):
+    state.is_passed = layer.passes_preflights and _is_open_preflight(state)
+    if route.access is PUBLIC or state.is_passed:
         hide_key(request, engine.key_field)  # a key is also removed on an open route
         _accept(state, state.token, is_checked=False)
         return None
@@ -138,7 +140,13 @@ def _accept(state: RequestState, token: AccessToken | None, *, is_checked: bool)
 
 
 def _is_open_preflight(state: RequestState) -> bool:
-    """Return whether the request is a CORS preflight for one that is not denied to everyone."""
+    """Return whether the request is a CORS preflight for one that is not denied to everyone.
+
+    Middleware may answer a preflight. A view gets it only if it distinguishes methods, because any other view would do
+    for it what it does for a request with a token.
+    """
+    if state.is_at_view and not distinguishes_methods(state.key[2]):
+        return False
     request = state.request
     method = request.META.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD")
     if request.method != "OPTIONS" or method is None or "HTTP_ORIGIN" not in request.META:

@@ -154,13 +154,15 @@ def _begin(request: Any) -> RequestState | HttpResponse:
 def _changed_state(request: Any, view: Any) -> RequestState | None:
     """Return the state for another check if Django calls an unexpected view, with the route of that view.
 
-    In any case, set what the middleware behind this one has replaced, such as ``request.user``.
+    A preflight that has passed is checked again as well. In any case, set what the middleware behind this one has
+    replaced, such as ``request.user``.
     """
     state = state_of(request)
     if state is None:
         return None
     key = (request.method, request.path_info, view)
-    if key != state.key:
+    state.is_at_view = True
+    if key != state.key or state.is_passed:
         state.key = key
         state.route = find_route(state.layer, request, request.method, view)[1]
         return state

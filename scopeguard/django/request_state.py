@@ -17,6 +17,8 @@ class RequestState:
     """The progress and the result of the check of *request*.
 
     * ``key``: the method, path and view that the check was for. Middleware may change all three.
+    * ``is_at_view``: the check is the last one, with the view that Django calls.
+    * ``is_passed``: the request is a preflight, which needs no token.
     * ``is_checked``: the token satisfies ``route``. It stays false for a public route.
     * ``has_other_field``: the credential is, or may be, outside ``Authorization``, so no cache may store the response.
     * ``refusal``: the response that must replace that of the view.
@@ -25,8 +27,8 @@ class RequestState:
     """
 
     __slots__ = (
-        "has_other_field", "is_ambient", "is_checked", "is_in_query", "key", "layer", "own_report", "proofs", "refusal",
-        "report", "request", "route", "token",
+        "has_other_field", "is_ambient", "is_at_view", "is_checked", "is_in_query", "is_passed", "key", "layer",
+        "own_report", "proofs", "refusal", "report", "request", "route", "token",
     )  # fmt: skip
 
     def __init__(self, layer: ProjectLayer, request: Any, key: tuple[str, str, Any], route: RouteAccess) -> None:
@@ -35,6 +37,8 @@ class RequestState:
         self.key: tuple[str, str, Any] = key
         self.route: RouteAccess = route
         self.token: AccessToken | None = None
+        self.is_at_view: bool = False
+        self.is_passed: bool = False
         self.is_checked: bool = False
         self.is_ambient: bool = False
         self.is_in_query: bool = False

@@ -565,6 +565,41 @@ def test_preflights_pass_if_the_guard_lets_them(authority: FakeAuthority):
             assert exposed == ("WWW-Authenticate" if setting == "pass" else None)
 
 
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["wsgi", "asgi"])
+def test_function_does_not_run_for_a_preflight(authority: FakeAuthority, *, asynchronous: bool):
+    called: list[str] = []
+
+    def wipe(request: Any) -> HttpResponse:
+        called.append(request.method)
+        return HttpResponse()
+
+    def answer_preflights(get_response: Any) -> Any:
+        return lambda request: HttpResponse("ok") if "HTTP_X_ANSWER" in request.META else get_response(request)
+
+    headers = {"Origin": "https://spa.test", "Access-Control-Request-Method": "POST"}
+    guard = guard_of(authority, cors_preflight="pass")
+    vars(sys.modules[__name__])["answer_preflights"] = answer_preflights
+    middleware = [GUARD_MIDDLEWARE, f"{__name__}.answer_preflights"]
+    urls = url_conf({"/wipe": wipe, "/open": public(view())})
+    with project(
+        urls, {"GUARD": guard, "RULES": [Rule("/wipe", "admin"), Rule("/open", PUBLIC)]}, MIDDLEWARE=middleware
+    ):
+
+        def options(at: str, **more: str) -> int:
+            sent = {**headers, **more}
+            if asynchronous:
+                return int(asyncio.run(AsyncClient().options(at, headers=sent)).status_code)
+            return int(Client().options(at, headers=sent).status_code)
+
+        assert options("/wipe") == 401
+        assert options("/wipe", **calls(authority, "read")) == 403
+        assert called == []
+        assert options("/wipe", **{"X-Answer": "1"}) == 200
+        assert options("/wipe", **calls(authority, "admin")) == 200
+        assert options("/open") == 200
+    assert called == ["OPTIONS"]
+
+
 # -- settings and system checks
 
 
