@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -74,7 +74,7 @@ def google_discovery(
     operations = check_operations(found, reader.operations())
     return Contract(
         name=found.name,
-        rules=tuple(replace(rule, error_body=ErrorBody.GOOGLE) for rule in rules_of(operations)),
+        rules=rules_of(operations, ErrorBody.GOOGLE),
         catalog=ScopeCatalog.from_google_discovery(content),
         error_body=ErrorBody.GOOGLE,
     )
@@ -182,6 +182,8 @@ def _expand(path: str, parameters: Mapping[str, Any]) -> str:
     return _TEMPLATE.sub(template, path)
 
 
+# The methods of a resource have the same patterns.
+@lru_cache(maxsize=1024)
 def _segments(name: str, pattern: str) -> str:
     """Return *pattern*, a regular expression, as a template: ``^projects/[^/]+$`` becomes ``projects/{name_1}``."""
     parts: list[str] = []

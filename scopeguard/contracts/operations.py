@@ -21,6 +21,7 @@ from scopeguard.rules.overlap import Overlaps, is_narrower
 from scopeguard.rules.rule import METHODS, strictest
 from scopeguard.rules.template_syntax import Many, One, Step, Template
 from scopeguard.scopes import Requirement, all_of, any_of, conditions_in, scopes_in
+from scopeguard.spec.error_body import ErrorBody
 
 _SEGMENTS: Final = re.compile(r"\{[^{}]*:segments\}")
 _MOST_INTERSECTIONS: Final = 10_000
@@ -52,21 +53,27 @@ class Operation:
         """A key that is equal for operations that match the same requests."""
         return self.method, self.template.shape
 
-    def rule(self) -> Rule:
+    def rule(self, error_body: ErrorBody | None) -> Rule:
         """Return the rule for this operation. Raises :class:`ConfigurationError` with its source."""
+        registered = self.method in METHODS
         try:
-            if self.method in METHODS:
-                return Rule(self.path, self.access, (self.method,), source=self.source)
-            # additionalOperations of OpenAPI 3.2 may have any method.
-            return Rule(self.path, self.access, extension_methods=(self.method,), source=self.source)
+            return Rule(
+                self.path,
+                self.access,
+                (self.method,) if registered else None,
+                source=self.source,
+                # additionalOperations of OpenAPI 3.2 may have any method.
+                extension_methods=() if registered else (self.method,),
+                error_body=error_body,
+            )
         except ConfigurationError as error:
             raise ConfigurationError(f"{self.source}: {error}") from None
 
 
-def rules_of(operations: Iterable[Operation]) -> tuple[Rule, ...]:
+def rules_of(operations: Iterable[Operation], error_body: ErrorBody | None = None) -> tuple[Rule, ...]:
     """Return the rules for *operations*, in the order of decision."""
     merged = _merge(operations)
-    return tuple(operation.rule() for operation in sorted((*merged, *_intersections(merged)), key=_rank))
+    return tuple(operation.rule(error_body) for operation in sorted((*merged, *_intersections(merged)), key=_rank))
 
 
 def _merge(operations: Iterable[Operation]) -> list[Operation]:

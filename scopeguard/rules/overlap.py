@@ -51,8 +51,9 @@ class Overlaps(Generic[T]):
     __slots__ = ("_ends", "_literals", "_open", "_others")
 
     def __init__(self) -> None:
-        self._literals: dict[Step, Overlaps[T]] = {}
-        self._others: dict[Step, Overlaps[T]] = {}
+        # The nodes below, by the texts of the step that leads to them.
+        self._literals: dict[tuple[str, ...], tuple[One, Overlaps[T]]] = {}
+        self._others: dict[tuple[str, ...], tuple[One, Overlaps[T]]] = {}
         self._ends: list[T] = []  # values whose templates end here
         self._open: list[T] = []  # values whose templates go on with several segments
 
@@ -64,23 +65,38 @@ class Overlaps(Generic[T]):
                 node._open.append(value)
                 return
             children = node._literals if step.is_literal else node._others
-            node = children.setdefault(step, Overlaps())
+            child = children.get(step.literals)
+            if child is None:
+                child = children[step.literals] = (step, Overlaps())
+            node = child[1]
         node._ends.append(value)
 
     def find_overlaps(self, steps: Sequence[Step]) -> list[T]:
         """Return the values whose templates may match a path that the template with *steps* matches."""
-        if not steps:
-            return [*self._open, *self._ends]
-        wanted = steps[0]
+        found: list[T] = []
+        self._find(steps, 0, found)
+        return found
+
+    def _find(self, steps: Sequence[Step], at: int, found: list[T]) -> None:
+        """Add the values of this node and below to *found*, as far as they agree with *steps* from *at* on."""
+        if at == len(steps):
+            found += (*self._open, *self._ends)
+            return
+        wanted = steps[at]
         if not isinstance(wanted, One):
-            return self._all()
-        if wanted.is_literal:
-            children = [self._literals[wanted]] if wanted in self._literals else []
-        else:
-            children = [node for step, node in self._literals.items() if may_meet(step, wanted)]
-        children += (node for step, node in self._others.items() if may_meet(step, wanted))
-        return [*self._open, *(value for node in children for value in node.find_overlaps(steps[1:]))]
+            found += self._all()
+            return
+        found += self._open
+        if not wanted.is_literal:
+            for step, node in self._literals.values():
+                if may_meet(step, wanted):
+                    node._find(steps, at + 1, found)
+        elif wanted.literals in self._literals:
+            self._literals[wanted.literals][1]._find(steps, at + 1, found)
+        for step, node in self._others.values():
+            if may_meet(step, wanted):
+                node._find(steps, at + 1, found)
 
     def _all(self) -> list[T]:
         children = (*self._literals.values(), *self._others.values())
-        return [*self._open, *self._ends, *(value for node in children for value in node._all())]
+        return [*self._open, *self._ends, *(value for _, node in children for value in node._all())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from scopeguard.errors import ConfigurationError
@@ -84,10 +85,13 @@ class Template:
             raise ConfigurationError(
                 f"rule {template!r}: must be a decoded path without //, dot segments, query and fragment"
             )
-        segments = template[1:].split("/")
-        last = len(segments) - 1
-        steps = tuple(_step(template, segment, is_last=at == last) for at, segment in enumerate(segments))
-        return cls(steps, "/" + "/".join(_shape(step) for step in steps))
+        *segments, last = template[1:].split("/")
+        try:
+            parsed = [_step_and_shape(segment) for segment in segments]
+            parsed.append(_step_and_shape(last, is_last=True))
+        except _Mistake as mistake:
+            raise ConfigurationError(f"rule {template!r}: {mistake}") from None
+        return cls(tuple([step for step, _ in parsed]), "/" + "/".join([shape for _, shape in parsed]))
 
 
 def route_step(segment: str) -> Step:
@@ -113,32 +117,25 @@ def sample_path(template: str, filler: str) -> str:
     return _ANY_PARAMETER.sub(fill, template)
 
 
-def _step(template: str, segment: str, *, is_last: bool) -> Step:
+class _Mistake(Exception):
+    """A segment is no part of a template."""
+
+
+# The templates of one API consist of the same few segments.
+@lru_cache(maxsize=4096)
+def _step_and_shape(segment: str, *, is_last: bool = False) -> tuple[Step, str]:
+    """Return the step of *segment*, and its part of :attr:`Template.shape`. Raises :class:`_Mistake`."""
     # With one group in the pattern re.split returns text, kind, text, kind, ..., text.
     pieces = _PARAMETER.split(segment)
     literals, kinds = tuple(pieces[::2]), pieces[1::2]
     if any("{" in text or "}" in text for text in literals):
-        raise ConfigurationError(
-            f"rule {template!r}: parameters are written {{name}}, {{name:path}}, {{name:segments}}"
-        )
+        raise _Mistake("parameters are written {name}, {name:path}, {name:segments}")
     if "path" in kinds:
         if not is_last or literals != ("", ""):
-            raise ConfigurationError(f"rule {template!r}: {{name:path}} must stand alone after the last slash")
-        return Rest()
+            raise _Mistake("{name:path} must stand alone after the last slash")
+        return Rest(), "{*}"
     if "segments" in kinds:
         if literals[0] or len(kinds) > 1:
-            raise ConfigurationError(
-                f"rule {template!r}: {{name:segments}} must begin a segment, and only text may follow it"
-            )
-        return Many(literals[1])
-    return One(literals)
-
-
-def _shape(step: Step) -> str:
-    match step:
-        case One(literals):
-            return "{}".join(literals)
-        case Many(tail):
-            return "{+}" + tail
-        case Rest():
-            return "{*}"
+            raise _Mistake("{name:segments} must begin a segment, and only text may follow it")
+        return Many(literals[1]), "{+}" + literals[1]
+    return One(literals), "{}".join(literals)
