@@ -24,6 +24,18 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 OTHER_PROGRAMS = {"curl", "grpcurl"}  # each needs an installation of its own
 OURS = "scopeguard-oauth2"
 
+# To find these, the metadata of all installed distributions is read.
+owners_of_modules = cache(packages_distributions)
+
+
+@cache
+def owners_of_scripts() -> dict[str, str]:
+    return {
+        script.name: canonicalize_name(script.dist.name)
+        for script in entry_points(group="console_scripts")
+        if script.dist is not None
+    }
+
 
 @cache
 def needed_by(name: str, extras: frozenset[str]) -> frozenset[str]:
@@ -69,24 +81,18 @@ def imports_of(file: Path) -> set[str]:
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
 def test_commands_and_imports_need_only_what_the_header_installs(file: Path):
     install, *commands = commands_in(file)
-    installed, modules = find_installed(install), packages_distributions()
-    scripts = {
-        script.name: canonicalize_name(script.dist.name)
-        for script in entry_points(group="console_scripts")
-        if script.dist is not None
-    }
-    needed = imports_of(file)
+    installed, needed = find_installed(install), imports_of(file)
     assert commands, "the header has no command that runs the example"
     for command in commands:
         program, *arguments = command
         if program in OTHER_PROGRAMS:
             continue
         if program != "python":
-            assert scripts[program] in installed, f"{program} is not installed by {install}"
+            assert owners_of_scripts()[program] in installed, f"{program} is not installed by {install}"
         elif arguments[0] == "-m":
             needed.add(arguments[1].partition(".")[0])
         for word in arguments:
             assert not word.startswith("examples/") or (ROOT / word).is_file(), f"there is no {word}"
     for name in needed - {"scopeguard"}:
-        owners = {canonicalize_name(owner) for owner in modules[name]}
+        owners = {canonicalize_name(owner) for owner in owners_of_modules()[name]}
         assert owners & installed, f"{name} is not installed by {install}"
