@@ -6,6 +6,7 @@ calls. Everything is in process. It runs in the environment that ``make apps`` m
 
 import asyncio
 import json
+import logging
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -222,4 +223,6 @@ async def main(kind: str) -> None:
 
 
 if __name__ == "__main__":
+    # The servers log each tool that fails with a drawn traceback, which takes longer than all the rest.
+    logging.disable(logging.ERROR)
     asyncio.run(main(*sys.argv[1:]))
