@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 
 from documentation import PAGES
 from environment import ROOT
@@ -28,6 +29,7 @@ def _nodes() -> dict[str, set[str]]:
     return nodes
 
 
+@cache
 def _imports(room: str) -> set[str]:
     paths = [PACKAGE / f"{room}.py"] if (PACKAGE / f"{room}.py").exists() else sorted((PACKAGE / room).rglob("*.py"))
     found: set[str] = set()

@@ -40,7 +40,10 @@ def _find_raised() -> dict[Reason, set[str]]:
     """Return the classes that the source constructs with each reason."""
     found: dict[Reason, set[str]] = {}
     for path in (ROOT / "scopeguard").rglob("*.py"):
-        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+        source = path.read_text("utf-8")
+        if "Reason." not in source:
+            continue
+        for call in ast.walk(ast.parse(source)):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ERRORS and call.args:
                 for node in ast.walk(call.args[0]):
                     if (
