@@ -3,9 +3,9 @@
 FastAPI calls a dependency for each request, but does not say which app uses it or when that app starts. So the first
 ``Protected`` wraps two methods of the class ``FastAPI``, as instrumentation does. ``openapi()`` adds the refusals and
 the scopes of all operations to the document. ``build_middleware_stack()`` runs the audit when the app starts, switches
-PKCE on in Swagger UI, and adds renewed nonces and ``Cache-Control`` to responses, because FastAPI drops the headers of
-a dependency if the endpoint returns a ``Response``. Both ignore apps without ``Protected``. The constructor of
-``Security`` is wrapped to check its scopes.
+PKCE on in Swagger UI, and adds renewed nonces, ``Cache-Control`` and ``Vary`` to responses, because FastAPI drops the
+headers of a dependency if the endpoint returns a ``Response``. Both ignore apps without ``Protected``. The constructor
+of ``Security`` is wrapped to check its scopes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from scopeguard.asgi import (
     PROOFS_KEY,
     RULE_KEY,
     ASGIApp,
+    Message,
     Receive,
     Scope,
     Send,
@@ -46,7 +47,7 @@ from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 from scopeguard.request import ProofNotes
-from scopeguard.rules import Rule
+from scopeguard.rules import OPTIONAL, Rule
 from scopeguard.scopes import check_scope
 from scopeguard.spec.resource_metadata_url import WELL_KNOWN
 from scopeguard.spec.response_headers import uncached_headers
@@ -80,6 +81,9 @@ class DocumentedDependency(Protocol):
         """The refusals by status."""
         ...
 
+
+VARY_KEY: Final = "scopeguard.fastapi.vary"
+"""The key in the scope of a list of the request fields on which the response depends. Dependencies add to it."""
 
 _STRICTEST: Final = (AuditMode.ERROR, AuditMode.WARN)
 _METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
@@ -212,8 +216,7 @@ def rule_of_middleware(guard: Guard, scope: Scope) -> Rule | None:
 class _GuardedStack:
     """The middleware *stack* of *app*, with the additions of the guards that its routes name.
 
-    These are the metadata of their resources, renewed nonces for proofs, and the field that keeps responses out of
-    shared caches.
+    These are the metadata of their resources, renewed nonces for proofs, and the fields for shared caches.
     """
 
     def __init__(self, stack: ASGIApp, app: FastAPI, kind: type[DeclaringDependency]) -> None:
@@ -222,6 +225,7 @@ class _GuardedStack:
         self._kind = kind
         self._documents: list[ResourceMetadata] | None = None
         self._adds_headers = self._exposes_headers = False
+        self._has_optional = False
         self._with_other_fields: list[Engine] = []
         self._routes: RouteRequirements | None = None  # the documents hold it weakly
 
@@ -233,6 +237,8 @@ class _GuardedStack:
                 return
         if self._documents is None:
             self._find()
+        if self._has_optional and scope["type"] == "http":
+            send = _add_vary_to_response(send, scope.setdefault(VARY_KEY, []))
         if self._with_other_fields and scope["type"] == "http":
             headers = headers_of(scope)
             if any(engine.has_other_field(headers) for engine in self._with_other_fields):
@@ -246,12 +252,15 @@ class _GuardedStack:
 
     def unwrap_if_unneeded(self) -> ASGIApp:
         """Return the inner stack if the guards add nothing, else this one. Call it when the app has all its routes."""
-        return self if self._find() or self._adds_headers or self._with_other_fields else self._stack
+        adds = self._find() or self._adds_headers or self._has_optional or self._with_other_fields
+        return self if adds else self._stack
 
     def _find(self) -> list[ResourceMetadata]:
         if self._documents is None:
             self._routes = RouteRequirements(self._app)
-            engines = {engine_of(found.guard) for found in _guarding_dependencies(self._app, self._kind)}
+            dependencies = _guarding_dependencies(self._app, self._kind)
+            engines = {engine_of(found.guard) for found in dependencies}
+            self._has_optional = any(found.declare(()).access is OPTIONAL for found in dependencies)
             self._documents = [engine.metadata for engine in engines if engine.metadata is not None]
             for document in self._documents:
                 document.add(self._routes)
@@ -260,6 +269,18 @@ class _GuardedStack:
             self._adds_headers = bool(adding)
             self._exposes_headers = any(engine.passes_preflights() for engine in adding)
         return self._documents
+
+
+def _add_vary_to_response(send: Send, fields: list[str]) -> Send:
+    """Return a send function that names *fields* in ``Vary``, with what the list contains by then."""
+
+    async def send_with_vary(message: Message) -> None:
+        if fields and message["type"] == "http.response.start":
+            vary = (b"vary", ", ".join(dict.fromkeys(fields)).encode("ascii"))
+            message = {**message, "headers": [*message.get("headers", ()), vary]}
+        await send(message)
+
+    return send_with_vary
 
 
 class _StartCheckingStack:

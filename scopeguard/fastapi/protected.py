@@ -19,7 +19,7 @@ from scopeguard.conditions import Condition
 from scopeguard.config.checks import flag, instance, text
 from scopeguard.core.decision import Decision, Granted
 from scopeguard.errors import ConfigurationError
-from scopeguard.fastapi.application import rule_of_middleware, wrap_fastapi
+from scopeguard.fastapi.application import VARY_KEY, rule_of_middleware, wrap_fastapi
 from scopeguard.fastapi.openapi import (
     SchemeSettings,
     has_forbidding_condition,
@@ -244,7 +244,12 @@ class Protected(DeclaringDependency):
         if type(connection) is not Request and (scope.get("state") or {}).get(GUARD_KEY) is self._guard:
             require_of_renewals(scope, requirement)
         if self._optional:
-            response.headers.add_vary_header(engine.vary)  # an anonymous caller may see another response
+            # An anonymous caller may see another response. The list is missing if an override made the route optional.
+            fields: list[str] | None = scope.get(VARY_KEY)
+            if fields is None:
+                response.headers.add_vary_header(engine.vary)
+            else:
+                fields.append(engine.vary)
         # Make it the current token for the rest of the request. FastAPI closes the exit stack in the scope when the
         # request ends. If a later version has no such stack, the token does not become current, because it must not
         # stay current for the next request. The dependency returns it in both cases.

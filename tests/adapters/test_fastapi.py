@@ -563,6 +563,29 @@ def test_response_of_the_endpoint_to_a_token_in_another_field_is_private(authori
         assert (answer.status_code, answer.headers["cache-control"]) == (200, "max-age=60, private")
 
 
+@pytest.mark.rule("B-54")
+def test_response_of_an_optional_endpoint_varies_with_the_token(authority: FakeAuthority, guard: Guard):
+    app, optional = FastAPI(), Protected(guard, optional=True)
+
+    @app.get("/response", dependencies=[Depends(optional), Depends(optional.requires("read"))])
+    async def own_response() -> Response:
+        return JSONResponse(1, headers={"cache-control": "public", "vary": "accept"})
+
+    @app.get("/value", dependencies=[Depends(optional)])
+    async def value() -> int:
+        return 1
+
+    @app.get("/open")
+    async def open_to_all() -> int:
+        return 1
+
+    client = TestClient(app)
+    for sent in ({}, authority.bearer("read")):
+        assert client.get("/response", headers=sent).headers.get_list("vary") == ["accept", "Authorization"]
+        assert client.get("/value", headers=sent).headers.get_list("vary") == ["Authorization"]
+        assert "vary" not in client.get("/open", headers=sent).headers
+
+
 def test_dependency_with_other_token_sources_decides_again(authority: FakeAuthority, places: FastAPI, guard: Guard):
     places.add_middleware(GuardMiddleware, guard=guard, rules=[Rule("/form", token_sources=["header", "query"])])
     by_query = TestClient(places).post(f"/form?access_token={authority.mint('read')}", data={"a": "1"})
