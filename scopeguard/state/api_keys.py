@@ -88,8 +88,8 @@ class Call:
     __slots__ = ("_running", "answer", "has_ended", "is_charged", "problem")
 
     def __init__(self, *, is_charged: bool) -> None:
-        self.is_charged = is_charged
-        self.has_ended = False
+        self.is_charged: bool = is_charged
+        self.has_ended: bool = False
         self.answer: tuple[ApiKey | None] | None = None
         self.problem: str | None = None
         self._running = Lock()  # held from now to the end, and then for moments by those who waited
