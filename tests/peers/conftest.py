@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -38,11 +37,22 @@ def oidc_provider(tmp_path_factory: pytest.TempPathFactory, node_settings: dict[
         yield peer
 
 
-@pytest.fixture
-def own_oidc_provider(tmp_path: Path, node_settings: dict[str, Any], oidc_provider: Peer) -> Iterator[Peer]:
-    """One for this test alone, with the first keys of the other one: to generate keys takes longer than to start."""
-    with running("node", tmp_path, keys=oidc_provider.told["keys"], **node_settings) as peer:
+@pytest.fixture(scope="module")
+def second_oidc_provider(
+    tmp_path_factory: pytest.TempPathFactory, node_settings: dict[str, Any], oidc_provider: Peer
+) -> Iterator[Peer]:
+    """Begins with the keys of the other one: to generate keys takes longer than to start."""
+    folder = tmp_path_factory.mktemp("second-oidc-provider")
+    with running("node", folder, keys=oidc_provider.told["keys"], **node_settings) as peer:
         yield peer
+
+
+@pytest.fixture
+def own_oidc_provider(second_oidc_provider: Peer) -> Peer:
+    """One that a test may rotate, and kill and start again."""
+    if not second_oidc_provider.runs:  # a test failed after it had killed it
+        second_oidc_provider.start()
+    return second_oidc_provider
 
 
 @pytest.fixture(scope="session")

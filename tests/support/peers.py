@@ -71,7 +71,11 @@ class Peer:
         self._unread = b""
         self.told = self.tell("start", **self._settings)
         if self.kind == "node":
-            self._settings.update(port=self.told["port"], keys=self.told["keys"])
+            self._settings["port"] = self.told["port"]
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
 
     @property
     def url(self) -> str:
@@ -84,9 +88,12 @@ class Peer:
         try:
             _pipe(process.stdin).write(line)
             _pipe(process.stdin).flush()
-            return dict(json.loads(self._line(_pipe(process.stdout))))
+            told = dict(json.loads(self._line(_pipe(process.stdout))))
         except (OSError, ValueError) as error:
             raise AssertionError(f"{self.kind} peer: {error!r}\n{self._log.read_text('utf-8')[-2000:]}") from None
+        if "keys" in told:
+            self._settings["keys"] = told["keys"]
+        return told
 
     def _line(self, stream: IO[bytes]) -> bytes:
         deadline = time.monotonic() + PATIENCE
