@@ -55,6 +55,7 @@ def _django(*, asynchronous: bool) -> Any:
             "django.middleware.csrf.CsrfViewMiddleware",
             "django.contrib.messages.middleware.MessageMiddleware",
         ],
+        PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],  # the others are slow on purpose
         ROOT_URLCONF="django_admin_urls",
         SECRET_KEY="made-up",
         STATIC_URL="/static/",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -18,11 +18,10 @@ from wrapped_apps import APPS, AUDIENCE, AUTHORITY
 from wrapped_table import Pair
 
 _PYTHON = ROOT / ".venv-apps" / "bin" / "python"
-# What both processes of an app need, and takes longest to import.
+# What the processes of an app need, and takes longest to import.
 _IMPORTED = {
     "datasette": ("datasette.app",),
-    "django-asgi": ("django.core.management", "django.db.models", "django.core.asgi"),
-    "django-wsgi": ("django.core.management", "django.db.models", "django.core.wsgi"),
+    "django": ("django.core.management", "django.db.models", "django.core.asgi", "django.core.wsgi"),
     "fastmcp": ("fastmcp",),
     "httpbin": ("httpbin",),
     "litestar": ("litestar", "admin_litestar"),
@@ -33,8 +32,39 @@ _IMPORTED = {
 }
 
 
+_SERVERS = ("uvicorn", "gunicorn", "waitress", "scopeguard.asgi", "scopeguard.wsgi")
+
+
+class _Interpreters:
+    """The interpreter of one app at a time, for all the servers that it is tested on."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._running = ExitStack()
+
+    def of(self, name: str) -> WarmInterpreter:
+        if name != self._name:
+            self._running.close()
+            environment = server_environment() | {"PYTHONHASHSEED": "0"}
+            interpreter = WarmInterpreter(*_IMPORTED[name], *_SERVERS, environment=environment, python=_PYTHON)
+            self._interpreter = self._running.enter_context(interpreter)
+            self._name = name
+        return self._interpreter
+
+    def close(self) -> None:
+        self._running.close()
+
+
 @pytest.fixture(scope="module")
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def interpreters() -> Iterator[_Interpreters]:
+    with closing(_Interpreters()) as interpreters:
+        yield interpreters
+
+
+@pytest.fixture(scope="module")
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, interpreters: _Interpreters
+) -> Iterator[Pair]:
     name, server = request.param
     if not _PYTHON.exists():
         missing("no apps to wrap: `make apps` installs them into .venv-apps")
@@ -45,15 +75,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     usual = "uvicorn-httptools" if APPS[name][0] == "asgi" else "waitress"
     command = {**ASGI_SERVERS, **WSGI_SERVERS}[usual if server == "serve" else server]
     with ExitStack() as stack:
-        interpreter = WarmInterpreter(
-            *_IMPORTED[name],
-            command[0],
-            "scopeguard.asgi",
-            "scopeguard.wsgi",
-            environment=server_environment() | {"PYTHONHASHSEED": "0"},
-            python=_PYTHON,
-        )
-        stack.enter_context(interpreter)
+        interpreter = interpreters.of(name.partition("-")[0])
         running = []
         for kind in ("bare", "guarded"):
             here = folder / kind
