@@ -105,10 +105,10 @@ def start(interpreter: WarmInterpreter) -> Iterator[Callable[..., Command]]:
         command.abandon()
 
 
-# Not every machine has curl. This replacement supports the options of our lines, which are those of real curl.
+# Not every machine has curl. This replacement supports the options of our lines, which are those of real curl. It needs
+# only the standard library, because each line starts it anew.
 CURL = """
-    import argparse, sys
-    import httpx
+    import argparse, base64, http.client, urllib.parse
     options = argparse.ArgumentParser()
     options.add_argument("-s", action="store_true")
     options.add_argument("-i", action="store_true")
@@ -118,16 +118,20 @@ CURL = """
     options.add_argument("-X")
     options.add_argument("url")
     given = options.parse_args()
-    headers = dict(line.split(": ", 1) for line in given.H)
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in given.H)}
     if given.d:
         headers = {"content-type": "application/x-www-form-urlencoded", **headers}
-    answer = httpx.request(
-        given.X or ("POST" if given.d else "GET"), given.url, headers=headers, content="&".join(given.d) or None,
-        auth=tuple(given.u.split(":", 1)) if given.u else None, trust_env=False,
-    )
+    if given.u:
+        headers["authorization"] = "Basic " + base64.b64encode(given.u.encode()).decode()
+    url = urllib.parse.urlsplit(given.url)
+    assert url.scheme == "http"
+    connection = http.client.HTTPConnection(url.hostname, url.port)
+    target = urllib.parse.urlunsplit(("", "", url.path or "/", url.query, ""))
+    connection.request(given.X or ("POST" if given.d else "GET"), target, "&".join(given.d) or None, headers)
+    answer = connection.getresponse()
     if given.i:
-        print("HTTP/1.1", answer.status_code)
-    print(answer.text)
+        print("HTTP/1.1", answer.status)
+    print(answer.read().decode())
 """
 
 
@@ -136,7 +140,7 @@ def shell(tmp_path: Path) -> Callable[[str], str]:
     """``shell(script)`` runs lines that we print for copying, and returns what they print."""
     curl = tmp_path / "bin" / "curl"
     curl.parent.mkdir()
-    curl.write_text(f"#!{sys.executable}\n{textwrap.dedent(CURL)}", "utf-8")
+    curl.write_text(f"#!{sys.executable} -IS\n{textwrap.dedent(CURL)}", "utf-8")
     curl.chmod(0o755)
 
     def run(script: str) -> str:

@@ -20,7 +20,8 @@ from django.core.management import call_command
 
 import django_project
 from scopeguard.testing import FakeAuthority, FakeClock
-from server_process import ASGI_SERVERS, WSGI_SERVERS, ServerProcess, server_process
+from server_process import ASGI_SERVERS, WSGI_SERVERS, ServerProcess, server_environment, server_process
+from warm_start import WarmInterpreter
 
 PASSWORD: Final = "sg-secret-of-the-admin"
 AUDIENCE: Final = "https://api.test"
@@ -139,6 +140,12 @@ SERVERS: Final = {
     "asgi": (ASGI_SERVERS["uvicorn-h11"], "served:asgi", "tutorial.guarded"),
 }
 
+# What the servers need, and takes longest to import.
+IMPORTED: Final = (
+    *("django.core.asgi", "django.core.management", "django.core.wsgi", "django.db.models"),
+    *("gunicorn.app.wsgiapp", "gunicorn.workers.sync", "scopeguard.django", "uvicorn"),
+)
+
 
 class Project:
     """The project on three servers: without the guard, and with it on WSGI and ASGI."""
@@ -148,6 +155,7 @@ class Project:
         self.authority = FakeAuthority(AUTHORITY, audience=AUDIENCE, clock=FakeClock(wall=time.time()))
         keys = json.dumps(self.authority.authority.keys.key_set(self.authority.clock.wall()))
         self.servers: dict[str, ServerProcess] = {}
+        interpreter = stack.enter_context(WarmInterpreter(*IMPORTED, environment=server_environment()))
         for name, (command, app, settings) in SERVERS.items():
             here = folder / name
             here.mkdir()
@@ -156,8 +164,9 @@ class Project:
                 (here / file).parent.mkdir(exist_ok=True)
                 (here / file).write_text(text, "utf-8")
             (here / "jwks.json").write_text(keys, "utf-8")
-            environment = {"DJANGO_SETTINGS_MODULE": settings, "PYTHONPATH": str(here)}
-            self.servers[name] = stack.enter_context(server_process(command, here, app=app, environment=environment))
+            environment = {"DJANGO_SETTINGS_MODULE": settings}
+            process = server_process(command, here, app=app, environment=environment, interpreter=interpreter)
+            self.servers[name] = stack.enter_context(process)
 
     def client(self, name: str, *, user: str | None = "admin", scopes: str = "directory.read directory.write") -> Any:
         """Return a client that acts for *user*: with a password at the server ``bare``, with a token at others."""
