@@ -153,6 +153,10 @@ class Module:
     def tree(self) -> ast.Module:
         return ast.parse(self.source, str(self.path))
 
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        return list(ast.walk(self.tree))
+
     def at(self, node: ast.stmt | ast.expr | ast.keyword) -> str:
         return f"scopeguard/{self.path.relative_to(PACKAGE)}:{node.lineno}"
 
@@ -160,7 +164,7 @@ class Module:
     def imports(self) -> list[tuple[ast.stmt, str]]:
         """Yield the statement and the full module name of each import, lazy and type-checking ones too."""
         found: list[tuple[ast.stmt, str]] = []
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 found += [(node, alias.name) for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
@@ -236,7 +240,7 @@ def test_packages_hold_no_code_of_their_own():
         f"{module.at(node)}: move {getattr(node, 'name', 'a lambda')} to a file that is named after it"
         for module in MODULES
         if module.path.name == "__init__.py"
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, kinds) and getattr(node, "name", "") not in ("__getattr__", "__dir__")
     )
 
@@ -245,7 +249,7 @@ def test_private_names_stay_in_their_file():
     _report(
         f"{module.at(node)} imports {alias.name}"
         for module in MODULES
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.ImportFrom) and node.module in OURS and node.module != "__future__"
         for alias in node.names
         if alias.name.startswith("_") and not alias.name.startswith("__")
@@ -262,7 +266,7 @@ def test_pure_layers_import_only_pure_modules():
                 if top != "scopeguard" and name not in PURE and top not in PURE and top not in PLACES:
                     yield f"{module.at(node)} imports {name}; it is not in the list of pure modules"
             impure = {"open", "print", "input", "exec", "eval"}
-            for call in ast.walk(module.tree):
+            for call in module.nodes:
                 if isinstance(call, ast.Call) and ast.unparse(call.func) in impure:
                     yield f"{module.at(call)} calls {ast.unparse(call.func)}"
 
@@ -285,7 +289,7 @@ def test_libraries_are_imported_only_in_their_layers():
 def test_state_uses_only_lock_of_threading():
     def wrong() -> Iterator[str]:
         for module in (m for m in MODULES if m.layer == "state"):
-            for node in ast.walk(module.tree):
+            for node in module.nodes:
                 if isinstance(node, ast.ImportFrom) and node.module == "threading":
                     names = [alias.name for alias in node.names]
                 elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "threading":
@@ -303,8 +307,8 @@ def test_only_state_fork_handles_forks():
 
     def wrong() -> Iterator[str]:
         for module in MODULES:
-            for node in ast.walk(module.tree):
-                if not isinstance(node, ast.Attribute) or ast.unparse(node.value) != "os":
+            for node in module.nodes:
+                if not isinstance(node, ast.Attribute) or not _is_named(node.value, "os"):
                     continue
                 if module.name == "state.fork" and node.attr != "register_at_fork":
                     yield f"{module.at(node)} uses os.{node.attr}"
@@ -314,12 +318,16 @@ def test_only_state_fork_handles_forks():
     _report(wrong())
 
 
+def _is_named(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
 # -- generators and locks (law 2)
 
 
-def _generators(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+def _generators(nodes: list[ast.AST]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Yield the generator functions. A ``yield`` in a nested function counts only for the nested one."""
-    for function in ast.walk(tree):
+    for function in nodes:
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             todo: list[ast.AST] = list(function.body)
             while todo:
@@ -345,7 +353,7 @@ def test_generators_are_only_in_flow():
         for module in MODULES:
             if module.layer in ("flow", *CONVENIENCES):
                 continue
-            for function in _generators(module.tree):
+            for function in _generators(module.nodes):
                 decorators = {ast.unparse(d).rpartition(".")[2] for d in function.decorator_list}
                 manages_a_context = decorators & {"contextmanager", "asynccontextmanager"}
                 if manages_a_context and module.layer not in ("spec", "state"):
@@ -359,7 +367,7 @@ def test_generators_are_only_in_flow():
 def test_no_lock_of_state_is_held_across_a_yield_or_an_await():
     def wrong() -> Iterator[str]:
         for module in (m for m in MODULES if m.layer == "state"):
-            for block in ast.walk(module.tree):
+            for block in module.nodes:
                 if isinstance(block, ast.With) and any("lock" in ast.unparse(i).lower() for i in block.items):
                     for node in ast.walk(block):
                         if isinstance(node, ast.Yield | ast.YieldFrom | ast.Await):
@@ -406,7 +414,7 @@ def test_adapters_are_short():
 
 def test_no_check_is_an_assert_statement():
     """``python -O`` removes asserts."""
-    _report(f"{m.at(node)}: assert" for m in MODULES for node in ast.walk(m.tree) if isinstance(node, ast.Assert))
+    _report(f"{m.at(node)}: assert" for m in MODULES for node in m.nodes if isinstance(node, ast.Assert))
 
 
 def test_no_type_error_is_ignored():
@@ -437,12 +445,12 @@ def test_verification_is_not_switched_off():
         for module in (m for m in MODULES if m.layer != "devserver"):
             asked_for = {
                 inner
-                for node in ast.walk(module.tree)
+                for node in module.nodes
                 if isinstance(node, ast.If) and ast.unparse(node.test) == "self._skip_verification"
                 for statement in node.body
                 for inner in ast.walk(statement)
             }
-            for node in ast.walk(module.tree):
+            for node in module.nodes:
                 what = _switches_off(node)
                 if what is not None and node not in asked_for:
                     yield f"scopeguard/{module.path.relative_to(PACKAGE)}: {what}"
@@ -464,7 +472,7 @@ def test_edge_and_core_do_not_depend_on_asgi_or_wsgi():
     protocol = re.compile(
         r"(http|websocket|lifespan)\.(request|response|disconnect|accept|close|receive|startup)|wsgi\."
     )
-    known = {m.name for m in MODULES for node in ast.walk(m.tree) if _is_text(node, protocol)}
+    known = {m.name for m in MODULES for node in m.nodes if _is_text(node, protocol)}
     assert {"asgi", "wsgi", "adapter.asgi_messages"} <= known
     _report(f"scopeguard.{m.name} knows a protocol" for m in MODULES if m.name in known and RANKS[m.layer] < lowest)
 
@@ -487,7 +495,7 @@ def test_functions_have_a_maximum_length():
     _report(
         f"{module.at(node)}: {node.name} has {_lines(node)} lines, at most {MOST_LINES_OF_A_FUNCTION} without docstring"
         for module in MODULES
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _lines(node) > MOST_LINES_OF_A_FUNCTION
     )
 
