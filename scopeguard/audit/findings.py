@@ -344,7 +344,7 @@ class _Audit:
             self._add_finding(Severity.WARNING, Code.CORS_INSIDE_GUARD, f"* {cors}", *messages.CORS_INSIDE_GUARD)
 
     def _check_rules(self, layer: Layer, index: Index) -> None:
-        shadowed = {id(found.rule): found.by for found in layer.rules.shadowed()}
+        shadowed = {id(found.rule): found.by for found in layer.rules.find_shadowed()}
         for rule in index.all:
             where = f"{_methods_of(rule)} {rule.path}"
             by = shadowed.get(id(rule))

@@ -111,7 +111,7 @@ class Rules:
         """Return whether *rule*, the result of :meth:`find`, denies a request even with a valid token."""
         return self._deny_unmatched if rule is None else rule.access is DENIED
 
-    def shadowed(self) -> tuple[Shadowed, ...]:
+    def find_shadowed(self) -> tuple[Shadowed, ...]:
         """Return the rules that can never decide because earlier rules match all their paths.
 
         Every rule in the result is shadowed. A rule that several others shadow only together may be missing.

@@ -26,7 +26,7 @@ _PATIENCE: Final = 30.0
 class Hold:
     """Holds requests back: inside the ``with`` block none is answered before :meth:`release`.
 
-    :meth:`arrived` returns when a request is waiting, so that a test need not sleep.
+    :meth:`wait_for_requests` returns when a request is waiting, so that a test need not sleep.
 
     >>> from scopeguard.testing import FakeAuthority
     >>> with FakeAuthority().hold() as held:
@@ -45,15 +45,17 @@ class Hold:
         """The number of requests since the block was entered."""
         return self._waiting
 
-    def arrived(self, count: int = 1) -> None:
+    def wait_for_requests(self, count: int = 1) -> None:
         """Wait until *count* requests have arrived. Raises :class:`TimeoutError` after 30 seconds of real time."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._waiting >= count, _PATIENCE):
                 raise TimeoutError(f"hold: {self._waiting} requests arrived, not {count}")
 
-    async def aarrived(self, count: int = 1) -> None:
-        """:meth:`arrived` for a task."""
-        await anyio.to_thread.run_sync(self.arrived, count, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
+    async def await_requests(self, count: int = 1) -> None:
+        """:meth:`wait_for_requests` for a task."""
+        await anyio.to_thread.run_sync(
+            self.wait_for_requests, count, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+        )
 
     def release(self) -> None:
         """Let all requests proceed, later ones too. The end of the block does the same."""

@@ -722,7 +722,7 @@ def test_cancelled_request_does_not_fail_the_others(backend: str, guard: Guard, 
             async with anyio.create_task_group() as group:
                 async with anyio.create_task_group() as leader:
                     leader.start_soon(storm._acheck, token)
-                    await held.aarrived()
+                    await held.await_requests()
                     for _ in range(HERD):
                         group.start_soon(storm._acheck, token)
                     while storm._boarded._value < HERD + 1:

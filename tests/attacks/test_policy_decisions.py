@@ -103,7 +103,7 @@ def test_slow_decision_point_delays_no_keys_no_introspection_and_no_other_route(
     most = DECISIONS.places_of_one + DECISIONS.waiting
     with api.pdp.transport.hold() as held:
         api.flood([api.exchange(f"/decided/{number}") for number in range(most + 40)])
-        held.arrived(DECISIONS.places_of_one)
+        held.wait_for_requests(DECISIONS.places_of_one)
         # Requests beyond the queue get an answer at once.
         for _ in range(40):
             assert api.answered.acquire(timeout=PATIENCE), "requests wait that should have been refused"

@@ -113,7 +113,7 @@ def test_cancelled_request_does_not_fail_the_others(backend: str, guard: Guard, 
             async with anyio.create_task_group() as group:
                 async with anyio.create_task_group() as leader:
                     leader.start_soon(storm._acheck, authority.mint())
-                    await held.aarrived()
+                    await held.await_requests()
                     for _ in range(HERD):
                         group.start_soon(storm._acheck, authority.mint())
                     while storm._boarded._value < HERD + 1:
@@ -135,7 +135,7 @@ def test_requests_do_not_wait_for_an_early_refresh(storm: Storm, authority: Fake
     authority.clock.advance(550)
     with authority.hold() as held:  # No answer arrives, and all requests are served all the same.
         assert storm.run([authority.mint()] * HERD) == {"Granted": HERD}
-        held.arrived()
+        held.wait_for_requests()
     storm.guard.close()
     assert counts(authority) == (1, 2)
 
@@ -146,7 +146,7 @@ def test_only_one_request_waits_for_an_overdue_refresh(storm: Storm, authority: 
     with authority.hold() as held:
         storm.decisions.clear()
         storm.start([authority.mint()] * HERD)
-        held.arrived()
+        held.wait_for_requests()
         storm.served(HERD - 1)
         assert storm.told() == {"Granted": HERD - 1}
         held.release()
@@ -186,7 +186,7 @@ def test_a_new_key_is_accepted_from_its_first_request_on(storm: Storm, authority
         with authority.hold() as held:
             storm.decisions.clear()
             storm.start([old, fresh] * 50)
-            held.arrived()
+            held.wait_for_requests()
             held.release()
             assert storm.end() == {"Granted": 100}
         assert counts(authority) == (1, 1 + rotation)

@@ -266,7 +266,7 @@ def test_of_two_equally_concrete_templates_both_apply():
     assert access(document(paths), path="/users/1/open") == PUBLIC
     (rule,) = [rule for rule in openapi(document(paths)).rules if rule.path == "/users/me/posts"]
     assert rule.source == "Shop: GET /users/{id}/posts (posts) and GET /users/me/{section} (me)"
-    assert not Rules(openapi(document(paths)).rules).shadowed()
+    assert not Rules(openapi(document(paths)).rules).find_shadowed()
 
 
 def test_of_two_operations_equal_for_a_server_both_apply():

@@ -768,7 +768,7 @@ def test_concurrent_warm_ups_both_raise_the_failure(authority: FakeAuthority):
         threads = [threading.Thread(target=warm) for _ in range(4)]
         for thread in threads:
             thread.start()
-        held.arrived()
+        held.wait_for_requests()
         held.release()
         for thread in threads:
             thread.join()
@@ -816,7 +816,7 @@ def test_child_process_decides_without_the_flights_of_its_parent(authority: Fake
     with authority.hold() as held:
         waiting = threading.Thread(target=lambda: guard.check(rotated))
         waiting.start()
-        held.arrived()
+        held.wait_for_requests()
         (record,) = engine_of(guard).issuers.all
         ring = record.ring
         ring._lock.acquire()  # As if another thread held it at this moment.

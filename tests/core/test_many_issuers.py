@@ -540,7 +540,7 @@ def test_request_does_not_wait_for_the_keys_of_another_issuer(
     storm = Storm(runtime, guard)
     with tenants[0].hold() as held:
         storm.start([tenants[0].mint("read")])
-        held.arrived()
+        held.wait_for_requests()
         assert outcome(guard, tenants[1].mint("read")) == "granted"
         assert storm.decisions == []
     assert storm.end() == {"Granted": 1}

@@ -267,7 +267,7 @@ def test_evicted_issuer_is_kept_again_after_an_accepted_token(
     with scene.tenants["a"].hold() as held:
         waiting = threading.Thread(target=lambda: decisions.append(scene.guard.check(request_with(good))))
         waiting.start()
-        held.arrived()
+        held.wait_for_requests()
         assert not isinstance(scene.guard.check(request_with(scene.forge_token("b"))), Granted)
         assert scene.held == {tenant("b")}
         held.release()
@@ -285,7 +285,7 @@ def test_issuer_that_the_resolver_dropped_meanwhile_is_not_kept_again(new_scene:
     with scene.tenants["a"].hold() as held:
         waiting = threading.Thread(target=lambda: scene.guard.check(request_with(good)))
         waiting.start()
-        held.arrived()
+        held.wait_for_requests()
         assert isinstance(scene.guard.check(request_with(scene.forge_token("b"))), Denied)
         del scene.issuers[tenant("a")]
         assert isinstance(scene.guard.check(request_with(scene.forge_token("a"))), Denied)

@@ -57,7 +57,7 @@ def test_first_request_does_not_wait_and_keys_are_fetched_behind_it(authority: F
     headers = HeaderList([(b"authorization", authority.bearer("read")["Authorization"].encode())])
     with authority.hold() as held:
         assert isinstance(guard.check(RequestView(method="GET", path="/", headers=headers)), Granted)
-        held.arrived()
+        held.wait_for_requests()
     guard.close()
     asked = len(authority.requests)
     assert asked

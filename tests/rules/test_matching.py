@@ -301,7 +301,7 @@ def test_visited_nodes_do_not_grow_with_the_number_of_rules(visited, kind):
 
 
 def find_shadowed(*rules: Rule) -> list[tuple[str, list[str]]]:
-    return [(item.rule.path, [by.path for by in item.by]) for item in Rules(rules).shadowed()]
+    return [(item.rule.path, [by.path for by in item.by]) for item in Rules(rules).find_shadowed()]
 
 
 def test_shadowed_rule_is_reported_with_the_rule_before_it():
@@ -331,7 +331,7 @@ def test_rule_is_shadowed_only_if_all_its_methods_are():
 
 def test_public_paths_precede_all_rules():
     rules = Rules([Rule("/a/b", READ)], public=["/a/{x}"])
-    assert rules.shadowed() == (Shadowed(rule=rules.all[1], by=(rules.all[0],)),)
+    assert rules.find_shadowed() == (Shadowed(rule=rules.all[1], by=(rules.all[0],)),)
 
 
 TEXTS = ("a", ":", ".", "aa", "a:", ":a", "a:a", "a.a", "::a", "aab", "ab")
@@ -352,7 +352,7 @@ def test_rule_reported_as_shadowed_never_decides(listed):
     listed = [rule for number, rule in enumerate(listed) if rule not in listed[:number]]
     rules = Rules(listed)
     patterns = [(rule, pattern(rule.path)) for rule in listed]
-    for item in rules.shadowed():
+    for item in rules.find_shadowed():
         index = listed.index(item.rule)
         assert all(listed.index(by) < index for by in item.by)
         for path in EVERY_PATH:
@@ -367,6 +367,6 @@ def test_rule_reported_as_shadowed_never_decides(listed):
 @settings(max_examples=60)
 @given(TEMPLATES, TEMPLATES)
 def test_template_covering_agrees_with_matching(general, special):
-    found = Rules([Rule(general), Rule(special)]).shadowed()
+    found = Rules([Rule(general), Rule(special)]).find_shadowed()
     outside = [path for path in EVERY_PATH if pattern(special).fullmatch(path) and not pattern(general).fullmatch(path)]
     assert not (found and outside)

@@ -68,7 +68,7 @@ def test_an_answer_later_than_the_timeout_is_one_at_once(authority, delay, late)
 def test_a_held_request_waits_until_it_is_released(authority):
     with ThreadPoolExecutor(2) as threads, authority.hold() as held:
         answers = [threads.submit(authority.transport.send, jwks(authority)) for _ in range(2)]
-        held.arrived(2)
+        held.wait_for_requests(2)
         assert held.waiting == 2
         assert not any(answer.done() for answer in answers)
         assert not authority.authority.requests
@@ -80,7 +80,7 @@ def test_leaving_the_block_releases(authority):
     with ThreadPoolExecutor(1) as threads:
         with authority.hold() as held:
             answer = threads.submit(authority.transport.send, jwks(authority))
-            held.arrived()
+            held.wait_for_requests()
         assert answer.result(timeout=10).status == 200
     assert authority.transport.send(jwks(authority)).status == 200
     assert held.waiting == 1
@@ -90,7 +90,7 @@ def test_a_fault_that_begins_while_a_request_is_held_applies_to_it(authority):
     with ThreadPoolExecutor(1) as threads:
         with authority.hold() as held:
             answer = threads.submit(authority.transport.send, jwks(authority))
-            held.arrived()
+            held.wait_for_requests()
             authority.outage("unavailable")
         assert answer.result(timeout=10).status == 503
 
@@ -99,7 +99,7 @@ def test_waiting_in_vain_raises_a_timeout(authority, monkeypatch):
     monkeypatch.setattr("scopeguard.testing.transport._PATIENCE", 0.0)
     with authority.hold() as held:
         with pytest.raises(TimeoutError, match="0 requests"):
-            held.arrived()
+            held.wait_for_requests()
         with pytest.raises(TimeoutError, match="was not released"):
             authority.transport.send(jwks(authority))
 
@@ -115,7 +115,7 @@ async def test_a_held_task_blocks_no_other(authority, anyio_backend):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask)
             tasks.start_soon(ask)
-            await held.aarrived(2)
+            await held.await_requests(2)
             assert answers == []
             held.release()
     assert [answer.status for answer in answers] == [200, 200]
@@ -126,7 +126,7 @@ async def test_a_held_task_can_be_cancelled(authority, anyio_backend):
     with authority.hold() as held:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(authority.transport.asend, jwks(authority))
-            await held.aarrived()
+            await held.await_requests()
             tasks.cancel_scope.cancel()
 
 
@@ -138,7 +138,7 @@ def test_many_requests_for_keys_are_one_request_to_the_authority(authority):
     )
     with ThreadPoolExecutor(8) as threads, authority.hold() as held:
         decisions = [threads.submit(guard.check, view) for _ in range(8)]
-        held.arrived()
+        held.wait_for_requests()
         held.release()
         assert all(isinstance(decision.result(timeout=10), Granted) for decision in decisions)
     assert len(authority.requests) == 2
