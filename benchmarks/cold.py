@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from benchmarks import contestants
 from benchmarks.contestants import COLD
 from benchmarks.material import ALGORITHMS, AUDIENCE, Material
-from benchmarks.measuring import Measured, Turn, figure, in_turns, machine, now, silence, table
+from benchmarks.measuring import Measured, Turn, figure, machine, measure_in_turns, now, silence, table
 from scopeguard.config.token_sources import TokenSource
 from scopeguard.flow.authenticate import validate
 from scopeguard.flow.credentials import Credential
@@ -57,7 +57,7 @@ def scopeguard_judges(material: Material, **settings: Any) -> Decode:
     return decode
 
 
-def least(material: Material) -> Decode:
+def least_decoder(material: Material) -> Decode:
     """Return a decoder that does the minimum: base64 of claims and signature, the standard library's JSON, and one
     verify.
     """
@@ -177,7 +177,7 @@ def examine(name: str, decode: Decode, material: Material) -> None:
             raise SystemExit(f"{name}: a token {what} was accepted")
 
 
-def in_order(decode: Decode, tokens: Iterable[str]) -> Turn:
+def turn_in_order(decode: Decode, tokens: Iterable[str]) -> Turn:
     """Return a turn that decodes one token after the other."""
     following = itertools.cycle(tokens)
 
@@ -190,7 +190,7 @@ def in_order(decode: Decode, tokens: Iterable[str]) -> Turn:
     return turn
 
 
-def raw(material: Material, tokens: Iterable[str]) -> Turn:
+def raw_turn(material: Material, tokens: Iterable[str]) -> Turn:
     """Return a turn that checks signatures only."""
     key: Any = material.public_key
     extra: tuple[Any, ...] = ()
@@ -225,9 +225,9 @@ def compare(algorithm: str, *, rounds: int) -> tuple[dict[str, Measured], dict[s
     for name, decode in judges.items():
         examine(name, decode, material)
     tokens = material.tokens(contestants.COLD_TOKENS)
-    judges = {LEAST: least(material), **judges}
-    turns = {RAW: raw(material, tokens)} | {name: in_order(decode, tokens) for name, decode in judges.items()}
-    return in_turns(turns, rounds=rounds), absent
+    judges = {LEAST: least_decoder(material), **judges}
+    turns = {RAW: raw_turn(material, tokens)} | {name: turn_in_order(decode, tokens) for name, decode in judges.items()}
+    return measure_in_turns(turns, rounds=rounds), absent
 
 
 def describe(found: dict[str, Measured]) -> dict[str, dict[str, float]]:
@@ -270,7 +270,7 @@ def measure(*, quick: bool) -> dict[str, Any]:
     return results
 
 
-def shown(algorithm: str, rows: dict[str, dict[str, float]]) -> str:
+def render(algorithm: str, rows: dict[str, dict[str, float]]) -> str:
     columns = ["", "min µs", "median µs", "÷ one verify, median (middle half)", "of minima"]
     lines = [
         [
@@ -294,7 +294,7 @@ def main() -> None:
     for algorithm in [options.algorithm] if options.algorithm else ALGORITHMS:
         found, absent = compare(algorithm, rounds=options.rounds)
         rows = describe(found)
-        print(shown(algorithm, rows))
+        print(render(algorithm, rows))
         for name, why in absent.items():
             print(f"{name}: {why}")
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))

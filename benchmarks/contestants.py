@@ -119,7 +119,7 @@ def verifier(material: Material) -> Callable[[bytes, bytes], None]:
     return verify_
 
 
-async def nothing(connection: HTTPConnection, security_scopes: SecurityScopes) -> None:
+async def do_nothing(connection: HTTPConnection, security_scopes: SecurityScopes) -> None:
     """A dependency with the parameters of scopeguard's, which does nothing."""
 
 
@@ -165,15 +165,15 @@ class DigestAlone:
         raise AssertionError("a request without a token")
 
 
-def recognising_raw_asgi(material: Material) -> Any:
+def digest_only_raw_asgi(material: Material) -> Any:
     return DigestAlone(raw_asgi(material))
 
 
-def recognising_starlette(material: Material) -> Any:
+def digest_only_starlette(material: Material) -> Any:
     return DigestAlone(bare_starlette(material))
 
 
-def recognising_fastapi(material: Material) -> Any:
+def digest_only_fastapi(material: Material) -> Any:
     del material
     app, recognising = FastAPI(), DigestAlone(None)
 
@@ -193,7 +193,7 @@ def empty_fastapi(material: Material) -> Any:
     app = FastAPI()
 
     @app.get("/rows")
-    async def rows(token: None = Security(nothing, scopes=[SCOPE])) -> dict[str, str]:
+    async def rows(token: None = Security(do_nothing, scopes=[SCOPE])) -> dict[str, str]:
         return {}
 
     return app
@@ -251,16 +251,16 @@ def guarded_flask(material: Material, **settings: Any) -> Any:
 OURS = [
     Contestant("raw ASGI", "raw ASGI", raw_asgi, guards=False),
     Contestant("raw ASGI + scopeguard", "raw ASGI", guarded_raw_asgi),
-    Contestant("raw ASGI, digest alone", "raw ASGI", recognising_raw_asgi, guards=False),
+    Contestant("raw ASGI, digest alone", "raw ASGI", digest_only_raw_asgi, guards=False),
     Contestant("Starlette", "Starlette", bare_starlette, guards=False),
     Contestant("Starlette + scopeguard", "Starlette", guarded_starlette),
     Contestant("Starlette + scopeguard, fast", "Starlette", partial(guarded_starlette, fast=True)),
     Contestant("Starlette in scopeguard, by rules", "Starlette", wrapped_starlette),
-    Contestant("Starlette, digest alone", "Starlette", recognising_starlette, guards=False),
+    Contestant("Starlette, digest alone", "Starlette", digest_only_starlette, guards=False),
     Contestant("Starlette, signature alone", "Starlette", signature_alone, guards=False),
     Contestant("FastAPI, empty dependency", "FastAPI, empty dependency", empty_fastapi, guards=False),
     Contestant("FastAPI + scopeguard", "FastAPI, empty dependency", guarded_fastapi),
-    Contestant("FastAPI, digest alone", "FastAPI, empty dependency", recognising_fastapi, guards=False),
+    Contestant("FastAPI, digest alone", "FastAPI, empty dependency", digest_only_fastapi, guards=False),
     Contestant("raw WSGI", "raw WSGI", raw_wsgi, wsgi=True, guards=False),
     Contestant("raw WSGI + scopeguard", "raw WSGI", guarded_raw_wsgi, wsgi=True),
     Contestant("Flask", "Flask", bare_flask, wsgi=True, guards=False),
@@ -272,7 +272,7 @@ OURS = [
 def all_contestants(algorithm: str) -> tuple[list[Contestant], dict[str, str]]:
     """Return all contestants that can take part, and the reasons why others cannot."""
     taking_part, absent = list(OURS), {}
-    for peer in peers.found():
+    for peer in peers.import_all():
         missing = peers.missing_distributions(peer)
         if missing:
             absent[peer.NAME] = f"not installed: {', '.join(missing)}"

@@ -190,7 +190,7 @@ class Fleet:
         guard.close()
 
     @contextmanager
-    def sending(self) -> Iterator[None]:
+    def send_in_background(self) -> Iterator[None]:
         """Send requests of all kinds, so many a second, until the end of the ``with`` block."""
         rates: tuple[tuple[Callable[[], None], float], ...] = (
             (self.send_proofs, 40),
@@ -235,7 +235,7 @@ def servers(kind: str, *, quick: bool, settings: Mapping[str, str] | None = None
         timeout = {} if quick else {"node_timeout" if kind == "cluster" else "down_after": NODE_TIMEOUT}
         maker = groups.RedisCluster if kind == "cluster" else groups.SentinelTrio
         more = {} if kind == "cluster" else {"replicas": 2}
-        with groups.running(maker(Path(folder), settings=settings, **timeout, **more)) as group:
+        with groups.run_group(maker(Path(folder), settings=settings, **timeout, **more)) as group:
             yield group
 
 
@@ -293,7 +293,7 @@ def measure(
     model = Model()
     with ExitStack() as stack:
         group = stack.enter_context(servers(kind, quick=quick, settings=settings))
-        stack.enter_context(Fleet(group.url, replicas=replicas, model=model).sending())
+        stack.enter_context(Fleet(group.url, replicas=replicas, model=model).send_in_background())
         faults = Faults(group, model, down=0.2 if quick else every / 4, quick=quick)
         end = time.monotonic() + minutes * 60
         for number, failure in enumerate(itertools.cycle(KINDS)):

@@ -226,7 +226,7 @@ class Flood:
         self._stop.set()
 
 
-def beside(edge: str, *, seconds: float) -> dict[str, Any]:
+def time_beside(edge: str, *, seconds: float) -> dict[str, Any]:
     """Return the milliseconds that good requests take during a flood, and the number of those that were not granted."""
     run = _beside_threads if edge == "threads" else _beside_tasks
     return run(seconds)
@@ -358,14 +358,14 @@ def measure(edges: Sequence[str], *, quick: bool) -> dict[str, Any]:
     count = 40 if quick else JUNK
     found: dict[str, Any] = {
         "junk": [cost_of_junk(edge, kind, count=count) for edge in edges for kind in KINDS],
-        "beside": {edge: beside(edge, seconds=0.5 if quick else 6.0) for edge in edges},
+        "beside": {edge: time_beside(edge, seconds=0.5 if quick else 6.0) for edge in edges},
     }
     if not quick:
         found["closing"] = time_closing(count=400)
     return found
 
 
-def shown(found: dict[str, Any]) -> str:
+def render(found: dict[str, Any]) -> str:
     rows = [
         [
             row["edge"],
@@ -403,7 +403,7 @@ def main() -> None:
     parser.add_argument("--edge", choices=EDGES, help="this edge alone")
     options = parser.parse_args()
     found = measure((options.edge,) if options.edge else EDGES, quick=options.quick)
-    print(shown(found))
+    print(render(found))
     print("\n" + json.dumps(found, indent=1))
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
 

@@ -32,7 +32,7 @@ from benchmarks.instructions import (
     sender_for,
     valgrind,
 )
-from benchmarks.measuring import Turn, in_turns, silence, table
+from benchmarks.measuring import Turn, measure_in_turns, silence, table
 
 KINDS = ("off", "on_decision", "Prometheus", "OpenTelemetry")
 Serve = Callable[[list[Message]], None]
@@ -95,7 +95,7 @@ def times_of(rounds: int) -> list[list[str]]:
         return turn
 
     with guards(material) as found:
-        found_times = in_turns({kind: turn_of(serve) for kind, serve in found.items()}, rounds=rounds)
+        found_times = measure_in_turns({kind: turn_of(serve) for kind, serve in found.items()}, rounds=rounds)
     base = found_times["off"]
     return [
         [kind, f"{1e6 * each.smallest:.1f} µs", f"{1e6 * each.median:.1f} µs", str(each.ratio(base))]

@@ -53,7 +53,7 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def heaviest(count: int = 10) -> list[tuple[str, float]]:
+def find_heaviest(count: int = 10) -> list[tuple[str, float]]:
     """Return the milliseconds of each module that is imported beyond the libraries."""
     lines = _python("-X", "importtime", "-c", f"{LIBRARIES}\nimport sys; sys.stderr.write('-----\\n')\n{OURS}").stderr
     found = re.findall(r"^import time: +(\d+) \| +\d+ \| +(\S+)$", lines.partition("-----")[2], re.MULTILINE)
@@ -73,7 +73,7 @@ def measure(*, quick: bool) -> dict[str, Any]:
     what = "import of scopeguard and scopeguard.asgi beyond cryptography and PyJWT"
     return {
         "imports": found,
-        "heaviest": heaviest(),
+        "heaviest": find_heaviest(),
         "figures": [
             figure(f"{what}, median", round(ours["median"], 1), f"<= {MUST:.0f}", unit="ms"),
             figure(f"{what}, least", round(ours["smallest"], 1), "", unit="ms"),

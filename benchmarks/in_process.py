@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks import contestants, peers
 from benchmarks.contestants import COLD, Contestant, Message, all_contestants
 from benchmarks.material import Claims, Material, asgi_scope, wsgi_environ
-from benchmarks.measuring import Measured, Ratio, Turn, figure, in_turns, machine, now, silence, table
+from benchmarks.measuring import Measured, Ratio, Turn, figure, machine, measure_in_turns, now, silence, table
 
 
 class Driver:
@@ -102,7 +102,7 @@ def examine(contestant: Contestant, driver: Driver, material: Material) -> None:
             raise SystemExit(f"{contestant.name}: a token {what} was answered {status}")
 
 
-def least(token: str) -> Turn:
+def least_turn(token: str) -> Turn:
     """Return a turn with the minimum for a known token: one digest and one look-up."""
     octets = token.encode()
     known = {sha256(octets).digest(): token}
@@ -135,8 +135,8 @@ def compare(taking_part: list[Contestant], material: Material, *, cold: bool, ro
         examine(contestant, driver, material)
         turns[contestant.name] = driver.turn(itertools.cycle(pools[claims]))
     if not cold:
-        turns[LEAST] = least(material.token())
-    found = in_turns(turns, rounds=rounds)
+        turns[LEAST] = least_turn(material.token())
+    found = measure_in_turns(turns, rounds=rounds)
     loop.close()
     return found
 
@@ -227,7 +227,7 @@ def measure(*, quick: bool) -> dict[str, Any]:
     return {**results, "figures": [*figures(warm, found), *figures_of_new_tokens(results["cold_RS256"])]}
 
 
-def shown(title: str, found: dict[str, dict[str, Any]]) -> str:
+def render(title: str, found: dict[str, dict[str, Any]]) -> str:
     rows = [
         [
             name,
@@ -254,7 +254,7 @@ def main() -> None:
     found = compare(taking_part, material, cold=options.cold, rounds=options.rounds)
     rows = describe(taking_part, found)
     kind = "cold" if options.cold else "warm"
-    print(shown(f"In process, {kind}, {options.algorithm}", rows))
+    print(render(f"In process, {kind}, {options.algorithm}", rows))
     for name, why in absent.items():
         print(f"{name}: {why}")
     for line in figures_of_new_tokens(rows) if options.cold else figures(rows, found):

@@ -245,14 +245,14 @@ def compare(found: dict[str, float], record: dict[str, Any]) -> list[str]:
     return problems
 
 
-def kept() -> dict[str, Any]:
+def load_counts() -> dict[str, Any]:
     """Return the recorded counts by place."""
     return dict(json.loads(MEASURE.read_text("utf-8"))) if MEASURE.exists() else {}
 
 
 def keep(found: dict[str, float]) -> None:
     """Record *found* for this place."""
-    everywhere = kept() | {place(): {**{name: round(found[name]) for name in PATHS}, "tools": tools()}}
+    everywhere = load_counts() | {place(): {**{name: round(found[name]) for name in PATHS}, "tools": tools()}}
     MEASURE.write_text(json.dumps(everywhere, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
@@ -261,7 +261,7 @@ def measure(*, quick: bool) -> dict[str, Any]:
     if not valgrind():
         return {"instructions": {}, "figures": []}
     found = count_instructions(5 if quick else TIMES)
-    record = kept().get(place(), {})
+    record = load_counts().get(place(), {})
     return {
         "instructions": found,
         "kept": record,
@@ -284,7 +284,7 @@ def gate() -> int:
     if not valgrind():
         print("instructions were not counted: valgrind is not installed (make system installs it)")
         return 1 if os.environ.get("CI") else 0
-    record = kept().get(place())
+    record = load_counts().get(place())
     if record is None:
         print(f"instructions were not counted: {MEASURE.name} has no record for {place()}")
         return 0
@@ -316,7 +316,7 @@ def main() -> None:
         print(table("Instructions per request", ["", *(f"run {n + 1}" for n in range(options.runs)), "spread"], rows))
     elif options.keep:
         keep(count_instructions(options.times))
-        print(f"{MEASURE.name}: {kept()[place()]}")
+        print(f"{MEASURE.name}: {load_counts()[place()]}")
     else:
         raise SystemExit(gate())
 

@@ -127,7 +127,7 @@ class Material:
     def bad_tokens(self, *, claims: Claims | None = None) -> dict[str, str]:
         """Return tokens that must be refused on a route that requires ``SCOPE``."""
 
-        def of_another(scopes: str) -> Mapping[str, Any]:
+        def claims_of_another(scopes: str) -> Mapping[str, Any]:
             return {**(claims(scopes) if claims is not None else {}), "iss": "https://elsewhere.example.com"}
 
         stranger = SigningKey.generate(self.algorithm, kid=self.authority.key().kid)
@@ -135,7 +135,7 @@ class Material:
             "without the scope": self.token("read:orders profile", claims=claims),
             "expired": self.token(claims=claims, expires_in=-600),
             "for another audience": self.token(claims=claims, audience="https://other.example.com"),
-            "of another issuer": self.token(claims=of_another),
+            "of another issuer": self.token(claims=claims_of_another),
             "signed by a stranger": self.token(claims=claims, signed_by=stranger),
         }
 

@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.measuring import Turn, figure, in_turns, now, silence, table
+from benchmarks.measuring import Turn, figure, measure_in_turns, now, silence, table
 from scopeguard import Guard, all_of
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.mcp import McpMiddleware, Tool
@@ -94,7 +94,7 @@ def contestants(loop: asyncio.AbstractEventLoop) -> dict[str, Turn]:
 def measure(*, quick: bool = False, rounds: int | None = None) -> dict[str, Any]:
     loop = asyncio.new_event_loop()
     try:
-        found = in_turns(contestants(loop), rounds=rounds or (5 if quick else 100))
+        found = measure_in_turns(contestants(loop), rounds=rounds or (5 if quick else 100))
     finally:
         loop.close()
     plain = found["plain"].smallest

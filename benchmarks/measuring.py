@@ -85,7 +85,9 @@ def turn_of(work: Callable[[], object]) -> Turn:
     return turn
 
 
-def in_turns(contestants: Mapping[str, Turn], *, rounds: int = 100, turn_lasts: float = 0.005) -> dict[str, Measured]:
+def measure_in_turns(
+    contestants: Mapping[str, Turn], *, rounds: int = 100, turn_lasts: float = 0.005
+) -> dict[str, Measured]:
     """Measure each contestant once in each round, for about *turn_lasts* seconds, with garbage collection switched
     off.
     """

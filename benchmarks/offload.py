@@ -91,7 +91,7 @@ def rate(check: Check, threads: int, seconds: float) -> float:
     return sum(counts) / (time.perf_counter() - begun)
 
 
-def parallel(check: Check, *, rounds: int, seconds: float) -> float:
+def parallel_rate(check: Check, *, rounds: int, seconds: float) -> float:
     """Return the rate of two threads divided by that of one: the median of rounds in which they take turns."""
     return statistics.median(rate(check, 2, seconds) / rate(check, 1, seconds) for _ in range(rounds))
 
@@ -132,7 +132,7 @@ def hold_lock() -> Check:
     return lambda: sum(range(2000))
 
 
-def smallest(check: Check, times: int) -> float:
+def smallest_time(check: Check, times: int) -> float:
     """Return the smallest time of one check in seconds."""
     taken = []
     for _ in range(times):
@@ -200,9 +200,9 @@ def measure(*, quick: bool) -> dict[str, Any]:
     for name, made in candidates.items():
         check = made()
         found[name] = {
-            "seconds": smallest(check, times),
+            "seconds": smallest_time(check, times),
             "lets go": lets_go(check, times),
-            "parallel": parallel(check, rounds=rounds, seconds=seconds),
+            "parallel": parallel_rate(check, rounds=rounds, seconds=seconds),
             **compare(check, rounds=rounds, times=times),
         }
     hop = found["nothing at all"]["loop, off"]
@@ -217,7 +217,7 @@ def measure(*, quick: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def shown(results: dict[str, Any]) -> str:
+def render(results: dict[str, Any]) -> str:
     micros = ("seconds", "loop, on", "loop, off", "wait, on", "wait, off")
     rows = [
         [name, f"{row['lets go']:.0%}", f"{row['parallel']:.2f}", *(f"{row[each] * 1e6:.0f}" for each in micros)]
@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     results = measure(quick=options.quick)
-    print(shown(results))
+    print(render(results))
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
     if not options.quick:
         keep("offload", results)

@@ -82,7 +82,7 @@ FRAMEWORKS = (
 )
 
 
-def in_process(results: Mapping[str, Any]) -> None:
+def plot_in_process(results: Mapping[str, Any]) -> None:
     """Plot warm and cold requests in process, by framework."""
     for kind, title in (
         ("warm", "a token that was seen before"),
@@ -115,7 +115,7 @@ def in_process(results: Mapping[str, Any]) -> None:
         save(figure, f"requests_{kind}", results["machine"])
 
 
-def cold(results: Mapping[str, Any]) -> None:
+def plot_cold(results: Mapping[str, Any]) -> None:
     """Plot the verification of a new token, by algorithm."""
     bounds = {"RS256": 1.75, "ES256": 1.25, "EdDSA": 1.2}
     names = {
@@ -149,7 +149,7 @@ LOADS = (
 SOCKET_TARGETS = {("uvicorn", "known"): 0.85, ("uvicorn", "new"): 0.45}
 
 
-def sockets(results: Mapping[str, Any]) -> None:
+def plot_sockets(results: Mapping[str, Any]) -> None:
     """Plot the processor time of requests through servers."""
     servers = [
         (server, base)
@@ -239,7 +239,7 @@ def cache_costs(results: Mapping[str, Any], part: str) -> dict[str, float]:
     return {f"{kind} {count}": row[kind] for count, row in rows for kind in kinds if row[kind] > 0}
 
 
-def scaling(results: Mapping[str, Any]) -> None:
+def plot_scaling(results: Mapping[str, Any]) -> None:
     """Plot which costs grow with size, and which do not."""
     figure, grid = plt.subplots(2, 3, figsize=(11.0, 5.6), layout="constrained")
     results = {**results, "finding": cache_costs(results, "finding"), "pause": cache_costs(results, "pause")}
@@ -268,7 +268,7 @@ def scaling(results: Mapping[str, Any]) -> None:
     save(figure, "scaling", results["machine"])
 
 
-PLOTS = {"in_process": in_process, "cold": cold, "sockets": sockets, "scaling": scaling}
+PLOTS = {"in_process": plot_in_process, "cold": plot_cold, "sockets": plot_sockets, "scaling": plot_scaling}
 
 
 def main() -> None:

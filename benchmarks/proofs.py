@@ -18,7 +18,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.measuring import Turn, figure, in_turns, now, silence, table
+from benchmarks.measuring import Turn, figure, measure_in_turns, now, silence, table
 from scopeguard import DPoP, Guard
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.spec.jwks import parse_proof_key
@@ -155,7 +155,7 @@ def _nonce(loop: asyncio.AbstractEventLoop, middleware: Any, fields: list[tuple[
 def measure(*, quick: bool = False, rounds: int | None = None) -> dict[str, Any]:
     loop = asyncio.new_event_loop()
     try:
-        found = in_turns(contestants(loop), rounds=rounds or (5 if quick else 100))
+        found = measure_in_turns(contestants(loop), rounds=rounds or (5 if quick else 100))
     finally:
         loop.close()
     base = found["bearer"].smallest + found["verification"].smallest

@@ -66,7 +66,7 @@ class Row:
         self.rounds.append((time.perf_counter() - began) / (LOOPS // len(paths) * len(paths)))
 
 
-def made(kind: Kind, count: int) -> Rules:
+def make_rules(kind: Kind, count: int) -> Rules:
     return Rules(Rule(kind.template(number), REQUIREMENTS[number % 20], methods=["GET"]) for number in range(count))
 
 
@@ -74,13 +74,13 @@ def row(kind: Kind, count: int) -> Row:
     """Return rules of *kind*, and paths for the first, the last and some between."""
     gc.collect()
     tracemalloc.start()
-    kept = made(kind, count)
+    kept = make_rules(kind, count)
     size = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     del kept
     gc.collect()
     began = time.perf_counter()
-    rules = made(kind, count)
+    rules = make_rules(kind, count)
     construct = time.perf_counter() - began
     paths = [kind.path(number) for number in sorted({0, count // 4, count // 2, count - 1})]
     return Row(rules, [(path, path.encode()) for path in paths], construct, size)

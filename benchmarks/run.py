@@ -41,7 +41,7 @@ PARTS = (
 )
 
 
-def available() -> list[str]:
+def available_parts() -> list[str]:
     return [part for part in PARTS if importlib.util.find_spec(f"benchmarks.{part}") is not None]
 
 
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=measuring.RESULTS, help="where results are written")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    unknown = set(options.parts) - set(available())
+    unknown = set(options.parts) - set(available_parts())
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     if options.into:
@@ -109,7 +109,7 @@ def main() -> None:
     figures: list[dict[str, Any]] = []
     notes: list[str] = []
     failed = []
-    for part in options.parts or available():
+    for part in options.parts or available_parts():
         print(f"{part} ...", flush=True)
         results = run_apart(part, quick=options.quick)
         if results is None:

@@ -33,7 +33,7 @@ from typing import Any
 
 from benchmarks import issuers, rules
 from benchmarks.material import AUDIENCE, SCOPES, Material
-from benchmarks.measuring import Measured, Turn, figure, in_turns, keep, machine, now, table
+from benchmarks.measuring import Measured, Turn, figure, keep, machine, measure_in_turns, now, table
 from scopeguard import Granted, Guard, HeaderList, Issuer, RequestView, all_of
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.token_cache import TokenCachePolicy
@@ -92,7 +92,7 @@ def measure_sizes(sizes: Sequence[int], rounds: int) -> dict[str, Measured]:
         token = token_of_size(material, size)
         name = f"token of {len(token) / 1024:.1f} KB"
         turns[f"{name}, warm"], turns[f"{name}, cold"] = warm_and_cold(material, token, {})
-    return in_turns(turns, rounds=rounds)
+    return measure_in_turns(turns, rounds=rounds)
 
 
 def measure_scopes(counts: Sequence[int], rounds: int) -> dict[str, Measured]:
@@ -105,7 +105,7 @@ def measure_scopes(counts: Sequence[int], rounds: int) -> dict[str, Measured]:
         turns[f"{count} scopes, warm"], turns[f"{count} scopes, cold"] = turn
     like = warm_and_cold(material, token_of_size(material, len(token)), {"requirement": all_of("read")})
     turns["1 scope in as many octets, warm"], turns["1 scope in as many octets, cold"] = like
-    return in_turns(turns, rounds=rounds)
+    return measure_in_turns(turns, rounds=rounds)
 
 
 class Published:
@@ -133,7 +133,7 @@ def measure_keys(counts: Sequence[int], rounds: int) -> dict[str, Measured]:
         published = Published([*others[: count - 1], signer.public_jwk()])
         guard = Guard(issuer, transport=published, token_cache="off")
         turns[f"{count} keys, cold"] = checks_of(guard, [view(token)])
-    return in_turns(turns, rounds=rounds)
+    return measure_in_turns(turns, rounds=rounds)
 
 
 class Made:
@@ -198,7 +198,7 @@ def memory_for(count: int, *, ready: int = TokenCachePolicy().ready_entries) -> 
     return TokenCache(TokenCachePolicy(max_bytes=1 << 34, max_entries=2 * count, ready_entries=ready))
 
 
-def resident() -> int:
+def resident_bytes() -> int:
     """Return the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -207,11 +207,11 @@ def memory_of(made: Made, count: int, *, ready: int) -> dict[str, float]:
     """Return the bytes per token with *count* cached tokens, from tracemalloc and from the resident set."""
     memory = memory_for(count, ready=ready)
     gc.collect()
-    outside = resident()
+    outside = resident_bytes()
     made.add(memory, count)
     made.come_again(memory, min(ready, count))
     gc.collect()
-    outside = resident() - outside
+    outside = resident_bytes() - outside
     del memory
     gc.collect()
     tracemalloc.start()
@@ -345,7 +345,7 @@ def figures(results: dict[str, Any], most: str) -> Iterator[dict[str, Any]]:
         yield figure(f"{most_scopes} ÷ one in as many octets", times[most_scopes] / like, "", unit="ratio")
 
 
-def shown(results: dict[str, Any]) -> Iterator[str]:
+def render(results: dict[str, Any]) -> Iterator[str]:
     rows = [[row["figure"], f"{row['value']:.3f}", row["unit"], row["must"]] for row in results["figures"]]
     yield table("Scaling", ["", "found", "", "must"], rows)
     times = [[n, f"{row['smallest'] * 1e6:.1f}", f"{row['median'] * 1e6:.1f}"] for n, row in results["times"].items()]
@@ -380,7 +380,7 @@ def main() -> None:
         print(json.dumps(memory_of(Made(), count, ready=ready)))
         return
     results = measure(quick=options.quick)
-    for part in shown(results):
+    for part in render(results):
         print(part)
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
     if not options.quick:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS, PKCS1v1
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from jwt.algorithms import get_default_algorithms
 
-from benchmarks.measuring import Measured, in_turns, machine, table, turn_of
+from benchmarks.measuring import Measured, machine, measure_in_turns, table, turn_of
 from scopeguard.core.signature_backends import load_backends
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.spec.jwks import parse_key_set
@@ -30,7 +30,7 @@ SIGNED = b"x" * 640
 RAW = "cryptography, one verify"
 
 
-def raw(algorithm: str, public: Any, signature: bytes) -> Callable[[], object]:
+def raw_check(algorithm: str, public: Any, signature: bytes) -> Callable[[], object]:
     match algorithm:
         case "RS256":
             return partial(public.verify, signature, SIGNED, PKCS1v15(), SHA256())
@@ -47,7 +47,7 @@ def compare(algorithm: str, *, rounds: int) -> dict[str, Measured]:
     public, signature = key.private_key.public_key(), key.sign(SIGNED)
     pyjwt = get_default_algorithms()[algorithm]
     works: dict[str, Callable[[], object]] = {
-        RAW: raw(algorithm, public, signature),
+        RAW: raw_check(algorithm, public, signature),
         "PyJWT, its algorithm class": partial(pyjwt.verify, SIGNED, public, signature),
     }
     for names in ((), ("awscrt",), ("pynacl",)):
@@ -56,7 +56,7 @@ def compare(algorithm: str, *, rounds: int) -> dict[str, Measured]:
             (ready,) = parse_key_set({"keys": [key.public_jwk()]}, backends=backends).keys
             name = f"scopeguard, {names[0] if names else 'cryptography'}"
             works[name] = partial(ready.verify, algorithm, SIGNED, signature)
-    return in_turns({name: turn_of(work) for name, work in works.items()}, rounds=rounds)
+    return measure_in_turns({name: turn_of(work) for name, work in works.items()}, rounds=rounds)
 
 
 def main() -> None:

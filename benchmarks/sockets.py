@@ -149,7 +149,7 @@ def command_of(server: str, port: int) -> list[str]:
 
 
 @contextmanager
-def serving(server: str, names: Sequence[str], key_file: Path, core: int | None) -> Iterator[int]:
+def serve(server: str, names: Sequence[str], key_file: Path, core: int | None) -> Iterator[int]:
     """Start *server* with the contestants of these *names*, and yield its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -245,7 +245,7 @@ def compare(server: str, taking_part: Sequence[Contestant], load: str, *, second
         tokens.write_text("\n".join(tokens_of(load, material)) + "\n", "utf-8")
         names = [each.name for each in taking_part]
         assert material.key_file is not None
-        port = stack.enter_context(serving(server, names, material.key_file, cores.server))
+        port = stack.enter_context(serve(server, names, material.key_file, cores.server))
         examine(taking_part, port, material)
         stack.enter_context(awake(cores.generator))
         found: Measurement = []
@@ -353,7 +353,7 @@ def measure(
     return results
 
 
-def shown(server: str, load: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+def render(server: str, load: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
     columns = ["", "processor µs", "added µs", "bare ÷ this, median (middle half)", "requests/s", "turns"]
     lines = [
         [
@@ -380,7 +380,7 @@ def main() -> None:
     results = measure(quick=False, seconds=options.seconds, names=options.names, servers=servers)
     for server in servers:
         for load, rows in results.get(server, {}).items():
-            print(shown(server, load, rows))
+            print(render(server, load, rows))
     if "absent" in results:
         print(results["absent"])
     if results["figures"]:

@@ -235,10 +235,10 @@ def stalls(place: Place, backend: str, *, seconds: float) -> dict[str, float]:
     and during the search for an unknown key beside good requests.
     """
 
-    async def nothing() -> None:
+    async def sleep() -> None:
         await anyio.sleep(seconds)
 
-    found = {"ticker alone": max(anyio.run(watch, nothing, backend=backend).late)}
+    found = {"ticker alone": max(anyio.run(watch, sleep, backend=backend).late)}
     with place.slow(), place.guard(warm=False) as guard:
         first = functools.partial(_expect_granted, guard, *place.tokens(1))
         found["first keys"] = max(anyio.run(watch, first, backend=backend).late)
@@ -340,7 +340,7 @@ def figures(backend: str, found: dict[str, Any]) -> list[dict[str, Any]]:
     return [figure(f"{name} ({backend})", value, must, unit=unit) for name, value, must, unit in rows]
 
 
-def shown(results: dict[str, Any]) -> str:
+def render(results: dict[str, Any]) -> str:
     rows = [[row["figure"], str(row["value"]), row["unit"], row["must"]] for row in results["figures"]]
     return table("Storms", ["", "found", "", "must"], rows)
 
@@ -358,7 +358,7 @@ def main() -> None:
         print(json.dumps(one(options.backend, quick=options.quick)))
         return
     results = measure(quick=options.quick)
-    print(shown(results))
+    print(render(results))
     print("\n" + json.dumps(results["storms"], indent=1))
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
     if not options.quick:

@@ -21,7 +21,7 @@ from scopeguard.asgi import GuardMiddleware
 rows: list[Any] = []
 
 
-async def unprotected(scope: Any, receive: Any, send: Any) -> None:
+async def plain_app(scope: Any, receive: Any, send: Any) -> None:
     """A plain ASGI app. It may read the token, but does not have to."""
     if scope["type"] != "http":
         raise RuntimeError("this app speaks HTTP only")
@@ -45,7 +45,7 @@ async def unprotected(scope: Any, receive: Any, send: Any) -> None:
 
 guard = Guard(Issuer(os.environ.get("ISSUER", "http://127.0.0.1:9000"), audience="http://127.0.0.1:8000"))
 app = GuardMiddleware(
-    unprotected,
+    plain_app,
     guard=guard,
     public=["/healthz"],
     rules=[

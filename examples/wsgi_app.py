@@ -22,7 +22,7 @@ from scopeguard.wsgi import GuardMiddleware
 rows: list[Any] = []
 
 
-def unprotected(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+def plain_app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     """A plain WSGI app. It may read the token, but does not have to."""
     content: Any = rows
     status = "200 OK"
@@ -39,7 +39,7 @@ def unprotected(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
 
 guard = Guard(Issuer(os.environ.get("ISSUER", "http://127.0.0.1:9000"), audience="http://127.0.0.1:8000"))
 app = GuardMiddleware(
-    unprotected,
+    plain_app,
     guard=guard,
     public=["/healthz"],
     rules=[

@@ -47,7 +47,7 @@ from scopeguard.spec.security_event import (
     is_discarded,
     subject_of,
 )
-from scopeguard.state.line_budget import LineBudget
+from scopeguard.state.log_rate_limit import LogRateLimit
 from scopeguard.state.revocation import Revoked
 from scopeguard.state.security_event import Before, Seen
 from scopeguard.tokens import Unverified
@@ -150,8 +150,8 @@ class SecurityEventReceiver:
             function(hook, f"hooks[{name!r}]", "a function that takes an event")
         self._types = frozenset((SESSION_REVOKED, *CHANGES, *self._hooks))
         self._critical = strings(critical_subject_members, "critical_subject_members", empty=False)
-        self._lines = LineBudget(_LINES, _LINE_INTERVAL)
-        self._seen = Seen(seconds=engine.settings.revocation.retention, max_entries=MAX_REMEMBERED)
+        self._lines = LogRateLimit(_LINES, _LINE_INTERVAL)
+        self._processed = ProcessedEvents(seconds=engine.settings.revocation.retention, max_entries=MAX_REMEMBERED)
         self.asgi: _Endpoint = _Endpoint(self)
 
     def wsgi(self, environ: Environ, start_response: StartResponse) -> list[bytes]:

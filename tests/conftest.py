@@ -15,7 +15,7 @@ import hypothesis
 import pytest
 
 from algorithms import ML_DSA_HERE
-from environment import ROOT, in_ci, missing
+from environment import ROOT, in_ci, skip_or_fail
 
 pytest_plugins = ["few_reports", "kept", "leak_search", "measured", "nothing_skipped"]
 
@@ -67,7 +67,7 @@ def browser() -> Iterator[Any]:
     """
     path = which("chromium")
     if path is None:
-        missing("chromium is not installed")
+        skip_or_fail("chromium is not installed")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -92,7 +92,7 @@ def axe() -> None:
     from website.accessibility import AXE
 
     if not AXE.exists():
-        missing("no axe-core: make peers installs it")
+        skip_or_fail("no axe-core: make peers installs it")
 
 
 @pytest.fixture(scope="session")
@@ -100,7 +100,7 @@ def vectors() -> Path:
     """The folder of published test vectors: ``SCOPEGUARD_VECTORS``, or its place beside the repository."""
     folder = Path(os.environ.get("SCOPEGUARD_VECTORS") or ROOT.parent / "shared" / "vectors")
     if not folder.is_dir():
-        missing("no test vectors: SCOPEGUARD_VECTORS names no folder, and there is none beside the repository")
+        skip_or_fail("no test vectors: SCOPEGUARD_VECTORS names no folder, and there is none beside the repository")
     return folder
 
 

@@ -202,17 +202,17 @@ def test_each_module_has_a_layer():
 
 
 def test_imports_run_one_way():
-    def wrong() -> Iterator[str]:
+    def find_wrong() -> Iterator[str]:
         for module in (m for m in MODULES if m.layer in RANKS):
             for node, name in module.imports:
                 if name in OURS and RANKS.get(OURS[name].layer, 0) > RANKS[module.layer]:
                     yield f"{module.at(node)} imports {name}, which stands above it"
 
-    _report(wrong())
+    _report(find_wrong())
 
 
 def test_imports_are_absolute_and_name_their_module():
-    def wrong() -> Iterator[str]:
+    def find_wrong() -> Iterator[str]:
         for module in MODULES:
             for node, name in module.imports:
                 if name.startswith("."):
@@ -220,7 +220,7 @@ def test_imports_are_absolute_and_name_their_module():
                 elif name.partition(".")[0] == "scopeguard" and name not in OURS:
                     yield f"{module.at(node)}: there is no {name}"
 
-    _report(wrong())
+    _report(find_wrong())
 
 
 def test_imports_have_no_cycle():
@@ -257,7 +257,7 @@ def test_private_names_stay_in_their_file():
 
 
 def test_pure_layers_import_only_pure_modules():
-    def wrong() -> Iterator[str]:
+    def find_wrong() -> Iterator[str]:
         for module in _pure():
             for node, name in module.imports:
                 top = name.partition(".")[0]
@@ -270,11 +270,11 @@ def test_pure_layers_import_only_pure_modules():
                 if isinstance(call, ast.Call) and ast.unparse(call.func) in impure:
                     yield f"{module.at(call)} calls {ast.unparse(call.func)}"
 
-    _report(wrong())
+    _report(find_wrong())
 
 
 def test_libraries_are_imported_only_in_their_layers():
-    def wrong() -> Iterator[str]:
+    def find_wrong() -> Iterator[str]:
         for module in MODULES:
             for node, name in module.imports:
                 top = name.partition(".")[0]
@@ -283,11 +283,11 @@ def test_libraries_are_imported_only_in_their_layers():
                 elif top not in PLACES and top != "scopeguard" and top not in sys.stdlib_module_names:
                     yield f"{module.at(node)} imports {top}, which is not in PLACES"
 
-    _report(wrong())
+    _report(find_wrong())
 
 
 def test_state_uses_only_lock_of_threading():
-    def wrong() -> Iterator[str]:
+    def find_wrong() -> Iterator[str]:
         for module in (m for m in MODULES if m.layer == "state"):
             for node in module.nodes:
                 if isinstance(node, ast.ImportFrom) and node.module == "threading":
@@ -299,13 +299,13 @@ def test_state_uses_only_lock_of_threading():
                 if names != ["Lock"]:
                     yield f"{module.at(node)} uses {', '.join(names)} of threading"
 
-    _report(wrong())
+    _report(find_wrong())
 
 
 def test_only_state_fork_handles_forks():
     """That module uses nothing else of ``os``."""
 
-    def wrong() -> Iterator[str]:
+    def find_wrong() -> Iterator[str]:
         for module in MODULES:
             for node in module.nodes:
                 if not isinstance(node, ast.Attribute) or not _is_named(node.value, "os"):
@@ -315,7 +315,7 @@ def test_only_state_fork_handles_forks():
                 if module.name != "state.fork" and node.attr == "register_at_fork":
                     yield f"{module.at(node)}: derive from state.fork.Locked, or call renew_after_fork()"
 
-    _report(wrong())
+    _report(find_wrong())
 
 
 def _is_named(node: ast.expr, name: str) -> bool:
@@ -349,7 +349,7 @@ def test_generators_are_only_in_flow():
     """
     allowed = (("fastapi.protected", "__call__"), ("adapter.asgi_messages", "__await__"))
 
-    def wrong() -> Iterator[str]:
+    def find_wrong() -> Iterator[str]:
         for module in MODULES:
             if module.layer in ("flow", *CONVENIENCES):
                 continue
@@ -361,11 +361,11 @@ def test_generators_are_only_in_flow():
                 if (module.name, function.name) not in allowed:
                     yield f"{module.at(function)}: {function.name} is a generator"
 
-    _report(wrong())
+    _report(find_wrong())
 
 
 def test_no_lock_of_state_is_held_across_a_yield_or_an_await():
-    def wrong() -> Iterator[str]:
+    def find_wrong() -> Iterator[str]:
         for module in (m for m in MODULES if m.layer == "state"):
             for block in module.nodes:
                 if isinstance(block, ast.With) and any("lock" in ast.unparse(i).lower() for i in block.items):
@@ -375,7 +375,7 @@ def test_no_lock_of_state_is_held_across_a_yield_or_an_await():
                 elif isinstance(block, ast.AsyncWith | ast.AsyncFunctionDef | ast.Await):
                     yield f"{module.at(block)} is asynchronous"
 
-    _report(wrong())
+    _report(find_wrong())
 
 
 def test_number_of_effects_is_limited():
@@ -441,7 +441,7 @@ def test_verification_is_not_switched_off():
     because the issuer selects the key.
     """
 
-    def wrong() -> Iterator[str]:
+    def find_wrong() -> Iterator[str]:
         for module in (m for m in MODULES if m.layer != "devserver"):
             asked_for = {
                 inner
@@ -455,7 +455,7 @@ def test_verification_is_not_switched_off():
                 if what is not None and node not in asked_for:
                     yield f"scopeguard/{module.path.relative_to(PACKAGE)}: {what}"
 
-    _report(wrong())
+    _report(find_wrong())
 
 
 def test_core_has_no_coverage_exclusions():

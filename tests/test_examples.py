@@ -30,7 +30,7 @@ from google.protobuf.struct_pb2 import Struct
 from aiohttp_calls import call_aiohttp
 from django_project import set_up_django
 from doors import call_asgi, call_wsgi
-from environment import ROOT, missing, plain_environment
+from environment import ROOT, plain_environment, skip_or_fail
 from scenarios import Answered, Exchange
 from scopeguard.devserver import Authority, Client, DevServer
 
@@ -188,7 +188,7 @@ def test_an_example_of_other_credentials_runs(no_leaks: Callable[[str], None], e
 
 def test_used_proofs_are_known_after_a_failover_of_redis(capsys: pytest.CaptureFixture[str]):
     if shutil.which("redis-server") is None:
-        missing("no redis-server: make system installs it")
+        skip_or_fail("no redis-server: make system installs it")
     runpy.run_path(str(ROOT / "examples/redis_failover.py"), run_name="__main__")
     *lines, last = capsys.readouterr().out.splitlines()
     assert lines == [

@@ -39,13 +39,13 @@ HOW = "record it with: python tests/support/switches.py"
 
 
 def test_no_switch_became_looser_without_a_recorded_reason():
-    looser = switches.loosened(RECORDED["switches"], switches.current())
+    looser = switches.find_loosened(RECORDED["switches"], switches.current_switches())
     assert looser == [], f'these enforce less than recorded; if that is intended, {HOW} --because "the reason"'
 
 
 def test_the_record_is_that_of_this_version():
     """Otherwise a switch could become stricter, and later looser again, without an entry."""
-    current = switches.current()
+    current = switches.current_switches()
     recorded = RECORDED["switches"]
     assert {name for name in current | recorded if current.get(name) != recorded.get(name)} == set(), HOW
 
@@ -135,7 +135,7 @@ STRICTER: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("setting", "value"), LOOSER, ids=[f"{n} {case[0]}" for n, case in enumerate(LOOSER)])
 def test_comparison_notices_each_looser_setting(setting: str, value: Any):
     before, after = (switches.of_issuer(issuer) for issuer in (ISSUER, replace(ISSUER, **{setting: value})))
-    (found,) = switches.loosened({"x": before}, {"x": after})
+    (found,) = switches.find_loosened({"x": before}, {"x": after})
     assert found.startswith(f"x: {setting}")
 
 
@@ -143,7 +143,7 @@ def test_comparison_notices_each_looser_setting(setting: str, value: Any):
 def test_comparison_does_not_complain_of_stricter_settings(setting: str, value: Any):
     before, after = (switches.of_issuer(issuer) for issuer in (ISSUER, replace(ISSUER, **{setting: value})))
     assert before != after
-    assert switches.loosened({"x": before}, {"x": after}) == []
+    assert switches.find_loosened({"x": before}, {"x": after}) == []
 
 
 UNCHANGED = ("canonicalize_audience", "accept_id_tokens_dangerously", "issuer_claim_optional_dangerously")
@@ -167,7 +167,7 @@ def test_profile_loosens_no_setting(profile: Profile, setting: str, value: Any):
     except ConfigurationError:
         return
     before, after = switches.of_issuer(issuer), switches.of_issuer(tightened)
-    assert switches.loosened({"x": before}, {"x": after}) == []
+    assert switches.find_loosened({"x": before}, {"x": after}) == []
 
 
 @pytest.mark.parametrize(
@@ -188,21 +188,21 @@ def test_profile_loosens_no_setting(profile: Profile, setting: str, value: Any):
     ],
 )
 def test_comparison_notices_looser_switches_of_guards_and_parts(switch: str, old: Any, new: Any):
-    assert len(switches.loosened({"x": {switch: old}}, {"x": {switch: new}})) == 1
-    assert switches.loosened({"x": {switch: old}}, {"x": {switch: old}}) == []
+    assert len(switches.find_loosened({"x": {switch: old}}, {"x": {switch: new}})) == 1
+    assert switches.find_loosened({"x": {switch: old}}, {"x": {switch: old}}) == []
 
 
 def test_switch_or_subject_that_disappears_counts_as_looser():
-    assert switches.loosened({"x": {"leeway": 30}}, {"x": {}}) == ["x: leeway: 30 -> missing"]
-    assert switches.loosened({"x": {"leeway": 30}}, {}) == ["x: leeway: 30 -> missing"]
-    assert switches.loosened({}, {"x": {"leeway": 30}}) == []
+    assert switches.find_loosened({"x": {"leeway": 30}}, {"x": {}}) == ["x: leeway: 30 -> missing"]
+    assert switches.find_loosened({"x": {"leeway": 30}}, {}) == ["x: leeway: 30 -> missing"]
+    assert switches.find_loosened({}, {"x": {"leeway": 30}}) == []
 
 
 def test_looser_switch_is_recorded_only_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "switches.json"
     monkeypatch.setattr(switches, "RECORD", path)
     switches.record(None)
-    monkeypatch.setattr(switches, "current", lambda: {"default": {"leeway": 60}})
+    monkeypatch.setattr(switches, "current_switches", lambda: {"default": {"leeway": 60}})
     path.write_text(json.dumps({"loosened": [], "switches": {"default": {"leeway": 30}}}), "utf-8")
     with pytest.raises(SystemExit, match="default: leeway: 30 -> 60"):
         switches.record(None)
@@ -273,7 +273,7 @@ FILES: list[Callable[[str], str]] = [
 ]
 
 
-def enforced(guard: Guard) -> tuple[Any, ...]:
+def enforcement_of(guard: Guard) -> tuple[Any, ...]:
     rules = () if guard.rules is None else guard.rules.all
     issuers = [switches.of_issuer(issuer) for issuer in guard.issuers]
     limit = guard.sources.limit
@@ -291,10 +291,10 @@ def test_guard_of_an_edited_file_enforces_that_file(tmp_path: Path, edit: Callab
     authority = FakeAuthority("https://as.test", "https://api.test")
     new = Guard.from_file(str(path), transport=authority.transport, clock=authority.clock)
     take_over(engine_of(new), engine_of(old))
-    assert enforced(new) == enforced(fresh)
-    assert enforced(new) != enforced(old)
-    before, after = ({"file": {**found[0][0], **found[1]}} for found in (enforced(old), enforced(new)))
-    assert switches.loosened(before, after) == []
+    assert enforcement_of(new) == enforcement_of(fresh)
+    assert enforcement_of(new) != enforcement_of(old)
+    before, after = ({"file": {**found[0][0], **found[1]}} for found in (enforcement_of(old), enforcement_of(new)))
+    assert switches.find_loosened(before, after) == []
 
 
 @pytest.mark.parametrize(
@@ -314,11 +314,11 @@ def test_broken_file_makes_no_guard_and_does_not_change_the_old_one(tmp_path: Pa
     path = tmp_path / "scopeguard.toml"
     path.write_text(FILE, "utf-8")
     old = Guard.from_file(str(path))
-    before = enforced(old)
+    before = enforcement_of(old)
     path.write_text(broken, "utf-8")
     with pytest.raises(ConfigurationError):
         Guard.from_file(str(path))
-    assert enforced(old) == before
+    assert enforcement_of(old) == before
 
 
 def test_sources_of_a_route_keep_the_limits_of_the_guard():

@@ -15,14 +15,14 @@ from environment import plain_environment
 # which ones fail in CI.
 SKIPS = """
 import pytest
-from environment import missing
+from environment import skip_or_fail
 
 @pytest.mark.skip(reason="too tired")
 def test_marked(): ...
 
 def test_inside(): pytest.skip("too tired")
 
-def test_missing(): missing("no server here")
+def test_missing(): skip_or_fail("no server here")
 
 @pytest.mark.xfail(reason="known")
 def test_known(): raise ValueError
@@ -54,5 +54,5 @@ def test_skip_is_a_failure_only_in_ci(tmp_path: Path, ci: str, status: int, summ
 def test_file_skipped_at_import_fails_in_ci(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CI", "1")
     report = pytest.CollectReport("test_it.py", "skipped", ("test_it.py", 1, "Skipped: no flask"), None)
-    assert nothing_skipped.judged(report).failed
+    assert nothing_skipped.fail_skipped(report).failed
     assert "no flask" in report.longreprtext

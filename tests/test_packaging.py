@@ -34,7 +34,7 @@ def _run(*arguments: str, cwd: Path = ROOT, path: str = "") -> str:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel and the source distribution, and return their folder."""
     folder = tmp_path_factory.mktemp("built")
     _run("-m", "build", "--wheel", "--sdist", "--no-isolation", "--outdir", str(folder), str(ROOT))
@@ -42,13 +42,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def wheel(built: Path) -> Path:
-    (wheel,) = built.glob("*.whl")
+def wheel(distributions: Path) -> Path:
+    (wheel,) = distributions.glob("*.whl")
     return wheel
 
 
 @pytest.fixture(scope="session")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installation(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the files of the wheel and nothing else of this repository."""
     folder = tmp_path_factory.mktemp("site")
     with zipfile.ZipFile(wheel) as archive:
@@ -57,8 +57,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def metadata(installed: Path) -> Message:
-    (file,) = installed.glob("scopeguard_oauth2-*.dist-info/METADATA")
+def metadata(installation: Path) -> Message:
+    (file,) = installation.glob("scopeguard_oauth2-*.dist-info/METADATA")
     return message_from_bytes(file.read_bytes())
 
 
@@ -72,8 +72,8 @@ def test_wheel_contains_only_the_package(wheel: Path):
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
-def test_source_distribution_contains_docs_and_tests(built: Path):
-    (archive,) = built.glob("*.tar.gz")
+def test_source_distribution_contains_docs_and_tests(distributions: Path):
+    (archive,) = distributions.glob("*.tar.gz")
     with tarfile.open(archive) as files:
         names = {name.partition("/")[2] for name in files.getnames()}
     pages = {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")}
@@ -115,7 +115,7 @@ def test_metadata_names_no_registry_host(metadata: Message):
 
 
 @pytest.fixture(scope="module")
-def imports(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+def imports(installation: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """For each adapter its file and the modules that its import loads, in a fork of a process with scopeguard alone."""
     script = """
 import importlib, json, os, sys
@@ -129,16 +129,16 @@ for adapter in sys.argv[1:]:
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, adapter
 """
-    lines = _run("-c", script, *ADAPTERS, cwd=tmp_path_factory.mktemp("imports"), path=str(installed)).splitlines()
+    lines = _run("-c", script, *ADAPTERS, cwd=tmp_path_factory.mktemp("imports"), path=str(installation)).splitlines()
     return {adapter: found for adapter, *found in map(json.loads, lines)}
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_each_adapter_can_be_imported_alone_from_the_wheel(
-    installed: Path, imports: dict[str, list[str]], adapter: str
+    installation: Path, imports: dict[str, list[str]], adapter: str
 ):
     file, *loaded = imports[adapter]
-    assert Path(file).is_relative_to(installed)
+    assert Path(file).is_relative_to(installation)
     others = {
         f"scopeguard.{name}" for name in (*set(ADAPTERS) - {"asgi", "wsgi"}, "client", "testing", "devserver", "cli")
     }
@@ -147,13 +147,13 @@ def test_each_adapter_can_be_imported_alone_from_the_wheel(
     assert not (others - {f"scopeguard.{adapter}"}) & set(loaded)
 
 
-def test_entry_points_can_be_loaded(installed: Path, tmp_path: Path):
+def test_entry_points_can_be_loaded(installation: Path, tmp_path: Path):
     script = """
 from importlib.metadata import distribution
 for point in distribution("scopeguard-oauth2").entry_points:
     print(point.group, point.name, point.load().__name__)
 """
-    lines = _run("-c", script, cwd=tmp_path, path=str(installed)).splitlines()
+    lines = _run("-c", script, cwd=tmp_path, path=str(installation)).splitlines()
     assert sorted(lines) == ["console_scripts scopeguard main", "pytest11 scopeguard scopeguard.testing.pytest_plugin"]
 
 

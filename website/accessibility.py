@@ -33,7 +33,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serving(site: Path) -> Iterator[str]:
+def serve(site: Path) -> Iterator[str]:
     """Serve *site* on a loopback port. The value is its URL."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(site)))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -94,7 +94,7 @@ def paths(site: Path) -> list[str]:
 def check(site: Path, which: Iterable[str]) -> list[str]:
     """Return the problems of the pages *which* of *site*, in both widths and both colour schemes."""
     problems: list[str] = []
-    with serving(site) as base, chromium() as browser:
+    with serve(site) as base, chromium() as browser:
         for path in which:
             for width, scheme in zip(WIDTHS, ("light", "dark"), strict=True):
                 problems += examine(browser, base, path, width, scheme)

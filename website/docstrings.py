@@ -64,7 +64,7 @@ def find_public(target: str, owner: str) -> str | None:
     return ends[0] if ends else None
 
 
-def _accepted(annotation: Any) -> Any:
+def _argument_type(annotation: Any) -> Any:
     """Return what a constructor accepts for a field with *annotation*: ``A`` for ``Converted[A, B]``."""
     match annotation:
         case griffe.ExprSubscript(left=griffe.ExprName(name="Converted"), slice=griffe.ExprTuple(elements=[first, *_])):
@@ -92,7 +92,7 @@ class Docstrings(griffe.Extension):
             obj.docstring.value = as_markdown(obj.docstring.value, obj.path)
 
     def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
-        attr.annotation = _accepted(attr.annotation)
+        attr.annotation = _argument_type(attr.annotation)
         attr.value = _default(attr.value)
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:

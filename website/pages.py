@@ -87,7 +87,7 @@ def rewrite(text: str, source: Path, name: str) -> str:
     """Return the *text* of the page *source*, with links that fit its place *name* in the site."""
 
     def replace(match: re.Match[str]) -> str:
-        return match[1] + _moved(match[2], source, name) + match[3]
+        return match[1] + _rewrite_link(match[2], source, name) + match[3]
 
     lines: list[str] = []
     fenced = False
@@ -98,7 +98,7 @@ def rewrite(text: str, source: Path, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _moved(link: str, source: Path, name: str) -> str:
+def _rewrite_link(link: str, source: Path, name: str) -> str:
     if re.match(r"[a-z]+:", link) or link.startswith("#"):
         return link
     path, mark, anchor = link.partition("#")

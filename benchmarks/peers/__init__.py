@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 
-def found() -> list[ModuleType]:
+def import_all() -> list[ModuleType]:
     """Return all peers, installed or not, in the order of their names."""
     return [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
 
@@ -37,5 +37,5 @@ def missing_distributions(peer: ModuleType) -> list[str]:
 
 def versions() -> dict[str, str]:
     """Return the versions of the installed distributions that the peers need."""
-    names = sorted({name for peer in found() for name in peer.NEEDS if name not in missing_distributions(peer)})
+    names = sorted({name for peer in import_all() for name in peer.NEEDS if name not in missing_distributions(peer)})
     return {name: version(name) for name in names}

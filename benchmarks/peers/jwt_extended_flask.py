@@ -26,21 +26,21 @@ def app(material: Material) -> Any:
     )
     JWTManager(api)
 
-    def scope_required(scope: str) -> Any:
+    def require_scope(scope: str) -> Any:
         def wrapper(view: Any) -> Any:
             @wraps(view)
-            def decorated(*args: Any, **kwargs: Any) -> Any:
+            def check_and_call(*args: Any, **kwargs: Any) -> Any:
                 verify_jwt_in_request()
                 if scope not in get_jwt().get("scope", "").split():
                     return jsonify(error="insufficient_scope"), 403
                 return view(*args, **kwargs)
 
-            return decorated
+            return check_and_call
 
         return wrapper
 
     @api.get("/rows")
-    @scope_required(SCOPE)
+    @require_scope(SCOPE)
     def rows() -> dict[str, str]:
         return {}
 

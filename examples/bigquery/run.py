@@ -55,7 +55,7 @@ LEAST = bigquery.QueryJobConfig(query_parameters=[bigquery.ScalarQueryParameter(
 
 
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[str]:
+def serve(app: ASGIApp) -> Iterator[str]:
     """Serve *app* on a free loopback port for the length of the block, and yield its URL."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning"))
@@ -113,7 +113,7 @@ def world() -> Iterator[World]:
         os.environ["ISSUER"] = devserver.url  # scopeguard.toml reads it
         guard = Guard.from_file(str(folder / "scopeguard.toml"))
         app = GuardMiddleware(table_service.create_app(folder / "tables.sqlite"), guard=guard)
-        with serving(app) as url:
+        with serve(app) as url:
             result = World(url, folder, {})
             result.clients.update({account: result.client(account, scope) for account, scope in ACCOUNTS.items()})
             yield result

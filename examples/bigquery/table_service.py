@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from table_store import MOST_QUERY_LENGTH, Field, Rows, Store, StoreError, Table, TableName, invalid
+from table_store import MOST_QUERY_LENGTH, Field, Rows, Store, StoreError, Table, TableName, invalid_error
 
 MOST_BYTES: Final = 10_000_000  # of a request
 MOST_ROWS: Final = 10_000  # of one insertion, and of a page
@@ -115,9 +115,9 @@ class Page(NamedTuple):
             start = int(query.get("pageToken") or query.get("startIndex") or 0)
             most = int(query.get("maxResults") or MOST_ROWS)
         except ValueError:
-            raise invalid("pageToken, startIndex and maxResults must be whole numbers") from None
+            raise invalid_error("pageToken, startIndex and maxResults must be whole numbers") from None
         if not 0 <= start < 2**31 or not 0 <= most < 2**31:
-            raise invalid("pageToken, startIndex and maxResults must be between 0 and 2147483647")
+            raise invalid_error("pageToken, startIndex and maxResults must be between 0 and 2147483647")
         int64 = query.get("formatOptions.useInt64Timestamp", "").lower() == "true"
         return cls(start, min(most, MOST_ROWS), int64)
 
@@ -146,14 +146,14 @@ def parameters_of(query: Mapping[str, Any]) -> dict[str, Any] | list[Any]:
     """Return the query parameters, by name or in order. Their values never become part of the SQL text."""
     parameters = query.get("queryParameters") or []
     if not isinstance(parameters, list):
-        raise invalid("queryParameters must be a list")
+        raise invalid_error("queryParameters must be a list")
     values: list[tuple[Any, Any]] = []
     for parameter in parameters:
         field = Field.read({"name": "parameter", "type": member(parameter, "parameterType", "type")})
         try:
             stored = field.value(member(parameter, "parameterValue", "value"))
         except ValueError as problem:
-            raise invalid(str(problem)) from None
+            raise invalid_error(str(problem)) from None
         values.append((member(parameter, "name"), stored))
     if query.get("parameterMode") == "NAMED":
         return {str(name): value for name, value in values}
@@ -249,7 +249,7 @@ class Service:
         table = self._store.table(call.table)
         rows = call.body.get("rows")
         if not isinstance(rows, list) or not 0 < len(rows) <= MOST_ROWS:
-            raise invalid(f"rows must be a list of 1 to {MOST_ROWS}")
+            raise invalid_error(f"rows must be a list of 1 to {MOST_ROWS}")
         good: list[tuple[str | None, list[Any]]] = []
         wrong: dict[int, dict[str, str]] = {}
         for index, row in enumerate(rows):
@@ -284,7 +284,7 @@ class Service:
     def insert_job(self, call: Call) -> Any:
         configuration = member(call.body, "configuration", "query")
         if not isinstance(configuration, Mapping):
-            raise invalid("Only query jobs are supported")
+            raise invalid_error("Only query jobs are supported")
         call.refuse_other_project(member(call.body, "jobReference", "projectId"))
         identifier = member(call.body, "jobReference", "jobId")
         return self._run(call.path["project"], identifier, configuration).resource()
@@ -302,7 +302,7 @@ class Service:
                 400, "invalidQuery", f"A query must be standard SQL of at most {MOST_QUERY_LENGTH} characters"
             )
         if query.get("dryRun") is True or query.get("destinationTable") is not None:
-            raise invalid("Neither dryRun nor destinationTable is supported")
+            raise invalid_error("Neither dryRun nor destinationTable is supported")
         key = (project, identifier if isinstance(identifier, str) and identifier else f"job_{uuid.uuid4()}")
         if key in self._jobs:
             raise StoreError(409, "duplicate", f"Already Exists: Job {project}:{LOCATION}.{key[1]}")
@@ -344,7 +344,7 @@ class Call(NamedTuple):
     def refuse_other_project(self, project: Any) -> None:
         """Refuse a body with another project than the path, which the permission was about."""
         if project not in (None, self.path["project"]):
-            raise invalid("The project of the body is not that of the path")
+            raise invalid_error("The project of the body is not that of the path")
 
 
 async def read_body(request: Request) -> Mapping[str, Any]:

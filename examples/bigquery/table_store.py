@@ -38,7 +38,7 @@ class StoreError(Exception):
         self.reason = reason
 
 
-def invalid(message: str) -> StoreError:
+def invalid_error(message: str) -> StoreError:
     return StoreError(400, "invalid", message)
 
 
@@ -134,13 +134,13 @@ class Field:
     def read(cls, resource: Any) -> Field:
         """Parse a field of a BigQuery schema. Raises :class:`StoreError` for a type or mode that is not supported."""
         if not isinstance(resource, dict):
-            raise invalid("A field of a schema must be an object")
+            raise invalid_error("A field of a schema must be an object")
         name, kind, mode = resource.get("name"), resource.get("type"), resource.get("mode") or "NULLABLE"
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise invalid("Invalid field name: letters, digits and underscores, beginning with no digit")
+            raise invalid_error("Invalid field name: letters, digits and underscores, beginning with no digit")
         kind = _SYNONYMS.get(str(kind).upper(), str(kind).upper())
         if kind not in TYPES or str(mode).upper() not in ("NULLABLE", "REQUIRED"):
-            raise invalid(f"Field {name}: types are {', '.join(TYPES)}; modes are NULLABLE and REQUIRED")
+            raise invalid_error(f"Field {name}: types are {', '.join(TYPES)}; modes are NULLABLE and REQUIRED")
         return cls(name, kind, str(mode).upper() == "REQUIRED")
 
     def resource(self) -> dict[str, str]:
@@ -169,7 +169,7 @@ class TableName:
     def __post_init__(self) -> None:
         check_dataset(self.project, self.dataset)
         if not _NAME.fullmatch(self.table):
-            raise invalid("Invalid table ID: letters, digits and underscores, beginning with no digit")
+            raise invalid_error("Invalid table ID: letters, digits and underscores, beginning with no digit")
 
     def __str__(self) -> str:
         return f"{self.project}:{self.dataset}.{self.table}"
@@ -185,13 +185,13 @@ class TableName:
 
 def check_project(project: str) -> None:
     if not _PROJECT.fullmatch(project):
-        raise invalid("Invalid project ID: 6 to 30 lower case letters, digits and hyphens")
+        raise invalid_error("Invalid project ID: 6 to 30 lower case letters, digits and hyphens")
 
 
 def check_dataset(project: str, dataset: str) -> None:
     check_project(project)
     if not _NAME.fullmatch(dataset):
-        raise invalid("Invalid dataset ID: letters, digits and underscores, beginning with no digit")
+        raise invalid_error("Invalid dataset ID: letters, digits and underscores, beginning with no digit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ _SELECT: Final = re.compile(r"\s*(SELECT|WITH)\b", re.IGNORECASE)
 def _restrict(connection: sqlite3.Connection, project: str) -> None:
     """Restrict *connection* to reading the tables of *project*, to a few functions and to a number of steps."""
 
-    def allowed(action: int, what: str | None, which: str | None, *_: str | None) -> int:
+    def authorize(action: int, what: str | None, which: str | None, *_: str | None) -> int:
         if action == sqlite3.SQLITE_SELECT:
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_READ and what is not None and what.startswith(f"{project}."):
@@ -244,7 +244,7 @@ def _restrict(connection: sqlite3.Connection, project: str) -> None:
         connection.setlimit(limit, most)
     steps = iter(range(MOST_QUERY_STEPS // 1000))
     connection.set_progress_handler(lambda: next(steps, None) is None, 1000)
-    connection.set_authorizer(allowed)
+    connection.set_authorizer(authorize)
 
 
 class Store:
@@ -252,7 +252,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
-        with self._writing() as connection:
+        with self._connect_to_write() as connection:
             for table in (
                 "datasets (project TEXT, dataset TEXT, created REAL, UNIQUE(project, dataset))",
                 "tables (project TEXT, dataset TEXT, name TEXT, fields TEXT, created REAL)",
@@ -261,7 +261,7 @@ class Store:
                 connection.execute(f"CREATE TABLE IF NOT EXISTS {table}")
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _connect_to_write(self) -> Iterator[sqlite3.Connection]:
         """Open a connection for one transaction."""
         with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -269,7 +269,7 @@ class Store:
                 yield connection
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def _connect_to_read(self) -> Iterator[sqlite3.Connection]:
         address = f"{self._path.as_uri()}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, detect_types=sqlite3.PARSE_DECLTYPES)) as connection:
             yield connection
@@ -279,26 +279,26 @@ class Store:
     def add_dataset(self, project: str, dataset: str) -> float:
         check_dataset(project, dataset)
         now = time.time()
-        with self._writing() as connection:
+        with self._connect_to_write() as connection:
             done = connection.execute("INSERT OR IGNORE INTO datasets VALUES (?, ?, ?)", (project, dataset, now))
             if done.rowcount == 0:
                 raise StoreError(409, "duplicate", f"Already Exists: Dataset {project}:{dataset}")
         return now
 
     def datasets(self, project: str) -> list[str]:
-        with self._reading() as connection:
+        with self._connect_to_read() as connection:
             found = connection.execute("SELECT dataset FROM datasets WHERE project = ? ORDER BY dataset", (project,))
             return [dataset for (dataset,) in found]
 
     def dataset(self, project: str, dataset: str) -> float:
         """Return the time of its creation. Raises ``notFound`` if it does not exist."""
         check_dataset(project, dataset)
-        with self._reading() as connection:
+        with self._connect_to_read() as connection:
             return _dataset(connection, project, dataset)
 
     def remove_dataset(self, project: str, dataset: str, *, contents: bool) -> None:
         check_dataset(project, dataset)
-        with self._writing() as connection:
+        with self._connect_to_write() as connection:
             _dataset(connection, project, dataset)
             found = connection.execute("SELECT name FROM tables WHERE project = ? AND dataset = ?", (project, dataset))
             names = [TableName(project, dataset, name) for (name,) in found]
@@ -312,27 +312,27 @@ class Store:
 
     def add_table(self, name: TableName, fields: Sequence[Field]) -> Table:
         if not fields or len({field.name.lower() for field in fields}) != len(fields):
-            raise invalid("A table needs a schema, and its fields need different names")
+            raise invalid_error("A table needs a schema, and its fields need different names")
         columns = ", ".join(f'"{field.name}" {TYPES[field.type].declared}' for field in fields)
-        with self._writing() as connection:
+        with self._connect_to_write() as connection:
             _dataset(connection, name.project, name.dataset)
             try:
                 connection.execute(f"CREATE TABLE {name.sql} ({columns})")
             except sqlite3.OperationalError as problem:
                 if "already exists" not in str(problem):
-                    raise invalid(f"Table {name} cannot be created: too many fields") from None
+                    raise invalid_error(f"Table {name} cannot be created: too many fields") from None
                 raise StoreError(409, "duplicate", f"Already Exists: Table {name}") from None
             row = (name.project, name.dataset, name.table, json.dumps([field.resource() for field in fields]))
             connection.execute("INSERT INTO tables VALUES (?, ?, ?, ?, ?)", (*row, time.time()))
             return _table(connection, name)
 
     def table(self, name: TableName) -> Table:
-        with self._reading() as connection:
+        with self._connect_to_read() as connection:
             return _table(connection, name)
 
     def tables(self, project: str, dataset: str) -> list[TableName]:
         check_dataset(project, dataset)
-        with self._reading() as connection:
+        with self._connect_to_read() as connection:
             _dataset(connection, project, dataset)
             found = connection.execute(
                 "SELECT name FROM tables WHERE project = ? AND dataset = ? ORDER BY name", (project, dataset)
@@ -340,7 +340,7 @@ class Store:
             return [TableName(project, dataset, name) for (name,) in found]
 
     def remove_table(self, name: TableName) -> None:
-        with self._writing() as connection:
+        with self._connect_to_write() as connection:
             _table(connection, name)
             _drop(connection, name)
 
@@ -349,7 +349,7 @@ class Store:
     def insert(self, name: TableName, rows: Sequence[tuple[str | None, Sequence[Any]]]) -> None:
         """Insert *rows*, each an id and its values. A row whose id was inserted within the last minute is skipped."""
         now = time.time()
-        with self._writing() as connection:
+        with self._connect_to_write() as connection:
             table = _table(connection, name)
             places = ", ".join("?" * len(table.fields))
             statement = f"INSERT INTO {name.sql} VALUES ({places})"  # noqa: S608 - checked names
@@ -362,11 +362,11 @@ class Store:
                 connection.execute(statement, values)
 
     def rows(self, name: TableName, *, start: int, most: int, selected: Sequence[str] = ()) -> Rows:
-        with self._reading() as connection:
+        with self._connect_to_read() as connection:
             table = _table(connection, name)
             fields = tuple(field for field in table.fields if not selected or field.name in selected)
             if len(fields) < len(set(selected)):
-                raise invalid("Invalid field in selectedFields")
+                raise invalid_error("Invalid field in selectedFields")
             columns = ", ".join(f'"{field.name}"' for field in fields)
             (total,) = connection.execute(f"SELECT count(*) FROM {name.sql}").fetchone()  # noqa: S608 - checked names
             found = connection.execute(
@@ -380,7 +380,7 @@ class Store:
         check_project(project)
         if not _SELECT.match(sql):
             raise StoreError(400, "invalidQuery", "Only SELECT is supported")
-        with self._reading() as connection:
+        with self._connect_to_read() as connection:
             _restrict(connection, project)
             try:
                 found = connection.execute(sql, parameters)

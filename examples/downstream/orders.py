@@ -36,22 +36,22 @@ def create_app(issuer: str, token_url: str, secret: str, stock_url: str) -> Guar
             response = await client.get("/levels", headers={"Authorization": request.headers["Authorization"]})
         return JSONResponse(response.json(), response.status_code)
 
-    async def unavailable(_: Request, error: Exception) -> JSONResponse:
+    async def handle_outage(_: Request, error: Exception) -> JSONResponse:
         seconds = getattr(error, "retry_after", None) or 1
         return JSONResponse({"detail": "Try again"}, 503, {"Retry-After": f"{seconds:.0f}"})
 
-    async def refused(_: Request, __: Exception) -> JSONResponse:
+    async def handle_refusal(_: Request, __: Exception) -> JSONResponse:
         return JSONResponse({"detail": "You may not use the stock API"}, 403)
 
-    async def not_forwarded(_: Request, __: Exception) -> JSONResponse:
+    async def handle_forwarding_refused(_: Request, __: Exception) -> JSONResponse:
         return JSONResponse({"detail": "The token of the caller was not forwarded"}, 500)
 
     app = Starlette(
         routes=[Route("/orders", orders), Route("/careless", careless)],
         exception_handlers={
-            TokenEndpointUnavailable: unavailable,
-            TokenExchangeRefused: refused,
-            ForwardingRefused: not_forwarded,
+            TokenEndpointUnavailable: handle_outage,
+            TokenExchangeRefused: handle_refusal,
+            ForwardingRefused: handle_forwarding_refused,
         },
     )
     guard = Guard(

@@ -24,7 +24,7 @@ from scopeguard.devserver.token_requests import Grant
 
 
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[str]:
+def serve(app: ASGIApp) -> Iterator[str]:
     """Serve *app* on a free loopback port for the length of the block, and yield its URL."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="critical"))
@@ -138,9 +138,9 @@ def main() -> int:
         exchanges_for=[stock.RESOURCE],
     )
     authority = Authority(audience=orders.RESOURCE, clients=[client])
-    with DevServer(authority) as devserver, serving(stock.create_app(devserver.url)) as stock_url:
+    with DevServer(authority) as devserver, serve(stock.create_app(devserver.url)) as stock_url:
         app = orders.create_app(devserver.url, authority.url(Endpoint.TOKEN), secret, stock_url)
-        with serving(app) as orders_url:
+        with serve(app) as orders_url:
             return 1 if tell(authority, orders_url, stock_url) else 0
 
 

@@ -46,7 +46,7 @@ MEANINGS = {
 
 
 @contextmanager
-def serving(app: Any, listener: socket.socket) -> Iterator[None]:
+def serve(app: Any, listener: socket.socket) -> Iterator[None]:
     """Serve *app* on *listener* for the length of the block."""
     server = uvicorn.Server(uvicorn.Config(app, log_config=None))
     thread = threading.Thread(target=server.run, args=([listener],))
@@ -173,7 +173,7 @@ def main() -> int:
         authority = Authority(issuer, audience=url, keys=KeyRing("ES256"))
         authorization_server = AuthorizationServer(authority, SCOPES, consent).app()
         print(f"\nA guarded MCP server: {url}\nThe authorization server: {issuer}")
-        with serving(authorization_server, for_tokens), serving(file_server.create_app(url, issuer), for_files):
+        with serve(authorization_server, for_tokens), serve(file_server.create_app(url, issuer), for_files):
             answers = anyio.run(call_tools, url)
     print("\nAll steps went as expected.\n" if answers == EXPECTED else f"\nUNEXPECTED: {answers}\n")
     return int(answers != EXPECTED)

@@ -28,7 +28,7 @@ from typing import Any
 import httpx
 from api import make_app
 from prometheus_client import CollectorRegistry, start_http_server
-from traffic import Caller, calling
+from traffic import Caller, call_in_background
 
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
 from scopeguard.devserver.uvicorn_server import Serving
@@ -131,7 +131,7 @@ def prometheus(target: str) -> Iterator[Prometheus]:
 
 def fill(caller: Caller, server: DevServer) -> None:
     """Send requests through all :data:`STEPS`."""
-    with calling(caller):
+    with call_in_background(caller):
         for name, seconds in STEPS:
             print(f"{seconds:3} s  {name}", flush=True)
             if name == "a rotation of the keys":

@@ -82,7 +82,7 @@ class Caller:
 
 
 @contextmanager
-def calling(caller: Caller) -> Iterator[None]:
+def call_in_background(caller: Caller) -> Iterator[None]:
     """Let several threads send requests for the length of the block. Raises the first exception of a thread."""
     over = threading.Event()
     failures: list[Exception] = []

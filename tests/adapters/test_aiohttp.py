@@ -132,10 +132,10 @@ def test_decorators_of_a_class_and_its_methods_add_up(api: Api):
 
 def test_decorator_below_another_that_hides_it_still_holds(api: Api):
     def hide(inner: Handler) -> Handler:
-        async def hiding(request: web.Request) -> Any:
+        async def call_inner(request: web.Request) -> Any:
             return await inner(request)
 
-        return hiding
+        return call_inner
 
     def build(app: web.Application) -> None:
         app.router.add_get("/rows", hide(requires("read")(handler)))
@@ -159,10 +159,10 @@ def test_requirement_overrides_public_and_optional(api: Api):
 
 
 def _copy(function: Any) -> Any:
-    async def copied(request: web.Request) -> Any:
+    async def call(request: web.Request) -> Any:
         return await function(request)
 
-    return copied
+    return call
 
 
 def test_unknown_path_and_method_are_guarded(api: Api):
@@ -423,10 +423,10 @@ def test_preflight_passes_and_scripts_can_read_a_refusal(api: Api):
 
     def build(app: web.Application) -> None:
         app.router.add_get("/rows", requires("read")(handler))
-        app.router.add_options("/rows", _copy(lambda _: _done()))
+        app.router.add_options("/rows", _copy(lambda _: _respond()))
         app.on_response_prepare.append(add_cors)
 
-    async def _done() -> web.Response:
+    async def _respond() -> web.Response:
         return web.Response()
 
     origin = (b"origin", b"https://spa.test")

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from aiohttp_calls import RunningApp
-from django_project import GUARD_MIDDLEWARE, USUAL_MIDDLEWARE, serving, url_conf
+from django_project import GUARD_MIDDLEWARE, USUAL_MIDDLEWARE, make_application, url_conf
 from doors import call_asgi, call_in_loop, call_wsgi
 from kept import keep
 from scenarios import Answered, Exchange
@@ -55,7 +55,7 @@ CACHE = {"Cache-Control": "public, max-age=60, s-maxage=60"}
 Send = Callable[[Exchange], Answered]
 
 
-def seen(fields: Any, token: AccessToken | None) -> bytes:
+def describe_request(fields: Any, token: AccessToken | None) -> bytes:
     """Return what the app sees: its request fields and the subject of the token."""
     return json.dumps({"fields": str(fields), "subject": None if token is None else token.subject}).encode()
 
@@ -63,12 +63,12 @@ def seen(fields: Any, token: AccessToken | None) -> bytes:
 async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
     headers = [(name.lower().encode(), value.encode()) for name, value in CACHE.items()]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": seen(scope["headers"], current())})
+    await send({"type": "http.response.body", "body": describe_request(scope["headers"], current())})
 
 
 def wsgi_app(environ: Any, start_response: Any) -> list[bytes]:
     start_response("200 OK", list(CACHE.items()))
-    return [seen({k: v for k, v in environ.items() if k.startswith("HTTP_")}, current())]
+    return [describe_request({k: v for k, v in environ.items() if k.startswith("HTTP_")}, current())]
 
 
 def _asgi(guard: Guard) -> Send:
@@ -82,7 +82,7 @@ def _wsgi(guard: Guard) -> Send:
 
 def _starlette(guard: Guard) -> Send:
     async def endpoint(request: Request) -> Response:
-        return Response(seen(request.headers.items(), request.state.access_token), headers=CACHE)
+        return Response(describe_request(request.headers.items(), request.state.access_token), headers=CACHE)
 
     middleware: Any = Middleware(asgi.GuardMiddleware, guard=guard)
     return call_in_loop(
@@ -100,7 +100,7 @@ def _fastapi(guard: Guard) -> Send:
         dependency: Any = fastapi.Depends(own if path != "/public" else (lambda: None))
 
         async def endpoint(request: fastapi.Request, token: Any = dependency) -> Any:
-            return json.loads(seen(request.headers.items(), token))
+            return json.loads(describe_request(request.headers.items(), token))
 
         app.add_api_route(path, endpoint, name=path)
     return call_in_loop("asyncio", call_asgi, app)
@@ -111,32 +111,32 @@ def _flask(guard: Guard) -> Send:
     app.testing = True
     ScopeGuard(app, guard, rules=RULES)
     for path in PATHS:
-        app.add_url_rule(path, path, lambda: (seen(dict(flask.request.headers), current()), CACHE))
+        app.add_url_rule(path, path, lambda: (describe_request(dict(flask.request.headers), current()), CACHE))
     return lambda exchange: call_wsgi(app, exchange)
 
 
 def _django(*, asynchronous: bool) -> Callable[[Guard], Send]:
-    def opened(guard: Guard) -> Send:
+    def open_door(guard: Guard) -> Send:
         def view(request: HttpRequest) -> HttpResponse:
             fields = (dict(request.headers), {k: v for k, v in request.META.items() if k.startswith("HTTP_")})
             raw = getattr(request, "scope", {}).get("headers")
-            return HttpResponse(seen((fields, raw), request.access_token), headers=CACHE)
+            return HttpResponse(describe_request((fields, raw), request.access_token), headers=CACHE)
 
         async def view_async(request: HttpRequest) -> HttpResponse:
             return view(request)
 
         views: dict[str, Any] = dict.fromkeys(PATHS, view_async if asynchronous else view)
         settings = {"GUARD": guard, "RULES": RULES.all, "PUBLIC": ["/public"]}
-        app = serving(url_conf(views), settings, asynchronous=asynchronous, MIDDLEWARE=[GUARD_MIDDLEWARE])
+        app = make_application(url_conf(views), settings, asynchronous=asynchronous, MIDDLEWARE=[GUARD_MIDDLEWARE])
         return call_in_loop("asyncio", call_asgi, app) if asynchronous else lambda exchange: call_wsgi(app, exchange)
 
-    return opened
+    return open_door
 
 
 class FalconResource:
     def on_get(self, req: Any, resp: Any) -> None:
         own = req.env if hasattr(req, "env") else req.scope["headers"]
-        resp.data = seen((req.headers, own), req.context.access_token)
+        resp.data = describe_request((req.headers, own), req.context.access_token)
         resp.set_headers(CACHE)
 
 
@@ -146,7 +146,7 @@ class FalconAsyncResource:
 
 
 def _falcon(*, asynchronous: bool) -> Callable[[Guard], Send]:
-    def opened(guard: Guard) -> Send:
+    def open_door(guard: Guard) -> Send:
         app: Any = falcon.asgi.App() if asynchronous else falcon.App()
         for path in PATHS:
             app.add_route(path, FalconAsyncResource() if asynchronous else FalconResource())
@@ -157,12 +157,14 @@ def _falcon(*, asynchronous: bool) -> Callable[[Guard], Send]:
             else lambda exchange: call_wsgi(guarded, exchange)
         )
 
-    return opened
+    return open_door
 
 
 def _aiohttp(guard: Guard) -> Send:
     async def handler(request: web.Request) -> web.StreamResponse:
-        return web.Response(body=seen((request.headers, request.raw_headers), request["access_token"]), headers=CACHE)
+        return web.Response(
+            body=describe_request((request.headers, request.raw_headers), request["access_token"]), headers=CACHE
+        )
 
     def make_app() -> web.Application:
         app = web.Application()
@@ -297,7 +299,7 @@ def test_openapi_document_of_fastapi_has_the_scheme():
 def test_key_needs_no_csrf_token_in_django():
     views: dict[str, Any] = {"/keys": lambda request: HttpResponse("done")}
     settings = {"GUARD": guard_with_keys(), "RULES": [Rule("/keys", token_sources=["api_key"])]}
-    app = serving(url_conf(views), settings, asynchronous=False, MIDDLEWARE=USUAL_MIDDLEWARE)
+    app = make_application(url_conf(views), settings, asynchronous=False, MIDDLEWARE=USUAL_MIDDLEWARE)
     post = Exchange(method="POST", target="/keys", headers=((b"x-api-key", KEY.encode()),), body=b"x")
     assert call_wsgi(app, post).status == 200
 

@@ -68,7 +68,7 @@ def bearer(token: str) -> tuple[tuple[bytes, bytes], ...]:
     return ((b"authorization", f"Bearer {token}".encode()),)
 
 
-async def nothing() -> Any:
+async def fail_if_called() -> Any:
     raise AssertionError("the body must not be read here")
 
 
@@ -149,8 +149,8 @@ async def test_request_can_be_closed_in_another_context(authority: FakeAuthority
         "query_string": b"",
         "headers": list(bearer(authority.mint())),
     }
-    send: Any = nothing
-    request: Any = GuardMiddleware(app, guard=guard)(scope, nothing, send)
+    send: Any = fail_if_called
+    request: Any = GuardMiddleware(app, guard=guard)(scope, fail_if_called, send)
     copy_context().run(request.send, None)
     request.close()
     assert closed == ["/"]
@@ -164,7 +164,7 @@ async def test_lifespan_passes_through_unchanged(authority: FakeAuthority):
 
     async def send(message: Any) -> None: ...
 
-    await GuardMiddleware(app, guard=guard_for(authority))(scope, nothing, send)
+    await GuardMiddleware(app, guard=guard_for(authority))(scope, fail_if_called, send)
     assert app.scopes == [{"type": "lifespan", "state": {}}]
     assert app.scopes[0] is scope
 
@@ -176,7 +176,7 @@ async def test_unknown_scope_type_does_not_reach_the_app(authority: FakeAuthorit
     async def send(message: Any) -> None: ...
 
     with pytest.raises(RuntimeError, match="'smtp'"):
-        await GuardMiddleware(app, guard=guard_for(authority))({"type": "smtp"}, nothing, send)
+        await GuardMiddleware(app, guard=guard_for(authority))({"type": "smtp"}, fail_if_called, send)
     assert app.scopes == []
 
 
@@ -203,12 +203,12 @@ async def test_nested_guards_decide_independently(authority: FakeAuthority):
 async def test_exception_in_a_decision_is_raised_and_grants_nothing(
     authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
 ):
-    def broken(request: object) -> None:
+    def raise_bug(request: object) -> None:
         raise RuntimeError("a bug")
 
     app = App()
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
-    monkeypatch.setattr(authority.transport, "send", broken)
+    monkeypatch.setattr(authority.transport, "send", raise_bug)
     with pytest.raises(RuntimeError, match="a bug"):
         await call_asgi(GuardMiddleware(app, guard=guard), Exchange(headers=bearer(authority.mint())))
     assert app.scopes == []
@@ -369,7 +369,7 @@ def test_late_response_that_is_not_a_stream_is_not_aborted():
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"done"})
 
-    async def failing(scope: Any, receive: Any, send: Any) -> None:
+    async def fail(scope: Any, receive: Any, send: Any) -> None:
         raise KeyError("the app's own")
 
     async def main() -> Answered:
@@ -377,7 +377,7 @@ def test_late_response_that_is_not_a_stream_is_not_aborted():
         await trio.to_thread.run_sync(guard.warm)
         headers = bearer(authority.mint(expires_in=90))
         with pytest.raises(KeyError, match="the app's own"):
-            await call_asgi(GuardMiddleware(failing, guard=guard, close_streams="expiry"), Exchange(headers=headers))
+            await call_asgi(GuardMiddleware(fail, guard=guard, close_streams="expiry"), Exchange(headers=headers))
         return await call_asgi(GuardMiddleware(slow, guard=guard, close_streams="expiry"), Exchange(headers=headers))
 
     assert in_stopped_time(main).body == b"done"

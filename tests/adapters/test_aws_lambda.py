@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from doors import asgi_app, guard_for
-from environment import ROOT, missing
-from lambda_events import ARN, Event, answered, http_api, http_authorizer, load_balancer, rest_api, rest_authorizer
+from environment import ROOT, skip_or_fail
+from lambda_events import ARN, Event, http_api, http_authorizer, load_balancer, parse_answer, rest_api, rest_authorizer
 from scopeguard import (
     PUBLIC,
     ApiKey,
@@ -78,13 +78,13 @@ def test_handler_runs_with_a_valid_token_only(authority: FakeAuthority, shape: S
     handler = Recorder()
     guarded = protect(guard_for(authority), rules=RULES)(handler)
     for headers, status in (([], 401), (bearer("x"), 401), (bearer(authority.mint("other")), 403)):
-        answer = answered(guarded(shape("GET", "/rows", headers), None))
+        answer = parse_answer(guarded(shape("GET", "/rows", headers), None))
         assert answer.status == status
         assert answer.all("www-authenticate")
     assert handler.events == []
-    answer = answered(guarded(shape("GET", "/rows", bearer(authority.mint("read"))), None))
+    answer = parse_answer(guarded(shape("GET", "/rows", bearer(authority.mint("read"))), None))
     assert (answer.status, answer.body) == (200, b"client")
-    assert answered(guarded(shape("GET", "/open"), None)).body == b"none"
+    assert parse_answer(guarded(shape("GET", "/open"), None)).body == b"none"
 
 
 def test_answer_of_the_handler_is_returned_as_it_is(authority: FakeAuthority):
@@ -107,7 +107,7 @@ def test_outage_is_503_with_the_time_to_retry(authority: FakeAuthority):
     guarded = protect(guard_for(authority))(Recorder())
     with authority.outage():
         for shape in SHAPES:
-            answer = answered(guarded(shape("GET", "/", bearer(authority.mint())), None))
+            answer = parse_answer(guarded(shape("GET", "/", bearer(authority.mint())), None))
             assert answer.status == 503
             assert answer.all("retry-after")
 
@@ -169,7 +169,7 @@ def test_event_of_the_handler_has_no_token(authority: FakeAuthority, shape: Shap
     ):
         event = shape("GET", target, [("Accept", "*/*"), *headers])
         before = json.dumps(event)
-        assert answered(guarded(event, None)).status == 200
+        assert parse_answer(guarded(event, None)).status == 200
         assert token not in json.dumps(handler.events[-1])
         assert "*/*" in json.dumps(handler.events[-1])
         assert '"b"' in json.dumps(handler.events[-1]) or "a=b" in json.dumps(handler.events[-1])
@@ -191,7 +191,7 @@ def test_event_of_the_handler_has_no_api_key(authority: FakeAuthority, shape: Sh
             if shape is rest_api and name == "X-API-Key":  # API Gateway copies this field
                 event["requestContext"]["identity"]["apiKey"] = text
             before = json.dumps(event)
-            assert answered(guarded(event, None)).status == 200
+            assert parse_answer(guarded(event, None)).status == 200
             assert text not in json.dumps(handler.events[-1])
             assert "*/*" in json.dumps(handler.events[-1])
             assert json.dumps(event) == before
@@ -203,7 +203,7 @@ def test_key_of_api_gateway_stays_in_the_event(authority: FakeAuthority):
     event = rest_api("GET", "/", [("x-api-key", "of-a-usage-plan"), *bearer(authority.mint())])
     event["requestContext"]["identity"]["apiKey"] = "of-a-usage-plan"
     for given in ({}, {"api_keys": keys}):
-        assert answered(protect(guard_for(authority, **given))(handler)(event, None)).status == 200
+        assert parse_answer(protect(guard_for(authority, **given))(handler)(event, None)).status == 200
         assert handler.events[-1]["requestContext"] == event["requestContext"]
         assert handler.events[-1]["headers"]["x-api-key"] == "of-a-usage-plan"
 
@@ -211,7 +211,7 @@ def test_key_of_api_gateway_stays_in_the_event(authority: FakeAuthority):
 def test_parameter_that_is_no_token_is_kept(authority: FakeAuthority):
     handler = Recorder()
     guarded = protect(guard_for(authority))(handler)
-    assert answered(guarded(rest_api("GET", "/?access_token=7", bearer(authority.mint())), None)).status == 200
+    assert parse_answer(guarded(rest_api("GET", "/?access_token=7", bearer(authority.mint())), None)).status == 200
     assert handler.events[0]["queryStringParameters"] == {"access_token": "7"}
 
 
@@ -225,7 +225,7 @@ def test_two_authorization_fields_are_refused(authority: FakeAuthority, shape: S
     guarded = protect(guard_for(authority))(handler)
     token = authority.mint()
     headers = [(name, f"Bearer {token}") for name in names]
-    assert answered(guarded(shape("GET", "/", headers), None)).status == 400
+    assert parse_answer(guarded(shape("GET", "/", headers), None)).status == 400
     assert handler.events == []
 
 
@@ -234,8 +234,8 @@ def test_field_with_underscores_is_not_a_field_with_dashes(authority: FakeAuthor
     guard = Guard(issuer, transport=authority.transport, clock=authority.clock)
     guarded = protect(guard)(Recorder())
     token = authority.mint()
-    assert answered(guarded(rest_api("GET", "/", [("x-access-token", token)]), None)).status == 200
-    assert answered(guarded(rest_api("GET", "/", [("x_access_token", token)]), None)).status == 401
+    assert parse_answer(guarded(rest_api("GET", "/", [("x-access-token", token)]), None)).status == 200
+    assert parse_answer(guarded(rest_api("GET", "/", [("x_access_token", token)]), None)).status == 401
 
 
 def test_cookies_and_null_parts_of_events_are_read(authority: FakeAuthority):
@@ -243,8 +243,8 @@ def test_cookies_and_null_parts_of_events_are_read(authority: FakeAuthority):
     guarded = protect(guard_for(authority))(handler)
     event = http_api("GET", "/", [*bearer(authority.mint()), ("Cookie", "a=b; c=d")])
     assert event["cookies"] == ["a=b", "c=d"]
-    assert answered(guarded(event, None)).status == 200
-    assert answered(guarded({**rest_api("GET", "/"), "requestContext": None}, None)).status == 401
+    assert parse_answer(guarded(event, None)).status == 200
+    assert parse_answer(guarded({**rest_api("GET", "/"), "requestContext": None}, None)).status == 401
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -256,7 +256,7 @@ def test_token_in_a_form_is_found_in_a_body_of_either_form(authority: FakeAuthor
     event = shape("POST", "/rows", [("Content-Type", "application/x-www-form-urlencoded")], body.encode())
     if encoded:
         event |= {"body": base64.b64encode(body.encode()).decode(), "isBase64Encoded": True}
-    assert answered(guarded(event, None)).status == 200
+    assert parse_answer(guarded(event, None)).status == 200
 
 
 def test_body_that_is_not_base64_is_an_error(authority: FakeAuthority):
@@ -278,7 +278,7 @@ def test_body_that_is_not_base64_is_an_error(authority: FakeAuthority):
 def test_base_path_is_removed_from_the_path(authority: FakeAuthority, base_path: str, target: str, status: int):
     guarded = protect(guard_for(authority), rules=RULES, base_path=base_path)(Recorder())
     event = http_api("GET", target, bearer(authority.mint("read")), stage="prod")
-    assert answered(guarded(event, None)).status == status
+    assert parse_answer(guarded(event, None)).status == status
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -288,7 +288,7 @@ def test_base_path_is_removed_from_the_path(authority: FakeAuthority, base_path:
 def test_paths_that_may_be_read_in_several_ways_are_not_open(authority: FakeAuthority, shape: Shape, target: str):
     handler = Recorder()
     guarded = protect(guard_for(authority), rules=[Rule("/open/{name:path}", PUBLIC), *RULES[:2]])(handler)
-    answered(guarded(shape("GET", target), None))
+    parse_answer(guarded(shape("GET", target), None))
     assert "rows" not in str([event.get("rawPath", event.get("path")) for event in handler.events])
 
 
@@ -297,18 +297,18 @@ def test_preflight_that_the_guard_sends_itself_does_not_call_the_handler(authori
     """With cors_preflight="pass", the middleware asks the app which origins may read a refusal."""
     handler = Recorder()
     guarded = protect(guard_for(authority, cors_preflight="pass"))(handler)
-    assert answered(guarded(shape("POST", "/", [("Origin", "https://app.example")]), None)).status == 401
+    assert parse_answer(guarded(shape("POST", "/", [("Origin", "https://app.example")]), None)).status == 401
     assert handler.events == []
     preflight = [("Origin", "https://app.example"), ("Access-Control-Request-Method", "POST")]
-    assert answered(guarded(shape("OPTIONS", "/", preflight), None)).status == 200
+    assert parse_answer(guarded(shape("OPTIONS", "/", preflight), None)).status == 200
     assert len(handler.events) == 1
 
 
 def test_scheme_and_client_of_a_load_balancer_come_from_its_own_fields(authority: FakeAuthority):
     guarded = protect(guard_for(authority, require_https=True))(Recorder())
     headers = [*bearer(authority.mint()), ("X-Forwarded-For", "127.0.0.1")]
-    assert answered(guarded(load_balancer("GET", "/", headers), None)).status == 200
-    assert answered(guarded(load_balancer("GET", "/", headers, scheme="http"), None)).status == 400
+    assert parse_answer(guarded(load_balancer("GET", "/", headers), None)).status == 200
+    assert parse_answer(guarded(load_balancer("GET", "/", headers, scheme="http"), None)).status == 400
 
 
 def test_certificate_that_the_gateway_has_verified_counts_for_bound_tokens(authority: FakeAuthority):
@@ -317,11 +317,11 @@ def test_certificate_that_the_gateway_has_verified_counts_for_bound_tokens(autho
     certificate = {"clientCert": {"clientCertPem": PEM, "subjectDN": "CN=client"}}
     rest, http = rest_api("GET", "/", bearer(token)), http_api("GET", "/", bearer(token))
     for event in (rest, http):
-        assert answered(guarded(event, None)).status == 401
+        assert parse_answer(guarded(event, None)).status == 401
     rest["requestContext"]["identity"] |= certificate
     http["requestContext"]["authentication"] = certificate
     for event in (rest, http):
-        assert answered(guarded(event, None)).status == 200
+        assert parse_answer(guarded(event, None)).status == 200
 
 
 def test_error_of_the_handler_is_its_own(authority: FakeAuthority):
@@ -359,7 +359,7 @@ def current_loop() -> Iterator[None]:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_mangum_gives_the_guard_all_that_it_needs(authority: FakeAuthority, shape: Shape):
     if find_spec("mangum") is None:
-        missing("no mangum: the extra dev installs it")
+        skip_or_fail("no mangum: the extra dev installs it")
     from mangum import Mangum
 
     app = asgi.GuardMiddleware(asgi_app, guard=guard_for(authority), rules=RULES)
@@ -368,8 +368,8 @@ def test_mangum_gives_the_guard_all_that_it_needs(authority: FakeAuthority, shap
     token = authority.mint("read")
     for headers, status in (([], 401), (bearer("x"), 401), (bearer(token), 200), (bearer(token) * 2, 400)):
         event = shape("GET", "/rows", [("Host", "api.test"), *headers])
-        assert answered(handler(event, context)).status == status
-    assert answered(handler(shape("GET", "/rows/1", [("Host", "api.test"), *bearer(token)]), context)).status == 403
+        assert parse_answer(handler(event, context)).status == status
+    assert parse_answer(handler(shape("GET", "/rows/1", [("Host", "api.test"), *bearer(token)]), context)).status == 403
 
 
 # -- authorizers

@@ -57,11 +57,11 @@ def test_each_adapter_accepts_the_certificate_in_the_field_of_a_proxy(name: str)
 def test_a_response_that_depends_on_a_certificate_names_its_field_in_vary(name: str):
     api = CertificateApi(EVERY_DOOR[name])
     for _ in range(2):  # from the token cache as well
-        assert FIELD.decode() in varies(api.send(CERTIFICATE))
+        assert FIELD.decode() in vary_fields(api.send(CERTIFICATE))
     assert api.send().all("cache-control") == ["no-store"]
-    assert varies(api.send(CERTIFICATE, bound=False)) <= {"authorization"}  # in Django, because of its cache
+    assert vary_fields(api.send(CERTIFICATE, bound=False)) <= {"authorization"}  # in Django, because of its cache
 
 
-def varies(answer: Answered) -> set[str]:
+def vary_fields(answer: Answered) -> set[str]:
     """Return the names in the ``Vary`` fields of *answer*."""
     return {name.strip().lower() for value in answer.all("vary") for name in value.split(",")}

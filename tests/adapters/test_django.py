@@ -66,10 +66,10 @@ def describe(request: Any, **_: Any) -> JsonResponse:
 def view() -> Any:
     """Return a view of its own: a decorator marks the function."""
 
-    def served(request: Any, **rest: Any) -> JsonResponse:
+    def describe_request(request: Any, **rest: Any) -> JsonResponse:
         return describe(request, **rest)
 
-    return served
+    return describe_request
 
 
 def calls(authority: FakeAuthority, *scopes: str, **claims: Any) -> dict[str, str]:

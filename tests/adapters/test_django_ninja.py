@@ -36,7 +36,7 @@ def authority() -> FakeAuthority:
 
 
 @contextmanager
-def serving(authority: FakeAuthority, api: Any, **settings: Any) -> Iterator[None]:
+def run_project(authority: FakeAuthority, api: Any, **settings: Any) -> Iterator[None]:
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
     with project(url_conf({}, path("api/", api.urls)), {"GUARD": guard}, **settings):
         yield
@@ -118,7 +118,7 @@ CASES: list[tuple[str, str, str | None, int, Any]] = [
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["wsgi", "asgi"])
 def test_operations_require_what_they_declare(authority: FakeAuthority, asynchronous: bool, debug: bool):
     wrong = []
-    with serving(authority, existing_api(), DEBUG=debug):
+    with run_project(authority, existing_api(), DEBUG=debug):
         for method, at, scopes, status, expected in CASES:
             headers = {} if scopes is None else authority.bearer(scopes, subject="ann")
             if asynchronous:
@@ -140,13 +140,13 @@ def test_operations_require_what_they_declare(authority: FakeAuthority, asynchro
 
 
 def test_authentication_of_others_counts_where_a_token_is_optional(authority: FakeAuthority):
-    with serving(authority, existing_api()):
+    with run_project(authority, existing_api()):
         found = Client().get("/api/either", headers={"X-Key": "good"})
     assert (found.status_code, found.json()) == (200, {"auth": "good"})
 
 
 def test_audit_lists_each_operation(authority: FakeAuthority):
-    with serving(authority, existing_api()):
+    with run_project(authority, existing_api()):
         entries = {entry.where: entry.access for entry in audit_app(get_resolver()).entries if entry.method != "*"}
     assert entries == {
         "GET /api/rows": "read",
@@ -162,7 +162,7 @@ def test_audit_lists_each_operation(authority: FakeAuthority):
 
 def test_openapi_document_has_the_bearer_scheme(authority: FakeAuthority):
     api = existing_api()
-    with serving(authority, api):
+    with run_project(authority, api):
         document = api.get_openapi_schema()
     assert document["components"]["securitySchemes"]["TokenAuth"] == {"type": "http", "scheme": "bearer"}
     assert document["paths"]["/api/rows"]["post"]["security"] == [{"TokenAuth": []}]

@@ -303,11 +303,11 @@ def counting_guard(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) ->
     judged: list[Any] = []
     acheck = engine_of(guard).acheck
 
-    async def counting(*args: Any, **kwargs: Any) -> Decision:
+    async def count_and_check(*args: Any, **kwargs: Any) -> Decision:
         judged.append(args)
         return await acheck(*args, **kwargs)
 
-    monkeypatch.setattr(engine_of(guard), "acheck", counting)
+    monkeypatch.setattr(engine_of(guard), "acheck", count_and_check)
     return guard, judged
 
 
@@ -729,10 +729,10 @@ def test_scopes_of_other_security_dependencies_do_not_count(protected: Protected
 
 @pytest.mark.rule("H-05")
 def test_exception_of_the_guard_refuses_the_request(client: TestClient, guard: Guard, monkeypatch: pytest.MonkeyPatch):
-    async def broken(*args: Any, **kwargs: Any) -> Any:
+    async def raise_bug(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(engine_of(guard), "acheck", broken)
+    monkeypatch.setattr(engine_of(guard), "acheck", raise_bug)
     with pytest.raises(RuntimeError, match="a bug"):
         client.get("/async")
 
@@ -757,7 +757,7 @@ def test_replacing_a_dependency_replaces_derived_ones(authority: FakeAuthority, 
     def header(x: Annotated[str, Header()]) -> str:
         return x
 
-    async def replaced(
+    async def override(
         name: str, x: Annotated[str, Depends(header)], request: Request, security_scopes: SecurityScopes
     ) -> AsyncIterator[Any]:
         seen.append("begun")
@@ -767,7 +767,7 @@ def test_replacing_a_dependency_replaces_derived_ones(authority: FakeAuthority, 
     seen: list[str] = []
     client = TestClient(app)
     assert client.get("/rows/a").status_code == 401
-    app.dependency_overrides[protected] = replaced
+    app.dependency_overrides[protected] = override
     assert client.get("/rows/a", headers={"x": "1"}).json() == ["a", "1", "/rows/a", ["read", "more"]]
     assert seen.count("begun") == seen.count("ended") > 0
     assert client.get("/rows/a").json()["detail"][0]["loc"] == ["header", "x"]

@@ -268,10 +268,10 @@ def test_exception_of_the_guard_refuses_the_request(app: Flask, guard: Guard, mo
     client = make_client(app, guard)
     app.testing = False
 
-    def broken(*args: Any, **kwargs: Any) -> Any:
+    def raise_bug(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(engine_of(guard), "check", broken)
+    monkeypatch.setattr(engine_of(guard), "check", raise_bug)
     assert client.get("/plain").status_code == 500
 
 
@@ -440,11 +440,11 @@ def test_extension_behind_middleware_of_the_same_guard_uses_its_token(
     judged: list[Any] = []
     check = engine_of(guard).check
 
-    def counted(*args: Any, **kwargs: Any) -> Decision:
+    def count_and_check(*args: Any, **kwargs: Any) -> Decision:
         judged.append(args)
         return check(*args, **kwargs)
 
-    monkeypatch.setattr(engine_of(guard), "check", counted)
+    monkeypatch.setattr(engine_of(guard), "check", count_and_check)
     ScopeGuard(app, guard)
     wrap(app, guard)
     answer = app.test_client().get("/function", headers=authority.bearer("read write"))
@@ -794,7 +794,7 @@ def test_teardown_that_raises_leaves_no_current_token(authority: FakeAuthority, 
     ScopeGuard(app, guard)
 
     @app.teardown_request
-    def broken(error: BaseException | None) -> None:
+    def raise_bug(error: BaseException | None) -> None:
         raise RuntimeError("the teardown of the app")
 
     site, nobody = whoami_beside(app)
@@ -893,14 +893,14 @@ def test_declaration_that_closes_a_view_class_closes_subclasses(
         app.add_url_rule(f"/{view_class.__name__}", view_func=view_class.as_view(view_class.__name__))
     client: Any = make_client(app, guard) if by == "extension" else Client(GuardMiddleware(app, guard=guard))
 
-    def opened_by(scopes: str) -> list[str]:
+    def views_opened_by(scopes: str) -> list[str]:
         names = ("Guarded", "Own", "More", "Both")
         return [name for name in names if client.get(f"/{name}", headers=authority.bearer(scopes)).status_code == 200]
 
-    assert opened_by("x") == opened_by("c") == []
-    assert opened_by("a") == ["Guarded", "Own"]
-    assert opened_by("a b") == ["Guarded", "Own", "More"]
-    assert opened_by("a b c") == ["Guarded", "Own", "More", "Both"]
+    assert views_opened_by("x") == views_opened_by("c") == []
+    assert views_opened_by("a") == ["Guarded", "Own"]
+    assert views_opened_by("a b") == ["Guarded", "Own", "More"]
+    assert views_opened_by("a b c") == ["Guarded", "Own", "More", "Both"]
     assert seen == ["Guarded", "Own", "More", "Both"]
 
 

@@ -76,7 +76,7 @@ class Pair:
         self.guard: Guard = guard_for(authority, **settings)
         # The routes for other places of tokens are not called, and gRPC has no such places.
         kept = [rule for rule in rules(self.guard).all if rule.sources is None and rule.path != "/public"]
-        self._name = server.guarded(self.guard, rules=kept, public=["/public"])
+        self._name = server.add_guarded(self.guard, rules=kept, public=["/public"])
         middleware = GuardMiddleware(asgi_app, guard=self.guard, rules=rules(self.guard))
         self._send = call_in_loop("asyncio", call_asgi, middleware)
 
@@ -106,7 +106,7 @@ def test_calls_are_decided_like_requests(grpc_server: GrpcServer, authority: Fak
     assert len(CALLED) > 50
     for scenario in CALLED:
         for _ in range(2):  # a token that was never seen, and one that is remembered
-            outcome = pair.compare(scenario.send.filled(known))
+            outcome = pair.compare(scenario.send.fill(known))
         assert (outcome.code is Status.OK) is (scenario.expects == "PASS"), scenario.name
         for token in known.values():
             assert not any(token in str(value) for _, value in outcome.trailing)
@@ -115,7 +115,7 @@ def test_calls_are_decided_like_requests(grpc_server: GrpcServer, authority: Fak
 
 
 def test_outage_is_a_status_that_clients_retry(grpc_server: GrpcServer, authority: FakeAuthority):
-    name = grpc_server.guarded(guard_for(authority), rules=READ)
+    name = grpc_server.add_guarded(guard_for(authority), rules=READ)
     authority.outage()
     for kind in KINDS:
         outcome = grpc_server.call(name, f"/plain/{kind}", bearer(authority.mint("read")), kind=kind)
@@ -127,7 +127,7 @@ def test_outage_is_a_status_that_clients_retry(grpc_server: GrpcServer, authorit
 
 def test_call_with_a_token_and_an_api_key_is_refused(grpc_server: GrpcServer, authority: FakeAuthority):
     keys = ApiKeys(prefix="acme", lookup=lambda _: None, issuer="https://api.test/keys")
-    name = grpc_server.guarded(guard_for(authority, api_keys=keys), rules=READ)
+    name = grpc_server.add_guarded(guard_for(authority, api_keys=keys), rules=READ)
     token, key = bearer(authority.mint("read")), (("x-api-key", "acme_x"),)
     for _ in range(3):  # until the token is remembered
         assert grpc_server.call(name, "/plain/unary_unary", token).code is Status.OK
@@ -145,7 +145,7 @@ def test_each_kind_of_call_is_guarded(grpc_server: GrpcServer, authority: FakeAu
     """``writing`` and ``blocking`` are other kinds of handlers of the async server."""
     if service == "writing" and not kind.endswith("stream"):
         service = "plain"
-    name = grpc_server.guarded(guard_for(authority), rules=READ)
+    name = grpc_server.add_guarded(guard_for(authority), rules=READ)
     expected = [b"client a", b"client b"] if kind.endswith("stream") else [b"client a,b"]
     method = f"/{service}/{kind}"
     granted = grpc_server.call(name, method, bearer(authority.mint("read")), kind=kind)
@@ -159,14 +159,14 @@ def test_each_kind_of_call_is_guarded(grpc_server: GrpcServer, authority: FakeAu
 
 def test_message_that_cannot_be_parsed_is_an_internal_error(grpc_server: GrpcServer, authority: FakeAuthority):
     """As without an interceptor: gRPC parses messages before it calls a handler."""
-    name = grpc_server.guarded(guard_for(authority), rules=READ)
+    name = grpc_server.add_guarded(guard_for(authority), rules=READ)
     for service in ("plain", "blocking"):
         outcome = grpc_server.call(name, f"/{service}/x", bearer(authority.mint("read")), b"malformed")
         assert (outcome.code, outcome.details) == (Status.INTERNAL, "Exception deserializing request!")
 
 
 def test_method_without_a_rule_is_denied_whether_it_exists_or_not(grpc_server: GrpcServer, authority: FakeAuthority):
-    name = grpc_server.guarded(guard_for(authority), rules=READ)
+    name = grpc_server.add_guarded(guard_for(authority), rules=READ)
     good, unknown = bearer(authority.mint("read")), ("/plain", "/other/unary_unary", "/plain/unary_unary/x", "/Plain/x")
     for method in unknown:
         assert grpc_server.call(name, method).code is Status.UNAUTHENTICATED
@@ -181,7 +181,7 @@ def test_method_without_a_rule_is_denied_whether_it_exists_or_not(grpc_server: G
 def test_path_with_more_than_a_method_is_denied(grpc_server: GrpcServer, authority: FakeAuthority, more: str):
     """A handler may forward calls to a server that ignores the query: the rule for all methods must not open it."""
     strict = Rule("/plain/unary_unary", all_of("admin"))
-    name = grpc_server.guarded(guard_for(authority), rules=[strict, *READ], public=["/public/{method}"])
+    name = grpc_server.add_guarded(guard_for(authority), rules=[strict, *READ], public=["/public/{method}"])
     good = bearer(authority.mint("read"))
     assert grpc_server.call(name, "/plain/stream_unary", good).code is Status.OK
     for method in ("/plain/unary_unary", f"/plain/unary_unary{more}", f"/public/unary_unary{more}"):
@@ -197,7 +197,7 @@ def test_hidden_refusal_looks_like_an_unknown_method(grpc_server: GrpcServer, au
         transport=authority.transport,
         clock=authority.clock,
     )
-    name = grpc_server.guarded(guard, rules=READ)
+    name = grpc_server.add_guarded(guard, rules=READ)
     hidden = grpc_server.call(name, "/plain/x", bearer(authority.mint("other")))
     missing = grpc_server.call(name, "/missing/x", bearer(authority.mint("read")))
     assert (hidden.code, hidden.details, hidden.trailing) == (missing.code, missing.details, missing.trailing)
@@ -205,7 +205,7 @@ def test_hidden_refusal_looks_like_an_unknown_method(grpc_server: GrpcServer, au
 
 def test_public_and_optional_methods(grpc_server: GrpcServer, authority: FakeAuthority):
     guard = guard_for(authority)
-    name = grpc_server.guarded(guard, rules=[Rule("/plain/{method}", OPTIONAL)], public=[HEALTH])
+    name = grpc_server.add_guarded(guard, rules=[Rule("/plain/{method}", OPTIONAL)], public=[HEALTH])
     expired = bearer(authority.mint("read", expires_in=-3600))
     for metadata in ((), expired, bearer(authority.mint("read"))):
         for kind in KINDS:
@@ -218,7 +218,7 @@ def test_public_and_optional_methods(grpc_server: GrpcServer, authority: FakeAut
 
 def test_token_is_taken_from_one_value_of_one_place(grpc_server: GrpcServer, authority: FakeAuthority):
     places = TokenSources(methods=["header", "query", "form", "subprotocol"])
-    name = grpc_server.guarded(guard_for(authority, token_sources=places), rules=READ)
+    name = grpc_server.add_guarded(guard_for(authority, token_sources=places), rules=READ)
     token = authority.mint("read")
     for metadata, code in (
         ([("authorization", f"Bearer {token}")], Status.OK),
@@ -237,7 +237,7 @@ def test_token_is_taken_from_one_value_of_one_place(grpc_server: GrpcServer, aut
 
 def test_api_keys_are_not_accepted_and_not_beside_a_token(grpc_server: GrpcServer, authority: FakeAuthority):
     keys = ApiKeys(prefix="acme", lookup=lambda _: None, issuer="https://keys.test")
-    name = grpc_server.guarded(guard_for(authority, api_keys=keys), rules=READ)
+    name = grpc_server.add_guarded(guard_for(authority, api_keys=keys), rules=READ)
     token, key = bearer(authority.mint("read")), (("x-api-key", "acme_unknown"),)
     calls = [grpc_server.call(name, "/plain/x", sent).code for sent in (token, token, key, (*token, *key))]
     assert calls == [Status.OK, Status.OK, Status.UNAUTHENTICATED, Status.UNAUTHENTICATED]
@@ -250,7 +250,7 @@ def test_policy_of_a_rule_decides(grpc_server: GrpcServer, authority: FakeAuthor
         asked.append(request)
         return bool(token.subject == "ann")
 
-    name = grpc_server.guarded(guard_for(authority), rules=[Rule("/plain/{method}", all_of("read"), decide=decide)])
+    name = grpc_server.add_guarded(guard_for(authority), rules=[Rule("/plain/{method}", all_of("read"), decide=decide)])
     codes = [
         grpc_server.call(name, "/plain/x", bearer(authority.mint("read", subject=who))).code for who in ("ann", "bo")
     ]
@@ -270,7 +270,7 @@ def test_async_policy_is_for_async_servers(authority: FakeAuthority):
 
 def test_listener_gets_one_decision_for_each_call(grpc_server: GrpcServer, authority: FakeAuthority):
     events: list[DecisionEvent] = []
-    name = grpc_server.guarded(guard_for(authority, on_decision=events.append), rules=READ)
+    name = grpc_server.add_guarded(guard_for(authority, on_decision=events.append), rules=READ)
     for metadata in (bearer(authority.mint("read")), bearer(authority.mint("read")), bearer("x"), ()):
         grpc_server.call(name, "/plain/unary_stream", metadata, kind="unary_stream")
     found = [(type(event.decision).__name__, event.method, event.path, event.route, event.adapter) for event in events]
@@ -289,7 +289,7 @@ class ProofCalls:
     def __init__(self, server: GrpcServer, authority: FakeAuthority, **policy: Any) -> None:
         self.server, self.authority = server, authority
         guard = guard_for(authority, dpop=DPoP(base_url="https://api.test", **policy))
-        self._name = server.guarded(guard, rules=[*READ, Rule("/bound/{method}", all_of("read"), dpop="required")])
+        self._name = server.add_guarded(guard, rules=[*READ, Rule("/bound/{method}", all_of("read"), dpop="required")])
         self.token = authority.mint("read", bound_to=KEY)
 
     def call(self, *proofs: str, scheme: str = "DPoP", token: str = "", method: str = "/plain/x") -> Outcome:
@@ -365,7 +365,7 @@ def test_token_is_bound_to_the_certificate_of_the_connection(
 ):
     der = x509.load_pem_x509_certificate(client_pem(certificates).read_bytes()).public_bytes(Encoding.DER)
     guard = guard_for(authority, mutual_tls=MutualTLS(), require_https=True)
-    name = over_tls.guarded(guard, rules=READ)
+    name = over_tls.add_guarded(guard, rules=READ)
     for digest, code in ((thumbprint(der), Status.OK), (thumbprint(b"other"), Status.UNAUTHENTICATED)):
         token = authority.mint("read", claims={"cnf": {"x5t#S256": digest}})
         assert over_tls.call(name, "/plain/x", bearer(token)).code is code
@@ -373,7 +373,7 @@ def test_token_is_bound_to_the_certificate_of_the_connection(
 
 
 def test_bound_token_needs_a_certificate(grpc_server: GrpcServer, authority: FakeAuthority):
-    name = grpc_server.guarded(guard_for(authority, mutual_tls=MutualTLS()), rules=READ)
+    name = grpc_server.add_guarded(guard_for(authority, mutual_tls=MutualTLS()), rules=READ)
     token = authority.mint("read", claims={"cnf": {"x5t#S256": thumbprint(b"any")}})
     assert grpc_server.call(name, "/plain/x", bearer(token)).code is Status.UNAUTHENTICATED
 

@@ -37,7 +37,7 @@ class SyncAsgi:
     def __call__(self, scope: Any, receive: Any, send: Any) -> Any: ...
 
 
-def varied(*args: Any) -> Any: ...
+def app_with_varargs(*args: Any) -> Any: ...
 
 
 def with_default(scope: Any, receive: Any = None) -> Any: ...
@@ -81,7 +81,7 @@ def test_handlers_of_django_are_told_apart():
             wrong.GuardMiddleware(app, guard=GUARD)
 
 
-@pytest.mark.parametrize("app", [varied, with_default, functools.partial(varied), Callables, len])
+@pytest.mark.parametrize("app", [app_with_varargs, with_default, functools.partial(app_with_varargs), Callables, len])
 def test_apps_that_do_not_tell_are_accepted(app: Any):
     asgi.GuardMiddleware(app, guard=GUARD)
     wsgi.GuardMiddleware(app, guard=GUARD)

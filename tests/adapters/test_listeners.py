@@ -96,7 +96,7 @@ def test_wsgi_middleware_finds_the_rule_once_for_a_listener(
     guarded = WSGIGuard(inner, guard=guard, rules=[Rule("/rows/{row}", all_of("read"))])
     found: list[WSGIGuard] = []
 
-    def counted(layer: WSGIGuard, find: Any) -> Any:
+    def count_calls(layer: WSGIGuard, find: Any) -> Any:
         def count(*asked: Any) -> Rule | None:
             found.append(layer)
             rule: Rule | None = find(*asked)
@@ -105,7 +105,7 @@ def test_wsgi_middleware_finds_the_rule_once_for_a_listener(
         return count
 
     for layer in (inner, guarded):
-        monkeypatch.setattr(layer, "_find", counted(layer, layer._find))
+        monkeypatch.setattr(layer, "_find", count_calls(layer, layer._find))
     for number in range(2):
         assert call_wsgi(guarded, bearer(authority.mint("read"), f"/rows/{number}")).status == 200
     assert found == [guarded, inner] * 2
@@ -121,7 +121,7 @@ def test_listener_gets_one_decision_for_each_scenario(door: Door):
         if scenario.name in door.without:
             continue
         events.clear()
-        exchange = scenario.send.filled(known)
+        exchange = scenario.send.fill(known)
         status = way(exchange).status
         told = [type(event.decision) for event in events]
         if status >= 400:
@@ -284,17 +284,17 @@ def test_flask(authority: FakeAuthority, guard: Guard, events: list[DecisionEven
 
 
 def test_failing_app_is_reported_as_one_grant(authority: FakeAuthority, guard: Guard, events: list[DecisionEvent]):
-    async def failing(scope: Any, receive: Any, send: Any) -> None:
+    async def fail(scope: Any, receive: Any, send: Any) -> None:
         raise KeyError("of the app")
 
-    def failing_view() -> str:
+    def fail_in_view() -> str:
         raise KeyError("of the app")
 
     flask = Flask("x")
     ScopeGuard(flask, guard)
-    flask.add_url_rule("/", view_func=failing_view)
+    flask.add_url_rule("/", view_func=fail_in_view)
     clients: list[Callable[[], Any]] = [
-        lambda: TestClient(GuardMiddleware(failing, guard=guard)).get("/", headers=authority.bearer("x")),
+        lambda: TestClient(GuardMiddleware(fail, guard=guard)).get("/", headers=authority.bearer("x")),
         lambda: flask.test_client().get("/", headers=authority.bearer("x")),
     ]
     flask.testing = True

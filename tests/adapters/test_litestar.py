@@ -466,7 +466,7 @@ def test_event_has_the_template_of_the_route_for_refusals_too(authority: FakeAut
 
 
 def test_document_has_the_schemes_and_the_scopes_of_guards(authority: FakeAuthority):
-    def described(guard: Guard, **settings: Any) -> dict[str, Any]:
+    def describe(guard: Guard, **settings: Any) -> dict[str, Any]:
         class Rows(Controller):
             path = "/rows"
             guards = [requires("read")]  # noqa: RUF012 - as Litestar has it
@@ -490,7 +490,7 @@ def test_document_has_the_schemes_and_the_scopes_of_guards(authority: FakeAuthor
     def operations(document: dict[str, Any]) -> dict[str, Any]:
         return {path: item["get"].get("security") for path, item in document["paths"].items()}
 
-    document = described(Guard(authority.issuer))
+    document = describe(Guard(authority.issuer))
     assert document["components"]["securitySchemes"] == {
         "Bearer": {"type": "http", "scheme": "Bearer", "bearerFormat": "JWT"},
         "own": {"type": "mutualTLS"},
@@ -503,11 +503,11 @@ def test_document_has_the_schemes_and_the_scopes_of_guards(authority: FakeAuthor
         "/plain": [{"Bearer": []}],
         "/own": [{"own": []}],
     }
-    required = described(Guard(authority.issuer, dpop=DPoP(base_url=BASE, mode="required")))
+    required = describe(Guard(authority.issuer, dpop=DPoP(base_url=BASE, mode="required")))
     assert operations(required)["/plain"] == [{"DPoP": []}]
-    accepted = described(Guard(authority.issuer, dpop=DPoP(base_url=BASE)))
+    accepted = describe(Guard(authority.issuer, dpop=DPoP(base_url=BASE)))
     assert operations(accepted)["/plain"] == [{"Bearer": []}, {"DPoP": []}]
-    by_app = operations(described(Guard(authority.issuer), security=[{"own": []}]))
+    by_app = operations(describe(Guard(authority.issuer), security=[{"own": []}]))
     assert by_app["/plain"] == by_app["/rows"] == [{"own": []}]
 
 

@@ -66,10 +66,10 @@ async def by_global(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def by_helper(scope: Any, receive: Any, send: Any) -> None:
-    await chosen()(scope, receive, send)
+    await look_up_app()(scope, receive, send)
 
 
-def chosen() -> Any:
+def look_up_app() -> Any:
     return REGISTRY["the"][0]
 
 
@@ -203,43 +203,43 @@ def router_of_its_own() -> Router:
 def make_strip(app: Any) -> Any:
     """A factory that Starlette calls like a middleware class."""
 
-    async def stripping(scope: Any, receive: Any, send: Any) -> None:
+    async def strip_and_call(scope: Any, receive: Any, send: Any) -> None:
         await Rewrites(app, "/strip")(scope, receive, send)
 
-    return stripping
+    return strip_and_call
 
 
 @functools.lru_cache
-def stripped(app: Any) -> Any:
+def wrap_in_rewrites(app: Any) -> Any:
     return Rewrites(app, "/strip")
 
 
 def make_strip_by_helper(app: Any) -> Any:
-    async def stripping(scope: Any, receive: Any, send: Any) -> None:
-        await stripped(app)(scope, receive, send)
+    async def strip_and_call(scope: Any, receive: Any, send: Any) -> None:
+        await wrap_in_rewrites(app)(scope, receive, send)
 
-    return stripping
+    return strip_and_call
 
 
 KEY = "pa" + "th"
 
 
 def make_strip_by_key(app: Any) -> Any:
-    async def stripping(scope: Any, receive: Any, send: Any) -> None:
+    async def strip_and_call(scope: Any, receive: Any, send: Any) -> None:
         if KEY in scope:
             scope[KEY] = scope[KEY].removeprefix("/strip")
         await app(scope, receive, send)
 
-    return stripping
+    return strip_and_call
 
 
 def make_app_by_request(app: Any) -> Any:
-    async def made(scope: Any, receive: Any, send: Any) -> None:
+    async def call_inner(scope: Any, receive: Any, send: Any) -> None:
         inner = FastAPI(routes=app.routes if hasattr(app, "routes") else [one_route()])
         inner.root_path = "/strip"
         await inner(scope, receive, send)
 
-    return made
+    return call_inner
 
 
 def starlette_with(factory: Any) -> Starlette:

@@ -48,7 +48,7 @@ async def subject() -> str:
     return "anonymous" if token is None else str(token.subject)
 
 
-def fresh() -> Callable[[], Coroutine[Any, Any, str]]:
+def new_view() -> Callable[[], Coroutine[Any, Any, str]]:
     """Return a view of its own, which a decorator may mark."""
 
     async def view(**_: Any) -> str:
@@ -80,7 +80,7 @@ def statuses(app: Any, path: str, *given: dict[str, str], method: str = "GET") -
     return [response.status_code for response in calls(app, path, *given, method=method)]
 
 
-def with_a_view_of_each_kind() -> Quart:
+def app_with_views_of_each_kind() -> Quart:
     """Return an app with a view of each kind under ``/<kind>`` that needs ``read`` and ``write``."""
     app = an_app()
     both = requires("read", "write")
@@ -129,7 +129,7 @@ def with_a_view_of_each_kind() -> Quart:
     async def writers() -> None:
         return None
 
-    inner.add_url_rule("/blueprint", "view", requires("read")(fresh()))
+    inner.add_url_rule("/blueprint", "view", requires("read")(new_view()))
     outer.register_blueprint(inner)
     app.register_blueprint(outer)
     return app
@@ -141,7 +141,7 @@ KINDS = ("function", "in-thread", "twice", "decorated", "bymethod", "whole", "in
 @pytest.mark.parametrize("inside", [True, False], ids=["extension", "middleware"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_of_view_can_require_scopes(authority: FakeAuthority, guard: Guard, kind: str, *, inside: bool):
-    app: Any = with_a_view_of_each_kind()
+    app: Any = app_with_views_of_each_kind()
     if inside:
         ScopeGuard(app, guard)
     else:
@@ -181,11 +181,11 @@ def test_public_and_optional_open_views_methods_classes_and_blueprints(authority
         decorator(Whole)
         decorator(ByMethod.get)
         outer, inner = Blueprint(f"{name}-outer", "an_app"), Blueprint(f"{name}-inner", "an_app")
-        inner.add_url_rule("/inner", "view", fresh())
-        inner.add_url_rule("/required", "required", requires("read")(fresh()))
+        inner.add_url_rule("/inner", "view", new_view())
+        inner.add_url_rule("/required", "required", requires("read")(new_view()))
         outer.register_blueprint(inner)
         app.register_blueprint(decorator(outer), url_prefix=f"/{name}")
-        app.add_url_rule(f"/{name}/function", f"{name}-function", decorator(fresh()))
+        app.add_url_rule(f"/{name}/function", f"{name}-function", decorator(new_view()))
         for kind in (Whole, ByMethod, Below):
             app.add_url_rule(f"/{name}/{kind.__name__.lower()}", view_func=kind.as_view(f"{name}-{kind.__name__}"))
     ScopeGuard(app, guard)
@@ -202,7 +202,7 @@ def test_public_and_optional_open_views_methods_classes_and_blueprints(authority
 
 def test_no_handler_or_hook_of_the_app_changes_a_refusal(authority: FakeAuthority, guard: Guard):
     app, ran = an_app(), list[Any]()
-    app.add_url_rule("/", "view", requires("read")(fresh()))
+    app.add_url_rule("/", "view", requires("read")(new_view()))
 
     @app.errorhandler(Exception)
     async def replace(error: Exception) -> tuple[str, int]:
@@ -232,7 +232,7 @@ def test_websocket_is_refused_before_it_is_accepted_and_its_token_can_be_renewed
             await websocket.send(f"{type(decision).__name__} {sorted(access_token().scopes)}")
 
     app.add_websocket("/decorated", "decorated", requires("read")(live))
-    app.add_websocket("/open", "open", public(fresh()))
+    app.add_websocket("/open", "open", public(new_view()))
     private.before_websocket(requires("read")(fresh_hook()))
     private.add_websocket("/hook", "hook", live)
     app.register_blueprint(private)
@@ -264,7 +264,7 @@ def fresh_hook() -> Callable[[], Coroutine[Any, Any, None]]:
 
 def test_websocket_behind_the_middleware_is_refused_by_its_decorator(authority: FakeAuthority, guard: Guard):
     app: Any = an_app()
-    app.add_websocket("/", "live", requires("read")(fresh()))
+    app.add_websocket("/", "live", requires("read")(new_view()))
     app.asgi_app = GuardMiddleware(app.asgi_app, guard=guard)
 
     async def connect() -> None:
@@ -319,11 +319,11 @@ def test_token_is_current_in_background_tasks(authority: FakeAuthority, guard: G
 def test_stricter_of_a_rule_and_a_view_holds(authority: FakeAuthority, guard: Guard):
     app = an_app()
     for path, view in {
-        "/ruled": requires("view")(fresh()),
-        "/open": requires("view")(fresh()),
-        "/closed": public(fresh()),
-        "/view": requires("view")(fresh()),
-        "/neither": fresh(),
+        "/ruled": requires("view")(new_view()),
+        "/open": requires("view")(new_view()),
+        "/closed": public(new_view()),
+        "/view": requires("view")(new_view()),
+        "/neither": new_view(),
     }.items():
         app.add_url_rule(path, path, view)
     ScopeGuard(app, guard, rules=[Rule("/ruled", "rule"), Rule("/open", PUBLIC), Rule("/closed", DENIED)])
@@ -336,14 +336,14 @@ def test_stricter_of_a_rule_and_a_view_holds(authority: FakeAuthority, guard: Gu
 def test_preflight_passes_a_view_and_its_hooks_and_other_options_do_not(authority: FakeAuthority, guard: Guard):
     app, private = an_app(), Blueprint("private", "an_app")
     private.before_request(requires("read")(fresh_hook()))
-    private.add_url_rule("/rows", "rows", fresh(), methods=["GET", "POST"])
+    private.add_url_rule("/rows", "rows", new_view(), methods=["GET", "POST"])
     app.register_blueprint(private)
     ScopeGuard(app, guard, cors_preflight="pass")
     asked = {"origin": "https://spa.test", "access-control-request-method": "POST"}
     assert statuses(app, "/rows", asked, {}, authority.bearer("read"), method="OPTIONS") == [200, 401, 200]
     assert statuses(app, "/rows", asked, method="GET") == [401]
     ruled = an_app()
-    ruled.add_url_rule("/open", "open", requires("read")(fresh()))
+    ruled.add_url_rule("/open", "open", requires("read")(new_view()))
     ScopeGuard(ruled, guard, rules=[Rule("/open", PUBLIC, methods=["OPTIONS"])])
     assert statuses(ruled, "/open", {}, method="OPTIONS") == [200]  # Quart answers, and the view does not run
     assert statuses(ruled, "/open", {}, method="GET") == [401]
@@ -351,7 +351,7 @@ def test_preflight_passes_a_view_and_its_hooks_and_other_options_do_not(authorit
 
 def test_token_sources_of_a_view_count_and_without_the_extension_they_raise(authority: FakeAuthority, guard: Guard):
     app: Any = an_app()
-    app.add_url_rule("/", "view", requires("read", token_sources=["query"])(fresh()))
+    app.add_url_rule("/", "view", requires("read", token_sources=["query"])(new_view()))
     token = authority.mint("read")
     bare = app.asgi_app
     app.asgi_app = GuardMiddleware(bare, guard=guard)
@@ -366,7 +366,7 @@ def test_profile_refuses_token_sources_of_a_view_at_the_start(authority: FakeAut
     guard = guard_of(authority, profile="oauth21")
     app = an_app()
     ScopeGuard(app, guard)
-    app.add_url_rule("/", "view", requires("read", token_sources=["query"])(fresh()))
+    app.add_url_rule("/", "view", requires("read", token_sources=["query"])(new_view()))
 
     async def start() -> None:
         async with app.test_app():
@@ -379,7 +379,7 @@ def test_profile_refuses_token_sources_of_a_view_at_the_start(authority: FakeAut
 def test_event_has_the_template_of_the_route_for_refusals_too(authority: FakeAuthority):
     events: list[DecisionEvent] = []
     app = an_app()
-    app.add_url_rule("/rows/<int:number>", "rows", requires("read")(fresh()))
+    app.add_url_rule("/rows/<int:number>", "rows", requires("read")(new_view()))
     ScopeGuard(app, guard_of(authority, on_decision=events.append))
     calls(app, "/rows/7", {}, authority.bearer("read"))
     calls(app, "/nowhere", {})
@@ -390,7 +390,7 @@ def test_event_has_the_template_of_the_route_for_refusals_too(authority: FakeAut
 @pytest.mark.parametrize("headers", [{"host": "a b"}, {"host": "\u00e4"}])
 def test_request_that_quart_cannot_route_needs_a_token(guard: Guard, headers: dict[str, str]):
     app: Any = an_app()
-    app.add_url_rule("/", "view", public(fresh()))
+    app.add_url_rule("/", "view", public(new_view()))
     ScopeGuard(app, guard, rules=[])
     sent: list[Any] = []
 
@@ -455,10 +455,10 @@ def test_request_that_inner_middleware_changes_to_another_view_is_not_served(
 ):
     # Fault: the view is looked up at the outside, and something in between decides anew.
     app: Any = Quart("an_app", static_folder=None, host_matching=True)
-    app.add_url_rule("/", "open", public(fresh()), host="localhost")
-    app.add_url_rule("/", "other", fresh(), host="other.test")
-    app.add_url_rule("/", "post", fresh(), host="localhost", methods=["POST"])
-    app.add_url_rule("/secret", "secret", fresh(), host="localhost")
+    app.add_url_rule("/", "open", public(new_view()), host="localhost")
+    app.add_url_rule("/", "other", new_view(), host="other.test")
+    app.add_url_rule("/", "post", new_view(), host="localhost", methods=["POST"])
+    app.add_url_rule("/secret", "secret", new_view(), host="localhost")
     inner, changes = app.asgi_app, dict[str, Any]()
 
     async def middleware(scope: Any, receive: Any, send: Any) -> None:
@@ -480,7 +480,7 @@ def test_changed_name_inside_quart_lets_nothing_pass(authority: FakeAuthority, g
             raise AttributeError("renamed")
 
     app = an_app()
-    app.add_url_rule("/", "view", public(fresh()))
+    app.add_url_rule("/", "view", public(new_view()))
     app.asgi_http_class = Renamed
     ScopeGuard(app, guard, public=["/"])
     for headers in ({}, authority.bearer()):
@@ -492,15 +492,15 @@ def test_app_factory(authority: FakeAuthority, guard: Guard):
     extension = ScopeGuard(guard=guard, public=["/open"])
     for _ in range(2):
         app = an_app()
-        app.add_url_rule("/open", "open", fresh())
-        app.add_url_rule("/closed", "closed", fresh())
+        app.add_url_rule("/open", "open", new_view())
+        app.add_url_rule("/closed", "closed", new_view())
         extension.init_app(app)
         assert (statuses(app, "/open", {}), statuses(app, "/closed", {})) == ([200], [401])
 
 
 def test_decorator_without_a_guard_raises(caplog: pytest.LogCaptureFixture):
     app = an_app()
-    app.add_url_rule("/", "view", requires("read")(fresh()))
+    app.add_url_rule("/", "view", requires("read")(new_view()))
     assert statuses(app, "/", {}) == [500]
     assert "needs ScopeGuard(app, guard)" in str(caplog.records[-1].exc_info)
 
@@ -521,4 +521,4 @@ def test_wrong_arguments_are_refused(guard: Guard):
             requires("read")(item)
     with pytest.raises(ConfigurationError, match="public: must decorate a view"):
         public(7)
-    assert hasattr(requires("read")(fresh()), REQUIREMENT)
+    assert hasattr(requires("read")(new_view()), REQUIREMENT)

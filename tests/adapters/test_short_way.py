@@ -108,7 +108,7 @@ class Pair:
         """Return the answer, which must be the same for both."""
         for heard in self.heard.values():
             heard.clear()
-        exchange = exchange.filled(self.tokens)
+        exchange = exchange.fill(self.tokens)
         answers = [way(exchange) for way in self._ways.values()]
         assert answers[0] == answers[1]
         assert self.heard["with"] == self.heard["without"]
@@ -121,7 +121,7 @@ def pair(request: pytest.FixtureRequest) -> Pair:
 
 
 @pytest.fixture(params=SHORT)
-def paired(request: pytest.FixtureRequest) -> Callable[..., Pair]:
+def make_pair(request: pytest.FixtureRequest) -> Callable[..., Pair]:
     return lambda **settings: Pair(BY_NAME[request.param], FakeAuthority(), settings)
 
 
@@ -142,10 +142,10 @@ def test_short_path_is_used(pair: Pair, monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(engine_of(pair.remembering), "_authenticate", judge)
     way = pair.door.opened(pair.remembering)
-    assert way(KNOWN.filled(pair.tokens)).status == 200
+    assert way(KNOWN.fill(pair.tokens)).status == 200
     assert not judged
     with suppress(AssertionError):  # Django answers 500
-        way(exchange_with(b"Bearer {T} ").filled(pair.tokens))
+        way(exchange_with(b"Bearer {T} ").fill(pair.tokens))
     assert judged
 
 
@@ -160,20 +160,20 @@ def test_listener_gets_each_decision_once(pair: Pair):
 
 
 @pytest.mark.rule("G-01")
-def test_a_known_token_expires(paired: Callable[..., Pair]):
-    pair = paired()
+def test_a_known_token_expires(make_pair: Callable[..., Pair]):
+    pair = make_pair()
     pair.authority.clock.advance(3600 * 24)
     assert pair.send(KNOWN).status == 401
 
 
-def test_clock_set_back_does_not_make_a_token_valid_before_nbf(paired: Callable[..., Pair]):
-    pair = paired()
+def test_clock_set_back_does_not_make_a_token_valid_before_nbf(make_pair: Callable[..., Pair]):
+    pair = make_pair()
     pair.authority.clock.set_wall(pair.authority.clock.wall() - 24 * 3600)
     assert pair.send(KNOWN).status == 401
 
 
-def test_known_token_is_refused_after_its_key_is_withdrawn(paired: Callable[..., Pair]):
-    pair = paired()
+def test_known_token_is_refused_after_its_key_is_withdrawn(make_pair: Callable[..., Pair]):
+    pair = make_pair()
     pair.authority.rotate(overlap=False)
     pair.authority.clock.advance(600)  # So that both look for newer keys.
     pair.send(KNOWN)
@@ -181,8 +181,8 @@ def test_known_token_is_refused_after_its_key_is_withdrawn(paired: Callable[...,
     assert pair.send(KNOWN).status == 401
 
 
-def test_known_token_is_refused_after_its_revocation(paired: Callable[..., Pair]):
-    pair = paired()
+def test_known_token_is_refused_after_its_revocation(make_pair: Callable[..., Pair]):
+    pair = make_pair()
     for guard in (pair.remembering, pair.forgetful):
         guard.revoke(token=pair.tokens["T"])
     assert pair.send(KNOWN).status == 401
@@ -190,14 +190,14 @@ def test_known_token_is_refused_after_its_revocation(paired: Callable[..., Pair]
 
 
 @pytest.mark.rule("B-56")
-def test_known_token_over_cleartext_is_refused_if_https_is_required(paired: Callable[..., Pair]):
-    pair = paired(require_https=True)
+def test_known_token_over_cleartext_is_refused_if_https_is_required(make_pair: Callable[..., Pair]):
+    pair = make_pair(require_https=True)
     assert pair.send(KNOWN).status == 200
     assert pair.send(exchange_with(b"Bearer {T}", scheme="http")).status == 400
     assert pair.send(KNOWN).status == 200
 
 
-def test_stray_query_token_beside_a_known_one_is_refused(paired: Callable[..., Pair]):
-    pair = paired(token_sources=TokenSources(stray_query_token="refuse"))
+def test_stray_query_token_beside_a_known_one_is_refused(make_pair: Callable[..., Pair]):
+    pair = make_pair(token_sources=TokenSources(stray_query_token="refuse"))
     assert pair.send(exchange_with(b"Bearer {T}", target="/both?access_token=x")).status == 400
     assert pair.send(exchange_with(b"Bearer {T}", target="/both?a=x")).status == 200

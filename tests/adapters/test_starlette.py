@@ -299,7 +299,7 @@ def test_hidden_operation_is_404(authority: FakeAuthority):
 
 
 def test_refusal_is_a_response_for_other_decorators_and_middleware(authority: FakeAuthority, guard: Guard):
-    def traced(endpoint: Any) -> Any:
+    def trace(endpoint: Any) -> Any:
         @functools.wraps(endpoint)
         async def wrapper(request: Request) -> Response:
             response: Response = await endpoint(request)
@@ -308,7 +308,7 @@ def test_refusal_is_a_response_for_other_decorators_and_middleware(authority: Fa
 
         return wrapper
 
-    answer = make_client(guard, Route("/", traced(insert))).get("/", headers=authority.bearer("read"))
+    answer = make_client(guard, Route("/", trace(insert))).get("/", headers=authority.bearer("read"))
     assert (answer.status_code, answer.headers["x-trace"]) == (403, "1")
 
 

@@ -167,14 +167,14 @@ class Stage:
     def watcher(self) -> Watcher:
         return watcher_of(engine_of(self.guard))
 
-    def later(self, authority: FakeAuthority, seconds: float) -> None:
+    def advance(self, authority: FakeAuthority, seconds: float) -> None:
         """Let *seconds* pass, and let the watcher notice at once."""
         authority.clock.advance(seconds)
         self.watcher.wake()
 
 
 @contextmanager
-def noticing(text: str) -> Iterator[anyio.Event]:
+def watch_log(text: str) -> Iterator[anyio.Event]:
     """An event that is set when a log line with *text* is written in this event loop."""
     noticed = anyio.Event()
 
@@ -250,7 +250,7 @@ async def test_revocation_in_another_process_ends_the_connection(authority: Fake
     async with Stage(here) as stage:
         wire = await stage.connect(authority.mint(subject="ann"))
         there.revoke(subject="ann", issuer=authority.url)
-        stage.later(authority, 1)
+        stage.advance(authority, 1)
         await wire.has_ended.wait()
         assert wire.reason == REVOKED
 
@@ -284,7 +284,7 @@ async def test_expiry_ends_the_connection_by_the_clock_of_the_guard(authority: F
         async with Stage(guard_of(authority), close_streams=close_streams) as stage:
             wire = await stage.connect(authority.mint(expires_in=60))
             other = await stage.connect(authority.mint(expires_in=600))
-            stage.later(authority, 91)
+            stage.advance(authority, 91)
             await wire.has_ended.wait()
             assert wire.reason == EXPIRED
             assert other.reason is None
@@ -296,7 +296,7 @@ async def test_with_expiry_a_revocation_ends_no_connection(authority: FakeAuthor
         wire = await stage.connect(authority.mint(subject="ann", expires_in=60))
         control = await stage.connect(authority.mint(subject="bob", expires_in=20))
         guard.revoke(subject="ann")
-        stage.later(authority, 55)
+        stage.advance(authority, 55)
         await control.has_ended.wait()
         assert wire.reason is None
 
@@ -307,7 +307,7 @@ async def test_inactive_introspection_response_ends_the_connection(authority: Fa
         token = authority.mint(token_format="opaque")
         wire, other = await stage.connect(token), await stage.connect(authority.mint(token_format="opaque"))
         authority.revoke(token)
-        stage.later(authority, 61)  # the first answers are no longer used
+        stage.advance(authority, 61)  # the first answers are no longer used
         await wire.has_ended.wait()
         assert wire.reason == REVOKED
         assert other.reason is None
@@ -347,7 +347,7 @@ async def test_scope_that_introspection_withdraws_ends_the_connection(authority:
         now = int(authority.clock.wall())
         claims["authorization_details"] = [{"type": "stream"}]
         authority.authority.tokens.add(token, {**content, **claims, "exp": now + 3600, "scope": "read"}, now)
-        stage.later(authority, 61)
+        stage.advance(authority, 61)
         await wire.has_ended.wait()
         assert wire.reason == REFUSED
         assert other.reason is None
@@ -358,7 +358,7 @@ async def test_withdrawn_key_ends_the_connection_and_a_rotation_does_not(authori
         old = await stage.connect(authority.mint(expires_in=10 * A_DAY))
         authority.rotate(overlap=False)
         new = await stage.connect(authority.mint(expires_in=10 * A_DAY))
-        stage.later(authority, A_DAY)
+        stage.advance(authority, A_DAY)
         await old.has_ended.wait()
         assert old.reason == REFUSED
         assert new.reason is None
@@ -396,7 +396,7 @@ async def test_status_list_ends_the_connection(authority: FakeAuthority):
             for number in (0, 1)
         ]
         transport.statuses = b"\x04"  # the second one is invalid
-        stage.later(authority, 120)
+        stage.advance(authority, 120)
         await wires[1].has_ended.wait()
         assert wires[0].reason is None
 
@@ -409,12 +409,12 @@ async def test_outage_of_the_authorization_server_ends_no_connection(authority: 
     token = authority.mint(token_format="opaque")
     async with Stage(guard, recheck_streams=20) as stage:
         wire = await stage.connect(token)
-        with authority.outage(), noticing("does not answer; connections in progress stay open") as noticed:
-            stage.later(authority, 61)
+        with authority.outage(), watch_log("does not answer; connections in progress stay open") as noticed:
+            stage.advance(authority, 61)
             await noticed.wait()
         assert wire.reason is None
         authority.revoke(token)
-        stage.later(authority, 120)
+        stage.advance(authority, 120)
         await wire.has_ended.wait()
         assert wire.reason == REVOKED
 
@@ -436,8 +436,8 @@ async def test_outage_of_the_store_ends_no_connection_and_known_revocations_stil
     async with Stage(guard) as stage:
         wire, other = [await stage.connect(authority.mint(subject=name)) for name in ("ann", "bob")]
         store.is_down = True
-        with noticing("the shared store does not answer; connections") as noticed:
-            stage.later(authority, 60)
+        with watch_log("the shared store does not answer; connections") as noticed:
+            stage.advance(authority, 60)
             await noticed.wait()
         assert (wire.reason, other.reason) == (None, None)
         guard.revoke(subject="ann", issuer=authority.url)
@@ -456,8 +456,8 @@ async def test_error_in_a_transport_of_the_operator_ends_no_connection(authority
                 raise ValueError("a bug")
 
         engine.runtime.transport = Broken(authority.authority)
-        with noticing("stay open until their tokens expire: ValueError") as noticed:
-            stage.later(authority, 61)
+        with watch_log("stay open until their tokens expire: ValueError") as noticed:
+            stage.advance(authority, 61)
             await noticed.wait()
         assert wire.reason is None
 
@@ -521,7 +521,7 @@ async def test_tokens_that_are_due_together_are_all_checked(authority: FakeAutho
         wires = [await stage.connect(token) for token in tokens]
         for token in tokens[1:]:
             authority.revoke(token)
-        stage.later(authority, 61)
+        stage.advance(authority, 61)
         for wire in wires[1:]:
             await wire.has_ended.wait()
             assert wire.reason == REVOKED
@@ -594,10 +594,10 @@ async def test_renewed_token_moves_the_deadline_and_is_the_present_one(authority
             decision, present = await ask(wire, answers, renewed)
             assert isinstance(decision, Granted)
             assert present == decision.access_token.fingerprint
-            stage.later(authority, 100)
+            stage.advance(authority, 100)
             await control.has_ended.wait()
             assert wire.reason is None
-            stage.later(authority, 600)
+            stage.advance(authority, 600)
             await wire.has_ended.wait()
             assert wire.reason == EXPIRED
 
@@ -651,7 +651,7 @@ async def test_renewed_token_that_expires_earlier_ends_the_connection_earlier(au
     async with Stage(guard_of(authority), renewing_app(answers)) as stage:
         wire = await stage.connect(authority.mint(subject="ann", expires_in=600))
         await ask(wire, answers, authority.mint(subject="ann", expires_in=60))
-        stage.later(authority, 100)
+        stage.advance(authority, 100)
         await wire.has_ended.wait()
         assert wire.reason == EXPIRED
 
@@ -693,7 +693,7 @@ async def test_refused_token_does_not_replace_the_present_one(authority: FakeAut
         assert decision.error.reason is reason
         assert present == held.fingerprint
         assert wire.scope["user"] is held
-        stage.later(authority, 100)
+        stage.advance(authority, 100)
         await wire.has_ended.wait()
         assert wire.reason == EXPIRED
 
@@ -765,12 +765,12 @@ async def test_layers_with_one_guard_share_a_connection(authority: FakeAuthority
         decision, _ = await ask(wire, answers, authority.mint("inner outer", subject="ann", expires_in=600))
         assert isinstance(decision, Granted)
         control = await stage.connect(authority.mint("inner outer", subject="bob", expires_in=60))
-        stage.later(authority, 100)
+        stage.advance(authority, 100)
         await control.has_ended.wait()
         assert wire.reason is None
         guard.revoke(subject="ann")
         if "revocation" not in (outer, inner):
-            stage.later(authority, 600)
+            stage.advance(authority, 600)
         await wire.has_ended.wait()
         assert wire.reason == (REVOKED if "revocation" in (outer, inner) else EXPIRED)
 

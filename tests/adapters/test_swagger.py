@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 import uvicorn
 
-from environment import ROOT, missing
+from environment import ROOT, skip_or_fail
 from scopeguard.devserver import DevServer
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def page(browser: Browser) -> Iterator[Page]:
     try:
         assets = importlib.resources.files("fastapi_swagger") / "resources"
     except ModuleNotFoundError:
-        missing("the Python package fastapi_swagger is not installed")
+        skip_or_fail("the Python package fastapi_swagger is not installed")
 
     def answer(route: Route) -> None:
         name = route.request.url.rpartition("/")[2]

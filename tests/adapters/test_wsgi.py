@@ -261,12 +261,12 @@ def test_request_view_is_built_from_an_environ():
 def test_exception_in_a_decision_is_raised_and_grants_nothing(
     authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
 ):
-    def broken(request: object) -> None:
+    def raise_bug(request: object) -> None:
         raise RuntimeError("a bug")
 
     app = App()
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
-    monkeypatch.setattr(authority.transport, "send", broken)
+    monkeypatch.setattr(authority.transport, "send", raise_bug)
     with pytest.raises(RuntimeError, match="a bug"):
         call_wsgi(GuardMiddleware(app, guard=guard), Exchange(headers=bearer(authority.mint())))
     assert app.environs == []

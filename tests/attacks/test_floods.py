@@ -87,7 +87,7 @@ def test_flood_at_one_authority_is_bounded_and_does_not_affect_others(runtime: s
     upstream.gate.clear()
     flood = Storm(runtime, guard)
     flood.start(junk(300))
-    flood.served(300 - MOST_ASKED)  # Refused at once, while all other requests wait.
+    flood.wait_for_decisions(300 - MOST_ASKED)  # Refused at once, while all other requests wait.
     for decision in flood.decisions:
         assert isinstance(decision, Unavailable)
         assert decision.error.reason is Reason.TOO_MANY_WAITING
@@ -110,7 +110,7 @@ def test_previously_accepted_token_has_priority(runtime: str, guard: Guard, upst
     upstream.gate.clear()
     flood = Storm(runtime, guard)
     flood.start(junk(300))
-    flood.served(300 - MOST_ASKED)
+    flood.wait_for_decisions(300 - MOST_ASKED)
     upstream.wait_for(ORDINARY)
     known = Storm("threads", guard)
     known.start(["known"])
@@ -175,7 +175,7 @@ def test_hanging_look_ups_of_a_resolver_do_not_delay_known_issuers(runtime: str,
         flood = Storm(runtime, guard)
         names = [upstream.good.mint("read", claims={"iss": f"https://{i}.test"}) for i in range(300)]
         flood.start(names)
-        flood.served(300 - places - bounds.waiting)
+        flood.wait_for_decisions(300 - places - bounds.waiting)
         for _ in range(places):
             assert entered.acquire(timeout=PATIENCE), "no look-up began"
         assert isinstance(guard.check(request_with(tenant.mint("read"))), Granted)

@@ -29,7 +29,7 @@ def shows(outcome: Outcome, secret: str) -> bool:
 @pytest.mark.rule("X-01", "X-02", "X-04", "X-17", "X-40")
 def test_each_hostile_token_is_refused(grpc_server: GrpcServer):
     authority, wrong, sent = FakeAuthority(), [], 0
-    name = grpc_server.guarded(guard_for(authority), rules=RULES)
+    name = grpc_server.add_guarded(guard_for(authority), rules=RULES)
 
     def call(token: str) -> Outcome:
         return grpc_server.call(name, "/plain/x", [("authorization", f"Bearer {token}")])
@@ -58,7 +58,7 @@ def test_each_hostile_token_is_refused(grpc_server: GrpcServer):
 @pytest.mark.rule("D-03", "D-17", "D-44", "D-45", "D-46")
 def test_each_bad_proof_is_refused(grpc_server: GrpcServer):
     authority, wrong, sent = FakeAuthority(), [], 0
-    name = grpc_server.guarded(guard_for(authority, dpop=DPoP(base_url="https://api.test")), rules=RULES)
+    name = grpc_server.add_guarded(guard_for(authority, dpop=DPoP(base_url="https://api.test")), rules=RULES)
     for bad_name, bad in bad_proofs(authority, uri=URI, method="POST").items():
         fields: Any = [(field.lower(), value) for field, value in bad.headers]
         if not all(is_printable(value) for _, value in fields):

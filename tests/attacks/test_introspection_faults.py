@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 import pytest
 
-from loopback import Loopback, answering, response
+from loopback import Loopback, answer_with, response
 from scopeguard import Guard, Issuer
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.validation import Validation
@@ -99,7 +99,7 @@ def decide(request: pytest.FixtureRequest) -> Decide:
     return check
 
 
-def opaque(authority: FakeAuthority, scope: str | None = "read", **options: Any) -> str:
+def mint_opaque(authority: FakeAuthority, scope: str | None = "read", **options: Any) -> str:
     return authority.mint(scope, token_format="opaque", **options)
 
 
@@ -141,7 +141,7 @@ def is_refusal(decision: Decision, reason: Reason | None = None) -> bool:
 Fault = Callable[[FakeAuthority, str], AbstractContextManager[Any]]
 
 
-def verbatim(status: int, body: bytes = b"", **headers: str) -> Fault:
+def answer_verbatim(status: int, body: bytes = b"", **headers: str) -> Fault:
     fixed = Answer(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
     return lambda authority, endpoint: authority.mode(endpoint, fixed)
 
@@ -155,25 +155,25 @@ FAULTS: dict[str, Fault] = {
     "slow": lambda authority, endpoint: authority.slow(60),
     "down": lambda authority, endpoint: authority.outage("unavailable"),
     "500": mode("server_error"),
-    "502": verbatim(502),
-    "429": verbatim(429, retry_after="17"),
-    "429 for a day": verbatim(429, retry_after="86400"),
+    "502": answer_verbatim(502),
+    "429": answer_verbatim(429, retry_after="17"),
+    "429 for a day": answer_verbatim(429, retry_after="86400"),
     "HTML": mode("garbage"),
     "truncated": mode("truncated"),
     "10 MB": mode("oversize"),
     "bomb": mode("gzip_bomb"),
     "content type": mode("wrong_content_type"),
-    "no content type": verbatim(200, b'{"active": true}'),
+    "no content type": answer_verbatim(200, b'{"active": true}'),
     "redirect": mode("redirect"),
-    "redirect to another host": verbatim(307, location="https://evil.test/introspect"),
-    "204": verbatim(204, content_type="application/json"),
-    "array": verbatim(200, b"[]", content_type="application/json"),
-    "two members": verbatim(200, b'{"active": true, "active": true}', content_type="application/json"),
-    "empty": verbatim(200, b"", content_type="application/json"),
-    "404": verbatim(404),
-    "403": verbatim(403),
-    "401": verbatim(401, b'{"error": "invalid_client"}', content_type="application/json"),
-    "400": verbatim(400, b'{"error": "invalid_request"}', content_type="application/json"),
+    "redirect to another host": answer_verbatim(307, location="https://evil.test/introspect"),
+    "204": answer_verbatim(204, content_type="application/json"),
+    "array": answer_verbatim(200, b"[]", content_type="application/json"),
+    "two members": answer_verbatim(200, b'{"active": true, "active": true}', content_type="application/json"),
+    "empty": answer_verbatim(200, b"", content_type="application/json"),
+    "404": answer_verbatim(404),
+    "403": answer_verbatim(403),
+    "401": answer_verbatim(401, b'{"error": "invalid_client"}', content_type="application/json"),
+    "400": answer_verbatim(400, b'{"error": "invalid_request"}', content_type="application/json"),
 }
 TOLD = {"429": "17", "429 for a day": "300", "down": "7"}
 ENDPOINTS = ("metadata", "jwks", "introspection")
@@ -182,8 +182,8 @@ ENDPOINTS = ("metadata", "jwks", "introspection")
 def prepare_token(authority: FakeAuthority, guard: Guard, decide: Decide, endpoint: str) -> str:
     """Return a token whose check starts with a request to *endpoint*; all earlier answers are cached."""
     if endpoint != "metadata":
-        assert isinstance(decide(guard, opaque(authority)), Granted)
-    return authority.mint("read") if endpoint == "jwks" else opaque(authority)
+        assert isinstance(decide(guard, mint_opaque(authority)), Granted)
+    return authority.mint("read") if endpoint == "jwks" else mint_opaque(authority)
 
 
 @pytest.mark.rule("I-17", "I-18", "I-19", "I-20", "H-19")
@@ -209,7 +209,7 @@ def test_each_fault_is_an_outage_that_ends_with_the_fault(
 def test_cached_answer_bridges_each_fault_for_its_ttl_only(
     authority: FakeAuthority, guard: Guard, decide: Decide, fault: str
 ):
-    good, bad = opaque(authority), "sg-opaque-nobody"
+    good, bad = mint_opaque(authority), "sg-opaque-nobody"
     assert isinstance(decide(guard, good), Granted)
     assert is_refusal(decide(guard, bad))
     with FAULTS[fault](authority, "introspection"):
@@ -230,7 +230,7 @@ def test_cached_answer_bridges_each_fault_for_its_ttl_only(
 
 @pytest.mark.rule("I-23")
 def test_outage_is_not_cached_as_an_answer(authority: FakeAuthority, guard: Guard, decide: Decide):
-    token = opaque(authority)
+    token = mint_opaque(authority)
     with authority.outage():
         assert is_outage(decide(guard, token))
     authority.clock.advance(0.001)
@@ -240,7 +240,7 @@ def test_outage_is_not_cached_as_an_answer(authority: FakeAuthority, guard: Guar
 def test_flapping_authority_causes_no_refusal_and_no_outdated_grant(
     authority: FakeAuthority, guard: Guard, decide: Decide
 ):
-    token, seen = opaque(authority, expires_in=86400), set()
+    token, seen = mint_opaque(authority, expires_in=86400), set()
     for number in range(40):
         fault = list(FAULTS.values())[number % len(FAULTS)]
         with fault(authority, "introspection"):
@@ -261,7 +261,7 @@ def test_refusal_of_the_credentials_of_the_api_is_logged(
     authority: FakeAuthority, guard: Guard, caplog: pytest.LogCaptureFixture, status: int, hint: str
 ):
     with authority.mode("introspection", Answer(status, b"{}", JSON)), caplog.at_level(logging.WARNING):
-        assert is_outage(guard.check(request_with(opaque(authority))))
+        assert is_outage(guard.check(request_with(mint_opaque(authority))))
     assert hint in caplog.text
 
 
@@ -269,7 +269,7 @@ def test_refusal_of_the_credentials_of_the_api_is_logged(
 def test_log_identifies_a_token_by_its_fingerprint_only(
     authority: FakeAuthority, guard: Guard, decide: Decide, caplog: pytest.LogCaptureFixture, fault: str
 ):
-    token = opaque(authority)
+    token = mint_opaque(authority)
     with FAULTS[fault](authority, "introspection"), caplog.at_level(logging.DEBUG):
         assert is_outage(decide(guard, token))
     assert fingerprint(token) in caplog.text
@@ -322,7 +322,7 @@ def test_active_answer_is_checked_when_received_and_when_cached(
 @pytest.mark.rule("I-01", "I-02", "I-05", "I-27")
 def test_request_is_a_form_post_with_credentials_in_one_place():
     body = b'{"active": true, "aud": "https://api.test", "scope": "read"}'
-    with Loopback(answering(response(body))) as server:
+    with Loopback(answer_with(response(body))) as server:
         endpoint = server.url + "/introspect"
         transport = HttpxTransport()
         transport.send(Send(url=endpoint, authority="a", form=request_form("a+b=~", Proof(), "access_token")))
@@ -357,14 +357,14 @@ def test_both_secret_methods_authenticate_at_a_server(
     authority: FakeAuthority, new_guard: NewGuard, decide: Decide, auth: str
 ):
     guard = new_guard(auth=auth, client_secret=authority.api.secret)
-    assert isinstance(decide(guard, opaque(authority)), Granted)
+    assert isinstance(decide(guard, mint_opaque(authority)), Granted)
     sent = [send for send in authority.transport.sends if send.url.endswith("/introspect")]
     assert all(send.form is not None and authority.api.secret not in send.url for send in sent)
 
 
 def test_a_wrong_secret_is_an_outage(authority: FakeAuthority, new_guard: NewGuard, decide: Decide):
     guard = new_guard(auth="client_secret_basic", client_secret="sg-secret-wrong")
-    assert is_outage(decide(guard, opaque(authority)))
+    assert is_outage(decide(guard, mint_opaque(authority)))
 
 
 @pytest.mark.rule("I-32", "I-33", "I-35")
@@ -439,7 +439,7 @@ def test_opaque_token_is_introspected_only_at_its_authority(decide: Decide):
         transport=Network(one, two),
         clock=one.clock,
     )
-    assert isinstance(decide(guard, opaque(one)), Granted)
+    assert isinstance(decide(guard, mint_opaque(one)), Granted)
     assert two.requests == []
     asked = len(one.requests)
     assert is_refusal(decide(guard, "another-token"))
@@ -461,7 +461,7 @@ def test_signed_answer_is_not_accepted_as_an_access_token(authority: FakeAuthori
 
 @pytest.mark.rule("I-22", "X-63")
 def test_revocation_at_the_authority_takes_effect_after_the_ttl(authority: FakeAuthority, guard: Guard, decide: Decide):
-    token = opaque(authority)
+    token = mint_opaque(authority)
     assert isinstance(decide(guard, token), Granted)
     authority.revoke(token)
     authority.clock.advance(59.9)
@@ -474,7 +474,7 @@ def test_revocation_at_the_authority_takes_effect_after_the_ttl(authority: FakeA
 @pytest.mark.rule("I-22")
 def test_ttl_of_zero_introspects_each_time(authority: FakeAuthority, new_guard: NewGuard, decide: Decide):
     guard = new_guard(ttl=0, store=MemoryStore(authority.clock))
-    token = opaque(authority)
+    token = mint_opaque(authority)
     for number in range(1, 5):
         assert isinstance(decide(guard, token), Granted)
         assert calls(authority) == number
@@ -484,7 +484,7 @@ def test_ttl_of_zero_introspects_each_time(authority: FakeAuthority, new_guard: 
 
 @pytest.mark.rule("I-21")
 def test_answer_is_not_used_after_the_expiry_of_the_token(authority: FakeAuthority, guard: Guard, decide: Decide):
-    token = opaque(authority, expires_in=5)
+    token = mint_opaque(authority, expires_in=5)
     assert isinstance(decide(guard, token), Granted)
     authority.clock.advance(4.9)
     assert isinstance(decide(guard, token), Granted)
@@ -508,7 +508,7 @@ def test_expired_token_within_the_leeway_is_introspected_each_time(
 
 @pytest.mark.rule("I-10", "I-21", "X-65", "X-66")
 def test_expiry_is_checked_by_the_wall_clock_on_each_hit(authority: FakeAuthority, guard: Guard, decide: Decide):
-    token = opaque(authority, expires_in=100)
+    token = mint_opaque(authority, expires_in=100)
     assert isinstance(decide(guard, token), Granted)
     start = authority.clock.wall()
     authority.clock.set_wall(start + 131)  # No time has passed for the cache.
@@ -522,7 +522,7 @@ def test_expiry_is_checked_by_the_wall_clock_on_each_hit(authority: FakeAuthorit
 
 @pytest.mark.rule("X-65", "X-63")
 def test_cache_keeps_answers_not_decisions(authority: FakeAuthority, guard: Guard, decide: Decide):
-    token = opaque(authority, "read")
+    token = mint_opaque(authority, "read")
     for _ in range(2):
         assert isinstance(decide(guard, token, "read"), Granted)
         refusal = decide(guard, token, "write")
@@ -536,7 +536,7 @@ def test_cache_keeps_answers_not_decisions(authority: FakeAuthority, guard: Guar
 @pytest.mark.rule("I-30", "G-17", "X-64")
 def test_app_cannot_change_the_claims_of_later_requests(authority: FakeAuthority, guard: Guard, decide: Decide):
     details = [{"type": "payment", "actions": ["pay"]}]
-    token = opaque(authority, claims={"foo": 1, "authorization_details": details})
+    token = mint_opaque(authority, claims={"foo": 1, "authorization_details": details})
     first = decide(guard, token)
     assert isinstance(first, Granted)
     claims: Any = first.access_token.claims
@@ -570,7 +570,7 @@ def test_token_introspected_too_early_is_accepted_ten_seconds_later(
 @pytest.mark.rule("I-23")
 def test_flood_of_forged_tokens_evicts_no_active_answer(authority: FakeAuthority, new_guard: NewGuard):
     guard = new_guard(max_entries=10)
-    good = [opaque(authority) for _ in range(10)]
+    good = [mint_opaque(authority) for _ in range(10)]
     assert all(isinstance(guard.check(request_with(token)), Granted) for token in good)
     for number in range(200):
         assert is_refusal(guard.check(request_with(f"sg-opaque-{number}")))
@@ -591,7 +591,7 @@ def test_only_guards_with_equal_configuration_share_answers(
     authority: FakeAuthority, new_guard: NewGuard, decide: Decide
 ):
     store = MemoryStore(authority.clock)
-    token = opaque(authority, audience=[authority.audience, "https://second.test"])
+    token = mint_opaque(authority, audience=[authority.audience, "https://second.test"])
     assert isinstance(decide(new_guard(store=store), token), Granted)
     assert isinstance(decide(new_guard(store=store), token), Granted)
     assert calls(authority) == 1
@@ -608,7 +608,7 @@ def test_guard_that_requires_signed_answers_ignores_unsigned_stored_ones(
     authority: FakeAuthority, new_guard: NewGuard, decide: Decide
 ):
     store = MemoryStore(authority.clock)
-    token = opaque(authority)
+    token = mint_opaque(authority)
     assert isinstance(decide(new_guard(store=store), token), Granted)
     assert is_outage(decide(new_guard(store=store, signed=True), token))
 
@@ -620,7 +620,7 @@ def test_malformed_store_values_are_ignored(authority: FakeAuthority, new_guard:
             return b"\x80\x04]."
 
     guard = new_guard(store=Nonsense(authority.clock))
-    assert isinstance(decide(guard, opaque(authority)), Granted)
+    assert isinstance(decide(guard, mint_opaque(authority)), Granted)
     assert calls(authority) == 1
 
 
@@ -637,7 +637,7 @@ def storm(request: pytest.FixtureRequest, guard: Guard) -> Storm:
 def test_two_hundred_concurrent_requests_for_one_token_cause_one_call(
     storm: Storm, authority: FakeAuthority, kind: str
 ):
-    token = opaque(authority)
+    token = mint_opaque(authority)
     if kind == "inactive":
         authority.revoke(token)
     with authority.hold() as held:
@@ -654,8 +654,8 @@ def test_two_hundred_concurrent_requests_for_one_token_cause_one_call(
 def test_two_hundred_concurrent_requests_in_an_outage_cause_one_call_and_get_503(
     storm: Storm, authority: FakeAuthority
 ):
-    token = opaque(authority)
-    assert storm.run([opaque(authority)]) == {"Granted": 1}
+    token = mint_opaque(authority)
+    assert storm.run([mint_opaque(authority)]) == {"Granted": 1}
     asked = calls(authority)
     with authority.outage(), authority.hold() as held:
         storm.decisions.clear()
@@ -689,15 +689,15 @@ class Gate:
 @pytest.mark.rule("I-25")
 @pytest.mark.parametrize("runtime", [*RUNTIMES, "mixed"])
 def test_tokens_do_not_wait_for_each_other(authority: FakeAuthority, new_guard: NewGuard, runtime: str):
-    slow, gate = opaque(authority), None
+    slow, gate = mint_opaque(authority), None
     gate = Gate(authority, slow)
     guard = new_guard(transport=gate)
-    guard.check(request_with(opaque(authority)))
+    guard.check(request_with(mint_opaque(authority)))
     waiting = Storm("threads", guard)
     waiting.start([slow])
     assert gate.arrived.wait(PATIENCE)
-    assert Storm(runtime, guard).run([opaque(authority) for _ in range(40)]) == {"Granted": 40}
-    assert waiting.told() == {}
+    assert Storm(runtime, guard).run([mint_opaque(authority) for _ in range(40)]) == {"Granted": 40}
+    assert waiting.count_decisions() == {}
     gate.open.set()
     assert waiting.end() == {"Granted": 1}
 
@@ -706,7 +706,7 @@ def test_tokens_do_not_wait_for_each_other(authority: FakeAuthority, new_guard: 
 @pytest.mark.parametrize("runtime", [*RUNTIMES, "mixed"])
 def test_ttl_of_zero_shares_no_answer_between_requests(authority: FakeAuthority, new_guard: NewGuard, runtime: str):
     guard = new_guard(ttl=0)
-    token = opaque(authority)
+    token = mint_opaque(authority)
     assert Storm(runtime, guard).run([token] * 16) == {"Granted": 16}
     assert calls(authority) == 16
 
@@ -715,7 +715,7 @@ def test_ttl_of_zero_shares_no_answer_between_requests(authority: FakeAuthority,
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_cancelled_request_does_not_fail_the_others(backend: str, guard: Guard, authority: FakeAuthority):
     storm = Storm(backend, guard)
-    token = opaque(authority)
+    token = mint_opaque(authority)
 
     async def run() -> None:
         with authority.hold() as held:
@@ -731,7 +731,7 @@ def test_cancelled_request_does_not_fail_the_others(backend: str, guard: Guard, 
                 held.release()
 
     anyio.run(run, backend=backend)
-    assert storm.told() == {"Granted": HERD}
+    assert storm.count_decisions() == {"Granted": HERD}
     assert calls(authority) == 1
 
 
@@ -746,12 +746,12 @@ def test_no_fault_blocks_the_thread_of_an_event_loop(
 
     async def run() -> None:
         loops.add(threading.current_thread())
-        await guard.acheck(request_with(opaque(authority)))
+        await guard.acheck(request_with(mint_opaque(authority)))
         with FAULTS[fault](authority, "introspection"):
-            assert is_outage(await guard.acheck(request_with(opaque(authority))))
+            assert is_outage(await guard.acheck(request_with(mint_opaque(authority))))
         await guard.arevoke(jti="x")
         authority.clock.advance(31)
-        assert isinstance(await guard.acheck(request_with(opaque(authority))), Granted)
+        assert isinstance(await guard.acheck(request_with(mint_opaque(authority))), Granted)
         await guard.aclose()
 
     anyio.run(run, backend=backend)
@@ -766,7 +766,7 @@ def test_no_fault_blocks_the_thread_of_an_event_loop(
 def test_dead_endpoint_is_paused_and_probed_by_one_request_at_a_time(
     authority: FakeAuthority, guard: Guard, decide: Decide
 ):
-    held = opaque(authority, expires_in=86400)
+    held = mint_opaque(authority, expires_in=86400)
     assert isinstance(decide(guard, held), Granted)
     before = calls(authority)
     with authority.outage():
@@ -781,7 +781,7 @@ def test_dead_endpoint_is_paused_and_probed_by_one_request_at_a_time(
     authority.clock.advance(0.9)
     assert is_outage(decide(guard, "sg-opaque-x"))  # The pause has doubled.
     authority.clock.advance(0.1)
-    token = opaque(authority)
+    token = mint_opaque(authority)
     assert isinstance(decide(guard, token), Granted)
     assert is_refusal(decide(guard, "sg-opaque-x"))
     assert calls(authority) - before == 6
@@ -789,7 +789,7 @@ def test_dead_endpoint_is_paused_and_probed_by_one_request_at_a_time(
 
 @pytest.mark.rule("I-18")
 def test_outage_of_an_hour_causes_one_request_per_half_minute(authority: FakeAuthority, guard: Guard, decide: Decide):
-    assert isinstance(decide(guard, opaque(authority)), Granted)
+    assert isinstance(decide(guard, mint_opaque(authority)), Granted)
     before = calls(authority)
     with authority.outage():
         for number in range(360):
@@ -800,8 +800,8 @@ def test_outage_of_an_hour_causes_one_request_per_half_minute(authority: FakeAut
 
 @pytest.mark.rule("I-18")
 def test_busy_authority_is_paused_for_its_retry_after(authority: FakeAuthority, guard: Guard, decide: Decide):
-    decide(guard, opaque(authority))
-    token, before = opaque(authority), calls(authority)
+    decide(guard, mint_opaque(authority))
+    token, before = mint_opaque(authority), calls(authority)
     with authority.mode("introspection", Answer(429, b"", {"retry-after": "17"})):
         assert is_outage(decide(guard, token), "17")
     authority.clock.advance(6)
@@ -814,21 +814,21 @@ def test_busy_authority_is_paused_for_its_retry_after(authority: FakeAuthority, 
 def test_token_that_the_authority_cannot_parse_does_not_affect_others(
     authority: FakeAuthority, guard: Guard, decide: Decide
 ):
-    decide(guard, opaque(authority))
+    decide(guard, mint_opaque(authority))
     with authority.mode("introspection", Answer(400, b'{"error": "invalid_request"}', JSON)):
         for number in range(10):
             assert is_outage(decide(guard, f"sg-opaque-{number}"))
-    assert isinstance(decide(guard, opaque(authority)), Granted)
+    assert isinstance(decide(guard, mint_opaque(authority)), Granted)
 
 
 def test_two_hundred_tokens_failing_at_once_count_as_one_failure(storm: Storm, authority: FakeAuthority):
-    storm.run([opaque(authority)])
+    storm.run([mint_opaque(authority)])
     with authority.outage():
-        assert storm.run([opaque(authority) for _ in range(HERD)]) == {"Unavailable": HERD}
+        assert storm.run([mint_opaque(authority) for _ in range(HERD)]) == {"Unavailable": HERD}
     authority.clock.advance(0.5)
-    assert storm.run([opaque(authority)]) == {"Granted": 1}
+    assert storm.run([mint_opaque(authority)]) == {"Granted": 1}
     # As many as may wait at once: the lane would refuse further unknown tokens.
-    assert storm.run([opaque(authority) for _ in range(60)]) == {"Granted": 60}
+    assert storm.run([mint_opaque(authority) for _ in range(60)]) == {"Granted": 60}
 
 
 @pytest.mark.rule("I-18")
@@ -905,12 +905,12 @@ def test_failures_at_forged_tokens_do_not_affect_valid_ones(
     transport = Stumbling(authority, STUMBLES[stumble])
     guard = new_guard(transport=transport)
     if stumble == "400 invalid_client":  # Accepted credentials are not blamed.
-        assert isinstance(guard.check(request_with(opaque(authority))), Granted)
+        assert isinstance(guard.check(request_with(mint_opaque(authority))), Granted)
     for second in range(30):
         for number in range(20):
             assert is_outage(guard.check(request_with(f"made-up-{second}-{number}")))
             authority.clock.advance(0.05)
-        assert isinstance(guard.check(request_with(opaque(authority))), Granted)
+        assert isinstance(guard.check(request_with(mint_opaque(authority))), Granted)
 
 
 @pytest.mark.rule("I-18", "I-25")
@@ -920,7 +920,7 @@ def test_token_at_which_the_authority_fails_is_paused_with_retry_after(
 ):
     transport = Stumbling(authority, STUMBLES[stumble])
     guard = new_guard(transport=transport)
-    assert isinstance(decide(guard, opaque(authority)), Granted)
+    assert isinstance(decide(guard, mint_opaque(authority)), Granted)
     for pause in (1, 2, 4):
         before = len(transport.asked)
         for _ in range(5):
@@ -935,7 +935,7 @@ def test_authority_that_fails_at_each_token_is_paused(authority: FakeAuthority, 
     """Attackers cannot forge tokens that were accepted before: failures at three of those are an outage."""
     transport = Stumbling(authority, STUMBLES[stumble])
     guard = new_guard(transport=transport)
-    known = [opaque(authority, expires_in=86400) for _ in range(50)]
+    known = [mint_opaque(authority, expires_in=86400) for _ in range(50)]
     assert all(isinstance(guard.check(request_with(token)), Granted) for token in known)
     authority.clock.advance(61)
     transport.asked.clear()
@@ -976,7 +976,7 @@ def test_authority_that_refuses_the_client_of_the_api_is_paused(
             assert is_outage(decide(guard, f"sg-opaque-{number}"))
         assert calls(authority) == 3
     authority.clock.advance(0.5)
-    assert isinstance(decide(guard, opaque(authority)), Granted)
+    assert isinstance(decide(guard, mint_opaque(authority)), Granted)
 
 
 @pytest.mark.rule("I-18", "J-20")

@@ -56,7 +56,7 @@ from scopeguard.spec.strict_json import parse_object
 from scopeguard.spec.subprotocol import token_from_subprotocols
 from scopeguard.spec.token_endpoint import parse_token_response
 from scopeguard.wsgi import decoded_path, strip_query_token
-from work import Stepper, TooMuchWork, counting
+from work import Stepper, TooMuchWork, count_work
 
 ISSUER: Final = Issuer("https://as.example", audience="https://api.example")
 LISTS: Final = Issuer(
@@ -286,7 +286,7 @@ LEAST: Final = 4 * SMALL
 
 @pytest.fixture(scope="module")
 def units_of() -> Iterator[Callable[..., int]]:
-    with counting() as count:
+    with count_work() as count:
         yield count
 
 

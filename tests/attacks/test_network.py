@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from loopback import Certificates, Connection, Loopback, answering, json_response, response
+from loopback import Certificates, Connection, Loopback, answer_with, json_response, response
 from scopeguard import Guard, Issuer
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.edge.http import HttpxTransport
@@ -84,10 +84,10 @@ def test_endless_response_is_aborted_near_the_limit(transport: HttpxTransport, r
 
 
 def test_response_of_exactly_the_limit_is_accepted(transport: HttpxTransport):
-    with Loopback(answering(response(b"x" * LIMIT))) as server:
+    with Loopback(answer_with(response(b"x" * LIMIT))) as server:
         answer = transport.send(Send(url=server.url, authority="a", limit=LIMIT))
         assert len(answer.body) == LIMIT
-        server.respond = answering(response(b"x" * (LIMIT + 1)))
+        server.respond = answer_with(response(b"x" * (LIMIT + 1)))
         assert "larger than" in str(failure_reason(transport, server))
 
 
@@ -98,7 +98,7 @@ BOMB = gzip.compress(b'{"keys": [' + b" " * 20_000_000 + b"]}")  # 20 KB
 @pytest.mark.parametrize("coding", ["gzip", "GZip", "deflate", "br", "zstd", "gzip, identity"])
 def test_compressed_response_is_not_decompressed(transport: HttpxTransport, coding: str):
     transport.prepare()  # Memory for importing the HTTP client does not count.
-    with Loopback(answering(response(BOMB, f"Content-Encoding: {coding}"))) as server:
+    with Loopback(answer_with(response(BOMB, f"Content-Encoding: {coding}"))) as server:
         tracemalloc.start()
         try:
             error = failure_reason(transport, server)
@@ -111,7 +111,7 @@ def test_compressed_response_is_not_decompressed(transport: HttpxTransport, codi
 
 def test_compressed_body_without_content_encoding_is_plain_bytes(transport: HttpxTransport):
     packed = gzip.compress(b"{}")
-    with Loopback(answering(response(packed, "Content-Encoding: identity"))) as server:
+    with Loopback(answer_with(response(packed, "Content-Encoding: identity"))) as server:
         assert transport.send(Send(url=server.url, authority="a")).body == packed
 
 
@@ -197,8 +197,8 @@ def test_a_refused_connection_is_an_outage(transport: HttpxTransport):
 @pytest.mark.rule("A-12")
 @pytest.mark.parametrize("status", ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect"])
 def test_redirect_is_returned_and_not_followed(transport: HttpxTransport, status: str):
-    with Loopback(answering(response(b"stolen"))) as canary:
-        with Loopback(answering(response(b"", f"Location: {canary.url}/keys", status=status))) as server:
+    with Loopback(answer_with(response(b"stolen"))) as canary:
+        with Loopback(answer_with(response(b"", f"Location: {canary.url}/keys", status=status))) as server:
             answer = transport.send(Send(url=server.url, authority="a"))
             assert str(answer.status) == status[:3]
         assert canary.connections == 0
@@ -225,7 +225,7 @@ def send_over_tls(url: str, timeout: float = 5.0, **settings: Any) -> bytes:
 @pytest.mark.rule("X-69", "A-23")
 def test_configured_certificate_authority_is_trusted(certificates: Certificates):
     bundle = str(certificates.bundle)
-    with Loopback(answering(response(b"{}")), tls=certificates.server(), name="localhost") as server:
+    with Loopback(answer_with(response(b"{}")), tls=certificates.server(), name="localhost") as server:
         assert send_over_tls(server.url, verify=bundle) == b"{}"
         assert send_over_tls(server.url, verify=ssl.create_default_context(cafile=bundle)) == b"{}"
         with pytest.raises(AuthorityUnavailable, match="certificate verify failed"):
@@ -236,7 +236,7 @@ def test_configured_certificate_authority_is_trusted(certificates: Certificates)
 @pytest.mark.rule("X-69")
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_invalid_certificate_is_refused(certificates: Certificates, fault: dict[str, Any]):
-    with Loopback(answering(response(b"{}")), tls=certificates.server(**fault), name="localhost") as server:
+    with Loopback(answer_with(response(b"{}")), tls=certificates.server(**fault), name="localhost") as server:
         with pytest.raises(AuthorityUnavailable, match="certificate verify failed") as raised:
             send_over_tls(server.url, verify=str(certificates.bundle))
         assert raised.value.reason is Reason.AUTHORITY_UNREACHABLE
@@ -249,7 +249,7 @@ def test_environment_variables_add_no_certificate_authority(
 ):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.bundle))
     with (
-        Loopback(answering(response(b"{}")), tls=certificates.server(), name="localhost") as server,
+        Loopback(answer_with(response(b"{}")), tls=certificates.server(), name="localhost") as server,
         pytest.raises(AuthorityUnavailable, match="certificate verify failed"),
     ):
         send_over_tls(server.url)
@@ -257,13 +257,13 @@ def test_environment_variables_add_no_certificate_authority(
 
 @pytest.mark.rule("A-23")
 def test_verification_is_off_only_where_configured(certificates: Certificates, caplog: pytest.LogCaptureFixture):
-    with Loopback(answering(response(b"{}")), tls=certificates.server(self_signed=True), name="localhost") as server:
+    with Loopback(answer_with(response(b"{}")), tls=certificates.server(self_signed=True), name="localhost") as server:
         assert send_over_tls(server.url, dangerously_skip_tls_verification=True) == b"{}"
     assert "NOT verified" in caplog.text
 
 
 def test_cleartext_on_a_tls_port_is_an_outage():
-    with Loopback(answering(response(b"{}"))) as server, pytest.raises(AuthorityUnavailable):
+    with Loopback(answer_with(response(b"{}"))) as server, pytest.raises(AuthorityUnavailable):
         send_over_tls(server.url.replace("http:", "https:"), timeout=0.3)
 
 
@@ -306,7 +306,7 @@ def serve(certificates: Certificates) -> Iterator[Serve]:
 
     def start(metadata: dict[str, Any] | None = None, keys: dict[str, Any] | None = None) -> Served:
         servers = [
-            Loopback(answering(b""), tls=certificates.server(**(fault or {})), name="localhost")
+            Loopback(answer_with(b""), tls=certificates.server(**(fault or {})), name="localhost")
             for fault in (metadata, keys)
         ]
         for server in servers:
@@ -367,7 +367,7 @@ def test_invalid_certificate_of_either_server_is_an_outage(
     ],
 )  # fmt: skip
 def test_malformed_key_set_neither_refuses_nor_grants(serve: Serve, certificates: Certificates, garbled: bytes):
-    with Loopback(answering(response(b"{}"))) as canary:
+    with Loopback(answer_with(response(b"{}"))) as canary:
         served = serve()
         guard = served.guard(verify=str(certificates.bundle))
         honest = served.keys.respond
@@ -391,7 +391,7 @@ def test_malformed_key_set_neither_refuses_nor_grants(serve: Serve, certificates
 
 @pytest.mark.rule("X-54", "X-55", "J-26")
 def test_no_token_makes_the_guard_call_a_url_of_its_choice(serve: Serve, certificates: Certificates):
-    with Loopback(answering(response(b"{}"))) as canary:
+    with Loopback(answer_with(response(b"{}"))) as canary:
         served = serve()
         guard = served.guard(verify=str(certificates.bundle))
         assert isinstance(served.decide(guard), Granted)

@@ -245,10 +245,10 @@ async def test_the_prefix_of_a_server_ends_at_a_slash(root: str, raw: bytes, uri
     api = Api(dpop=DPoP())
     app = GuardMiddleware(answer_all, guard=api.guard)
 
-    async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
+    async def call_mounted(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, "root_path": root, "path": raw.decode(), "raw_path": raw}, receive, send)
 
-    assert await status(mounted, api.dpop(api.bound, uri)) == 200
+    assert await status(call_mounted, api.dpop(api.bound, uri)) == 200
 
 
 def test_the_query_of_an_htu_is_not_logged(caplog: pytest.LogCaptureFixture):

@@ -122,7 +122,7 @@ def test_cancelled_request_does_not_fail_the_others(backend: str, guard: Guard, 
                 held.release()
 
     anyio.run(run, backend=backend)
-    assert storm.told() == {"Granted": HERD}
+    assert storm.count_decisions() == {"Granted": HERD}
     assert counts(authority) == (1, 1)
 
 
@@ -147,8 +147,8 @@ def test_only_one_request_waits_for_an_overdue_refresh(storm: Storm, authority: 
         storm.decisions.clear()
         storm.start([authority.mint()] * HERD)
         held.wait_for_requests()
-        storm.served(HERD - 1)
-        assert storm.told() == {"Granted": HERD - 1}
+        storm.wait_for_decisions(HERD - 1)
+        assert storm.count_decisions() == {"Granted": HERD - 1}
         held.release()
         assert storm.end() == {"Granted": HERD}
     assert counts(authority)[1] == 2
@@ -328,7 +328,7 @@ def test_valid_tokens_do_not_wait_behind_a_flood(storm: Storm, authority: FakeAu
         flood.start(unknown_keys(authority, 50))
         flood.crowd(50)  # a late one would need a fetch of its own, and the budget may be spent
         assert storm.run([authority.mint()] * 50) == {"Granted": 50}
-        assert flood.told() == {}
+        assert flood.count_decisions() == {}
         held.release()
         assert flood.end() == {"Denied": 50}
 
@@ -394,7 +394,7 @@ class Recalling(Storm):
         super().start(tokens)
 
     @property
-    def recalled(self) -> int:
+    def recall_count(self) -> int:
         return len(self._recalled_ones)
 
 
@@ -408,16 +408,16 @@ def test_cached_tokens_stay_valid_after_a_rotation_until_their_key_is_withdrawn(
         old = [authority.mint(subject=f"old{number}", expires_in=86400) for number in range(20)]
         for _ in range(3):
             assert storm.run(old) == {"Granted": 20}
-        assert storm.recalled == 20
+        assert storm.recall_count == 20
         authority.rotate()  # Both are published.
         new = [authority.mint(subject=f"new{number}", expires_in=86400) for number in range(20)]
         for _ in range(3):
             assert storm.run([*old, *new, *old]) == {"Granted": 60}
-        assert storm.recalled == 60
+        assert storm.recall_count == 60
         authority.clock.advance(3601)  # Now only the new key is published; the guard does not know yet.
         storm.run([*new, *old])  # The first request fetches it, and the others do not wait.
         assert storm.run(old) == {"Denied": 20}
-        assert storm.recalled == 0
+        assert storm.recall_count == 0
         assert storm.run([*new, *new]) == {"Granted": 40}
     # For each round: the new key, the refresh, and at most one fetch for the old key after its withdrawal.
     assert counts(authority)[1] <= 1 + 3 * 3

@@ -254,11 +254,11 @@ def verifications(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     verify = VerificationKey.verify
 
-    def counted(key: VerificationKey, algorithm: str, signed: bytes, signature: bytes) -> bool:
+    def count_and_verify(key: VerificationKey, algorithm: str, signed: bytes, signature: bytes) -> bool:
         seen.append(algorithm)
         return verify(key, algorithm, signed, signature)
 
-    monkeypatch.setattr(VerificationKey, "verify", counted)
+    monkeypatch.setattr(VerificationKey, "verify", count_and_verify)
     return seen
 
 

@@ -44,7 +44,7 @@ def find_doubts(app: Any) -> dict[str, list[str]]:
 
 
 @pytest.fixture
-def guarded(guard: Guard) -> Callable[..., Any]:
+def guard_app(guard: Guard) -> Callable[..., Any]:
     return lambda app, **settings: GuardMiddleware(app, guard=guard, **{"rules": RULES, **settings})
 
 
@@ -55,7 +55,7 @@ def function_around(app: Any) -> Any:
     return around
 
 
-async def unseen(scope: Any, receive: Any, send: Any) -> None:
+async def opaque_app(scope: Any, receive: Any, send: Any) -> None:
     """An app that cannot be inspected."""
 
 
@@ -100,13 +100,13 @@ class Disguised(Counts):
     ],
     ids=["function", "object", "mount", "mount with a prefix", "host", "mounts", "default"],
 )
-def test_hidden_prefix_is_reported(app: Any, where: str, guarded: Callable[..., Any]):
-    assert find_doubts(guarded(app)) == {"root-path": [where]}
+def test_hidden_prefix_is_reported(app: Any, where: str, guard_app: Callable[..., Any]):
+    assert find_doubts(guard_app(app)) == {"root-path": [where]}
 
 
 @pytest.mark.parametrize("app", [api(), api(""), Starlette(routes=[Mount("/", api(""))]), Counts(api(""))])
-def test_visible_prefix_is_not_reported(app: Any, guarded: Callable[..., Any]):
-    assert find_doubts(guarded(app)) == {}
+def test_visible_prefix_is_not_reported(app: Any, guard_app: Callable[..., Any]):
+    assert find_doubts(guard_app(app)) == {}
 
 
 def plain(request: Request) -> Any:
@@ -136,7 +136,7 @@ async def dispatch(request: Request, call_next: Any) -> Any:
     return await call_next(request)
 
 
-async def timing(request: Request, call_next: Any) -> Any:
+async def time_request(request: Request, call_next: Any) -> Any:
     return await call_next(request)
 
 
@@ -147,23 +147,23 @@ class OddRoute(BaseRoute):
 @pytest.mark.parametrize(
     "app",
     [
-        unseen,
+        opaque_app,
         Rewrites(api("")),
         with_middleware(Rewrites),
         Starlette(routes=ROUTES, middleware=[Middleware(BaseHTTPMiddleware, dispatch=dispatch)]),
         BaseHTTPMiddleware(api(""), dispatch=dispatch),
         Starlette(routes=[OddRoute()]),
-        partial(unseen),
+        partial(opaque_app),
         SetsPathInfo(api("")),
     ],
     ids=["function", "object", "middleware", "dispatch", "dispatch around", "route", "partial", "attribute"],
 )
-def test_app_that_cannot_be_inspected_is_reported(app: Any, guarded: Callable[..., Any]):
-    assert find_doubts(guarded(app)) == {"unknown-path": ["* /"]}
+def test_app_that_cannot_be_inspected_is_reported(app: Any, guard_app: Callable[..., Any]):
+    assert find_doubts(guard_app(app)) == {"unknown-path": ["* /"]}
     # The operator may configure it, and it does not matter if no rule could be bypassed.
-    assert find_doubts(guarded(app, root_path="")) == {}
-    assert find_doubts(guarded(app, rules=[Rule("/{rest:path}")])) == {}
-    assert find_doubts(guarded(app, rules=None)) == {}
+    assert find_doubts(guard_app(app, root_path="")) == {}
+    assert find_doubts(guard_app(app, rules=[Rule("/{rest:path}")])) == {}
+    assert find_doubts(guard_app(app, rules=None)) == {}
 
 
 @pytest.mark.parametrize(
@@ -171,23 +171,23 @@ def test_app_that_cannot_be_inspected_is_reported(app: Any, guarded: Callable[..
     [
         with_middleware(Counts),
         Counts(Counts(api(""))),
-        Starlette(routes=ROUTES, middleware=[Middleware(BaseHTTPMiddleware, dispatch=timing)]),
+        Starlette(routes=ROUTES, middleware=[Middleware(BaseHTTPMiddleware, dispatch=time_request)]),
         Starlette(routes=[Mount("/static", StaticFiles(directory=".", check_dir=False))]),
     ],
     ids=["middleware", "objects", "dispatch", "files"],
 )
-def test_middleware_unrelated_to_paths_is_not_reported(app: Any, guarded: Callable[..., Any]):
-    assert find_doubts(guarded(app)) == {}
+def test_middleware_unrelated_to_paths_is_not_reported(app: Any, guard_app: Callable[..., Any]):
+    assert find_doubts(guard_app(app)) == {}
 
 
 @pytest.mark.parametrize("made", [MethodOverrideMiddleware, Disguised])
 def test_middleware_that_overrides_methods_inside_the_guard_is_reported(
-    made: Any, guarded: Callable[..., Any], guard: Guard
+    made: Any, guard_app: Callable[..., Any], guard: Guard
 ):
     app = api("")
-    for inside_of_it in (guarded(made(app)), guarded(Counts(made(app))), guarded(with_middleware(made))):
+    for inside_of_it in (guard_app(made(app)), guard_app(Counts(made(app))), guard_app(with_middleware(made))):
         assert find_doubts(inside_of_it) == {"method-override": ["* /"]}
-    assert find_doubts(made(guarded(app))) == {}
+    assert find_doubts(made(guard_app(app))) == {}
     layer: Any = Middleware(GuardMiddleware, guard=guard, rules=RULES)
     assert find_doubts(Starlette(routes=ROUTES, middleware=[layer, Middleware(made)])) == {"method-override": ["* /"]}
     assert find_doubts(Starlette(routes=ROUTES, middleware=[Middleware(made), layer])) == {}
@@ -228,16 +228,16 @@ def test_wsgi_apps_are_inspected_too(guard: Guard):
             environ["REQUEST_METHOD"] = environ.get("HTTP_X_HTTP_METHOD_OVERRIDE", environ["REQUEST_METHOD"])
             return self.app(environ, start_response)
 
-    def prefixed(environ: Any, start_response: Any) -> Any:
+    def call_with_prefix(environ: Any, start_response: Any) -> Any:
         environ["PATH_INFO"] = environ["PATH_INFO"][4:]
         return app(environ, start_response)
 
     app: Any = flask.Flask("test")
-    both = DispatcherMiddleware(app.wsgi_app, {"/v1": prefixed})
+    both = DispatcherMiddleware(app.wsgi_app, {"/v1": call_with_prefix})
     assert find_doubts(wsgi.GuardMiddleware(HTTPMethodOverride(app), guard=guard, rules=RULES)) == {
         "method-override": ["* /"]
     }
-    assert find_doubts(wsgi.GuardMiddleware(prefixed, guard=guard, rules=RULES)) == {"unknown-path": ["* /"]}
+    assert find_doubts(wsgi.GuardMiddleware(call_with_prefix, guard=guard, rules=RULES)) == {"unknown-path": ["* /"]}
     assert find_doubts(wsgi.GuardMiddleware(app, guard=guard, rules=RULES)) == {}
     assert inspect_app(both).prefixes.unknown == (Place(beginning="/v1", depth=1),)
     app.wsgi_app = HTTPMethodOverride(app.wsgi_app)
@@ -249,7 +249,7 @@ def test_wsgi_apps_are_inspected_too(guard: Guard):
 
 def test_findings_name_the_paths_of_mounts():
     def place(*paths: str) -> Place:
-        app: Any = unseen
+        app: Any = opaque_app
         for path in reversed(paths):
             app = Router(routes=[Mount(path, app)])
         (found,) = inspect_app(app).prefixes.unknown
@@ -277,14 +277,14 @@ def test_app_that_raises_during_inspection_is_unknown():
 
     odd: Any = Odd()
     assert inspect_app(Starlette(routes=[Mount("/", odd)])).prefixes.unknown
-    deep: Any = unseen
+    deep: Any = opaque_app
     for _ in range(3000):
         deep = Counts(deep)
     assert inspect_app(deep).prefixes.unknown
 
 
-def test_differences_are_warnings_in_the_log_when_an_app_starts(guarded: Callable[..., Any], caplog: Any):
-    app = guarded(Starlette(routes=[Mount("/", api())]))
+def test_differences_are_warnings_in_the_log_when_an_app_starts(guard_app: Callable[..., Any], caplog: Any):
+    app = guard_app(Starlette(routes=[Mount("/", api())]))
     with caplog.at_level(logging.WARNING, "scopeguard"):
         app._check.run()
     assert any("removes /api from the path" in record.getMessage() for record in caplog.records)

@@ -259,24 +259,24 @@ def test_cors_middleware_inside_the_guard_is_reported(guard: Guard, codes: Any, 
     def starlette(*middleware: Any) -> Starlette:
         return Starlette(routes=[Route("/rows", endpoint)], middleware=middleware)
 
-    def guarding(**settings: Any) -> Any:
+    def guard_middleware(**settings: Any) -> Any:
         return Middleware(GuardMiddleware, guard=guard, **settings)
 
     inside: dict[str, Any] = {
-        "in the app": starlette(guarding(), cors),
+        "in the app": starlette(guard_middleware(), cors),
         "in the app, the guard around it": GuardMiddleware(starlette(cors), guard=guard),
         "both around it": GuardMiddleware(CORSMiddleware(starlette()), guard=guard),
-        "with a public path": starlette(guarding(public=["/healthz"]), cors),
+        "with a public path": starlette(guard_middleware(public=["/healthz"]), cors),
     }
     for how, app in inside.items():
         assert codes(app)["cors-inside-guard"] == [name], how
     fine = {
-        "outside": starlette(cors, guarding()),
-        "around": CORSMiddleware(starlette(guarding())),
-        "passed": starlette(guarding(cors_preflight="pass"), cors),
-        "public": starlette(guarding(public=["/{path:path}"]), cors),
+        "outside": starlette(cors, guard_middleware()),
+        "around": CORSMiddleware(starlette(guard_middleware())),
+        "passed": starlette(guard_middleware(cors_preflight="pass"), cors),
+        "public": starlette(guard_middleware(public=["/{path:path}"]), cors),
         "public for OPTIONS": starlette(
-            guarding(rules=[Rule("/rows", PUBLIC, methods=["OPTIONS"]), Rule("/rows")]), cors
+            guard_middleware(rules=[Rule("/rows", PUBLIC, methods=["OPTIONS"]), Rule("/rows")]), cors
         ),
         "alone": starlette(cors),
     }

@@ -40,12 +40,12 @@ def mcp_app() -> Starlette:
 
 
 @pytest.fixture
-def audited(guard: Guard) -> Any:
+def mcp_server(guard: Guard) -> Any:
     return McpMiddleware(mcp_app(), guard=guard, rules=RULES)
 
 
-def test_each_rule_and_each_tool_has_a_row(audited: Any):
-    report = audit_app(audited, list_tools=lambda app: TOOLS)
+def test_each_rule_and_each_tool_has_a_row(mcp_server: Any):
+    report = audit_app(mcp_server, list_tools=lambda app: TOOLS)
     assert {entry.where: entry.access for entry in report.entries} == {
         "POST /mcp": "any valid token",
         "tool add": "math:write",
@@ -62,11 +62,11 @@ def test_each_rule_and_each_tool_has_a_row(audited: Any):
     assert report.scopes == ("admin", "files", "math:write")
 
 
-def test_tools_and_rules_that_do_not_match_are_found(audited: Any, codes: Callable[..., dict[str, list[str]]]):
-    found = codes(audited, list_tools=lambda app: TOOLS)
+def test_tools_and_rules_that_do_not_match_are_found(mcp_server: Any, codes: Callable[..., dict[str, list[str]]]):
+    found = codes(mcp_server, list_tools=lambda app: TOOLS)
     assert found == {"tool-without-rule": ["tool unknown"], "rule-without-tool": ["tool gone"]}
-    assert codes(audited) == {}
-    assert codes(audited, list_tools=lambda app: None) == {}
+    assert codes(mcp_server) == {}
+    assert codes(mcp_server, list_tools=lambda app: None) == {}
 
 
 def test_scopes_that_no_issuer_grants_are_found(codes: Callable[..., dict[str, list[str]]]):

@@ -30,7 +30,7 @@ ATTACKS = [
 ]
 
 
-def hostile() -> Report:
+def hostile_report() -> Report:
     """A report in which each text is an injection."""
     attack = " ".join(ATTACKS)
     guard = Guard(Issuer("https://auth.example.com/a'b", audience="a"), realm="<i>'realm'")
@@ -78,7 +78,7 @@ class Elements(HTMLParser):
 
 
 def test_names_from_an_app_are_escaped():
-    page = as_html(hostile())
+    page = as_html(hostile_report())
     read = Elements()
     read.feed(page)
     assert (read.tags["script"], read.tags["style"], read.tags["title"]) == (1, 1, 1)
@@ -89,7 +89,7 @@ def test_names_from_an_app_are_escaped():
 
 
 def test_page_loads_nothing_and_its_policy_forbids_it():
-    page = as_html(hostile())
+    page = as_html(hostile_report())
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
     assert re.fullmatch(
         r"default-src 'none'; style-src 'sha256-[\w+/=]{44}'; script-src 'sha256-[\w+/=]{44}'; base-uri 'none'", policy
@@ -99,7 +99,7 @@ def test_page_loads_nothing_and_its_policy_forbids_it():
 
 
 def test_text_and_markdown_write_no_control_characters_and_no_markup():
-    report = hostile()
+    report = hostile_report()
     for text in (as_table(report), as_markdown(report)):
         assert not re.search("[^\n\x20-\x7e]", text)
     markdown = as_markdown(report)
@@ -164,7 +164,7 @@ def open_page(browser: Any, report: Report, folder: Path, **options: Any) -> tup
 
 
 def test_browser_runs_no_injected_code(browser: Any, tmp_path: Path):
-    page, trouble = open_page(browser, hostile(), tmp_path)
+    page, trouble = open_page(browser, hostile_report(), tmp_path)
     assert page.evaluate("window.broken") is None
     assert page.locator("tbody tr code.path").first.text_content() == f"/{ATTACKS[0]}"
     assert trouble == []

@@ -133,11 +133,11 @@ def test_off_disables_the_audit(caplog: pytest.LogCaptureFixture, monkeypatch: p
 def test_audit_runs_neither_at_construction_nor_after_the_first_request(monkeypatch: pytest.MonkeyPatch):
     calls: list[Any] = []
 
-    def counted(app: Any) -> Report:
+    def count_and_audit(app: Any) -> Report:
         calls.append(app)
         return audit_app(app)
 
-    monkeypatch.setattr(startup, "audit_app", counted)
+    monkeypatch.setattr(startup, "audit_app", count_and_audit)
     app = GuardMiddleware(Starlette(routes=[Route("/rows", endpoint)]), guard=a_guard("warn"))
     assert calls == []
     client = TestClient(app)
@@ -268,10 +268,10 @@ def test_flask_is_checked_at_the_first_request(caplog: pytest.LogCaptureFixture)
 def test_app_that_cannot_be_inspected_starts_unless_configured_otherwise(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    def broken(app: Any) -> None:
+    def fail(app: Any) -> None:
         raise LookupError("of its own making")
 
-    monkeypatch.setattr(startup, "audit_app", broken)
+    monkeypatch.setattr(startup, "audit_app", fail)
     assert TestClient(an_app(a_guard("warn"))).get("/rows").status_code == 401
     assert audit_lines(caplog) == ["audit: the routes of the app cannot be read"]
     with pytest.raises(ConfigurationError, match=r"cannot be read \(LookupError\)"):

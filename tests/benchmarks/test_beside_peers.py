@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from environment import missing
+from environment import skip_or_fail
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -26,7 +26,7 @@ def import_benchmark(name: str) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def import_afresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(ROOT))
     yield
     for name in [name for name in sys.modules if name.partition(".")[0] == "benchmarks"]:
@@ -64,7 +64,7 @@ def test_requests_in_process_are_compared(
 
 def test_a_peer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
     peers = import_benchmark("peers")
-    absent = next(peer for peer in peers.found() if peer.NAME == "Flask + PyJWT by hand")
+    absent = next(peer for peer in peers.import_all() if peer.NAME == "Flask + PyJWT by hand")
     monkeypatch.setattr(absent, "NEEDS", ("flask", "there-is-no-such-thing"))
     taking_part, why = import_benchmark("contestants").all_contestants("RS256")
     assert absent.NAME not in [each.name for each in taking_part]
@@ -73,7 +73,7 @@ def test_a_peer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
 
 def test_peer_has_a_description_and_requirements():
     bare = {each.name: each for each in import_benchmark("contestants").OURS}
-    for peer in import_benchmark("peers").found():
+    for peer in import_benchmark("peers").import_all():
         assert peer.NAME.startswith(peer.BASE.partition(",")[0])
         assert peer.NEEDS
         assert callable(peer.app)
@@ -149,7 +149,7 @@ def test_contestants_in_one_server_are_compared(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: str, base: str
 ):
     if shutil.which("wrk") is None:
-        missing("no wrk (on Debian: apt install wrk)")
+        skip_or_fail("no wrk (on Debian: apt install wrk)")
     monkeypatch.setenv("BENCH_BLOCK", "30")
     names = [base, f"{base} + scopeguard", f"{base} + scopeguard, fast"]
     run(monkeypatch, import_benchmark("sockets"), "--seconds", "1", "--server", server, *names)
@@ -320,7 +320,7 @@ def requests_of(*bases: str, ratio: float) -> dict[str, Any]:
     return rows
 
 
-def found_by_all_parts() -> dict[str, dict[str, Any]]:
+def results_of_all_parts() -> dict[str, dict[str, Any]]:
     in_process = requests_of("Starlette", "FastAPI, empty dependency", "Flask", ratio=1.2)
     loads = dict.fromkeys(("known", "new", "mixed"), requests_of("Starlette", ratio=0.3))
     of_flask = dict.fromkeys(("known", "new", "mixed"), requests_of("Flask", ratio=0.3))
@@ -343,7 +343,7 @@ def found_by_all_parts() -> dict[str, dict[str, Any]]:
 @pytest.mark.timeout(240)  # the first drawing reads all fonts of the machine
 def test_drawing_contains_all_results_and_is_deterministic(results: Path):
     plots, measuring = import_benchmark("plots"), import_benchmark("measuring")
-    for part, found in found_by_all_parts().items():
+    for part, found in results_of_all_parts().items():
         measuring.keep(part, found)
     plots.main()
     drawn = {path.name: path.read_bytes() for path in results.iterdir() if path.suffix != ".json"}

@@ -15,14 +15,14 @@ from typing import Any, ClassVar
 
 import pytest
 
-from environment import ROOT, missing
+from environment import ROOT, skip_or_fail
 from scopeguard import Granted
 from scopeguard.spec.jwks import VerificationKey
 from scopeguard.testing import make_token
 
 
 @pytest.fixture(autouse=True)
-def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def import_afresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(ROOT))
     yield
     logging.disable(logging.NOTSET)
@@ -65,7 +65,9 @@ def test_storms_are_counted(backend: str, monkeypatch: pytest.MonkeyPatch):
 def test_floods_are_counted(monkeypatch: pytest.MonkeyPatch):
     floods = import_benchmark("floods")
     monkeypatch.setattr(floods, "SLOW", 0.01)
-    monkeypatch.setattr(floods, "beside", lambda edge, seconds: floods._summarize({"JWT": [(0.001, 200)]}, _Flood()))
+    monkeypatch.setattr(
+        floods, "time_beside", lambda edge, seconds: floods._summarize({"JWT": [(0.001, 200)]}, _Flood())
+    )
     found = floods.measure(("threads", "asyncio"), quick=True)
     asked = {(row["edge"], row["kind"]): (row["asked at once"], row["asked in turn"]) for row in found["junk"]}
     for edge in ("threads", "asyncio"):
@@ -74,14 +76,14 @@ def test_floods_are_counted(monkeypatch: pytest.MonkeyPatch):
         assert asked[edge, "JWT, unknown issuer"] == (0, 0)
         for kind in ("JWT, known issuer, unknown key id", "JWT, bad signature under a known key id"):
             assert max(asked[edge, kind]) <= 3
-    assert "random opaque" in floods.shown(found)
+    assert "random opaque" in floods.render(found)
     json.dumps(found)
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("edge", ["threads", "asyncio"])
 def test_good_requests_are_measured_beside_a_flood(edge: str):
-    found = import_benchmark("floods").beside(edge, seconds=0.2)
+    found = import_benchmark("floods").time_beside(edge, seconds=0.2)
     assert found["JWT of another issuer"]["refused"] == 0
     assert found["opaque, known"]["of"] > 0
 
@@ -114,7 +116,7 @@ def test_growth_is_measured():
     }
     results["figures"] = list(scaling.figures(results, "60"))
     expect_figures(results["figures"])
-    assert "| 4 scopes, warm " in "\n".join(scaling.shown(results))
+    assert "| 4 scopes, warm " in "\n".join(scaling.render(results))
 
 
 def test_cold_starts_of_a_function_are_timed():
@@ -126,7 +128,7 @@ def test_cold_starts_of_a_function_are_timed():
 def test_imports_are_timed():
     imports = import_benchmark("imports")
     assert imports.time_import("import json", "import decimal", "process_time") >= 0
-    names = [name for name, _ in imports.heaviest(100)]
+    names = [name for name, _ in imports.find_heaviest(100)]
     assert "scopeguard.guard" in names
     assert "jwt.algorithms" not in names
 
@@ -137,13 +139,13 @@ def test_signatures_on_and_off_the_loop_are_compared(monkeypatch: pytest.MonkeyP
     results = offload.measure(quick=True)
     assert results["offload"]["what holds the lock"]["lets go"] == 0
     expect_figures(results["figures"])
-    assert "| ES256 " in offload.shown(results)
+    assert "| ES256 " in offload.render(results)
 
 
 @pytest.mark.timeout(180)
 def test_processes_that_share_a_redis_ask_once():
     if shutil.which("redis-server") is None:
-        missing("no redis-server: make system installs it")
+        skip_or_fail("no redis-server: make system installs it")
     results = import_benchmark("shared").measure(quick=True, workers=2)
     assert results["introspections"]["calls, one worker after the other"] == 1
     assert results["introspections"]["calls, all at once"] in (1, 2)
@@ -157,7 +159,7 @@ def test_processes_that_share_a_redis_ask_once():
 def test_nothing_is_accepted_twice_or_after_its_revocation_during_failovers():
     """The primary is killed, then frozen until another has replaced it, and a replica is killed, under load."""
     if shutil.which("redis-server") is None:
-        missing("no redis-server: make system installs it")
+        skip_or_fail("no redis-server: make system installs it")
     results = import_benchmark("failover").measure("cluster", quick=True)
     assert results["wrong"] == {}
     counts = results["counts"]
@@ -269,7 +271,7 @@ def test_keeping_counts_keeps_those_of_other_pythons(gate: Gate, monkeypatch: py
     here = gate.module.place()
     monkeypatch.setattr(gate.module, "place", lambda: "another Python")
     gate.module.keep(gate.counts)
-    assert set(gate.module.kept()) == {here, "another Python"}
+    assert set(gate.module.load_counts()) == {here, "another Python"}
 
 
 def test_other_tools_are_named(gate: Gate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
@@ -283,8 +285,8 @@ def test_other_tools_are_named(gate: Gate, monkeypatch: pytest.MonkeyPatch, caps
 
 def test_the_counts_that_are_kept_have_every_path():
     instructions = import_benchmark("instructions")
-    assert instructions.kept()
-    for counts in instructions.kept().values():
+    assert instructions.load_counts()
+    for counts in instructions.load_counts().values():
         assert set(counts) == {*instructions.PATHS, "tools"}
 
 

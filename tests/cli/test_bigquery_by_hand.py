@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from environment import ROOT, missing, plain_environment
-from serving import eventually, refuses_connections
+from environment import ROOT, plain_environment, skip_or_fail
+from serving import refuses_connections, wait_until
 
 EXAMPLE = ROOT / "examples" / "bigquery"
 README = (EXAMPLE / "README.md").read_text("utf-8")
@@ -51,7 +51,7 @@ def run(folder: Path, *arguments: str) -> str:
 
 def test_commands_of_the_readme_work(start: Callable[..., Any], tmp_path: Path, no_leaks: Callable[[str], None]):
     if not (find_spec("googleapiclient") and find_spec("google.cloud") and find_spec("google.cloud.bigquery")):
-        missing("google-cloud-bigquery or google-api-python-client is not installed")
+        skip_or_fail("google-cloud-bigquery or google-api-python-client is not installed")
     for path in EXAMPLE.iterdir():
         if path.suffix in (".py", ".toml"):
             shutil.copy(path, tmp_path)
@@ -59,11 +59,11 @@ def test_commands_of_the_readme_work(start: Callable[..., Any], tmp_path: Path, 
     port = free_port()
     authority = start(*command("devserver"), "--port", port, cwd=tmp_path)
     authority.wait_for("service account admin@local-tables.iam.gserviceaccount.com")
-    eventually(lambda: not refuses_connections(int(port)), "the authorization server listens")
+    wait_until(lambda: not refuses_connections(int(port)), "the authorization server listens")
     served = start(*command("serve"), "--port", "0", cwd=tmp_path, env={"ISSUER": f"http://127.0.0.1:{port}"})
     found = re.search(r"http://127\.0\.0\.1:\d+", served.wait_for(" on http://"))
     assert found is not None
-    eventually(lambda: not refuses_connections(int(found[0].rpartition(":")[2])), "the service listens")
+    wait_until(lambda: not refuses_connections(int(found[0].rpartition(":")[2])), "the service listens")
     text = program().replace("http://127.0.0.1:8080", found[0])
     listed = "print([item.dataset_id for item in client.list_datasets()])"
     assert run(tmp_path, "-c", f"{text}\n{listed}") == "['shop']\n"

@@ -46,7 +46,7 @@ class Done:
         parsed: dict[str, Any] = json.loads(self.stdout)
         return parsed
 
-    def failed(self) -> list[str]:
+    def failed_checks(self) -> list[str]:
         return [check["name"] for check in self.json["checks"] if check["outcome"] in ("failed", "undecided")]
 
 
@@ -105,7 +105,7 @@ def test_refused_token_exits_with_1_and_shows_all_faults(explain: Callable[..., 
         assert text in done.stdout
     assert "§4.1.4" in done.stdout
     rows = explain(token, "--path", "/rows/7", "--method", "POST", "--json")
-    assert rows.failed() == ["audience", "expiry", "scopes"]
+    assert rows.failed_checks() == ["audience", "expiry", "scopes"]
     assert rows.json["rule"] == "/rows/{id}"
 
 

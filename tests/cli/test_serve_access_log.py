@@ -160,7 +160,7 @@ def guard() -> tuple[FakeAuthority, Guard]:
     return fake, made
 
 
-async def never(*_: Any) -> Any:
+async def fail_if_called(*_: Any) -> Any:
     raise AssertionError("is not called")
 
 
@@ -218,7 +218,7 @@ async def test_request_during_an_outage_is_logged_as_unavailable():
     lines = Lines()
     good = fake.mint("read")
     with fake.outage():
-        await ask(ASGIAccessLog(GuardMiddleware(never, guard=made), lines), "/a", good)
+        await ask(ASGIAccessLog(GuardMiddleware(fail_if_called, guard=made), lines), "/a", good)
     (line,) = lines.members
     assert (line["status"], line["decision"], line["issuer"]) == (503, "unavailable", fake.url)
 
@@ -228,11 +228,11 @@ async def test_websockets_have_the_status_of_their_handshake_and_the_bytes_sent(
     lines = Lines()
 
     def app(*messages: dict[str, Any]) -> Any:
-        async def sending(scope: Any, receive: Any, send: Any) -> None:
+        async def send_messages(scope: Any, receive: Any, send: Any) -> None:
             for message in messages:
                 await send(message)
 
-        return sending
+        return send_messages
 
     accept, close = {"type": "websocket.accept"}, {"type": "websocket.close"}
     text, data = {"type": "websocket.send", "text": "é"}, {"type": "websocket.send", "bytes": b"123", "text": None}
@@ -246,7 +246,7 @@ async def test_websockets_have_the_status_of_their_handshake_and_the_bytes_sent(
     async def lifespan(scope: Any, receive: Any, send: Any) -> None:
         passed.append(scope["type"])
 
-    await ASGIAccessLog(lifespan, lines)({"type": "lifespan"}, never, never)
+    await ASGIAccessLog(lifespan, lines)({"type": "lifespan"}, fail_if_called, fail_if_called)
     assert passed == ["lifespan"]
     assert len(lines.members) == 3
 
@@ -307,22 +307,22 @@ def test_wsgi_responses_are_unchanged():
 def test_a_wsgi_app_that_fails_has_status_500():
     lines = Lines()
 
-    def at_once(environ: Any, start_response: Any) -> Any:
+    def fail_at_once(environ: Any, start_response: Any) -> Any:
         raise ValueError
 
-    def later(environ: Any, start_response: Any) -> Any:
+    def fail_later(environ: Any, start_response: Any) -> Any:
         yield b""
         raise ValueError
 
     with pytest.raises(ValueError):
-        wsgi(at_once, lines)
-    chunks, _ = wsgi(later, lines)
+        wsgi(fail_at_once, lines)
+    chunks, _ = wsgi(fail_later, lines)
     with pytest.raises(ValueError):
         list(chunks)
     chunks.close()
     assert [line["status"] for line in lines.members] == [500, 500]
     _, made = guard()
-    denied, _ = wsgi(WSGIGuard(at_once, guard=made), lines)
+    denied, _ = wsgi(WSGIGuard(fail_at_once, guard=made), lines)
     denied.close()
     assert lines.members[2]["reason"] == "no_credentials"
 

@@ -13,7 +13,7 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.server.forwarded_fields import ASGIForwarded, Proxies, WSGIForwarded
 
 
-async def never(*_: Any) -> Any:
+async def fail_if_called(*_: Any) -> Any:
     raise AssertionError("is not called")
 
 
@@ -89,7 +89,7 @@ async def test_scheme_is_that_of_the_nearest_proxy(proto: str, scheme: str, secu
     headers = [(b"x-forwarded-proto", proto.encode())]
     for kind, plain in (("http", "http"), ("websocket", "ws")):
         scope = {"type": kind, "scheme": plain, "client": ("10.0.0.1", 1), "headers": headers}
-        await ASGIForwarded(app, KNOWN)(scope, never, never)
+        await ASGIForwarded(app, KNOWN)(scope, fail_if_called, fail_if_called)
     assert seen == [scheme, secure]
     environ = {"REMOTE_ADDR": "10.0.0.1", "wsgi.url_scheme": "http", "HTTP_X_FORWARDED_PROTO": proto}
     list(WSGIForwarded(lambda e, _: [e["wsgi.url_scheme"].encode()], KNOWN, unix=False)(environ, print))
@@ -104,8 +104,10 @@ async def test_two_header_lines_form_one_list_and_lifespan_is_unchanged():
         seen.append(scope)
 
     lines = [(b"x-forwarded-for", b"203.0.113.5"), (b"X-Forwarded-For", b"10.0.0.7")]
-    await ASGIForwarded(app, KNOWN)({"type": "http", "client": ("10.0.0.1", 1), "headers": lines}, never, never)
-    await ASGIForwarded(app, KNOWN)({"type": "lifespan"}, never, never)
+    await ASGIForwarded(app, KNOWN)(
+        {"type": "http", "client": ("10.0.0.1", 1), "headers": lines}, fail_if_called, fail_if_called
+    )
+    await ASGIForwarded(app, KNOWN)({"type": "lifespan"}, fail_if_called, fail_if_called)
     assert seen[0]["client"] == ("203.0.113.5", 0)
     assert seen[1] == {"type": "lifespan"}
 
@@ -119,7 +121,9 @@ async def test_forwarded_headers_of_untrusted_senders_do_not_reach_the_app(name:
         seen.append(scope["headers"])
 
     headers = [(name.encode(), b"1"), (b"x-forward", b"2"), (b"host", b"3")]
-    await ASGIForwarded(app, KNOWN)({"type": "http", "client": ("127.0.0.1", 1), "headers": headers}, never, never)
+    await ASGIForwarded(app, KNOWN)(
+        {"type": "http", "client": ("127.0.0.1", 1), "headers": headers}, fail_if_called, fail_if_called
+    )
     assert seen == [headers[1:]]
     environ = {"REMOTE_ADDR": "127.0.0.1", "HTTP_" + name.upper().replace("-", "_"): "1", "HTTP_HOST": "3"}
     list(WSGIForwarded(lambda e, _: [], KNOWN, unix=False)(environ, print))

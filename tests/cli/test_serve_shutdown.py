@@ -21,11 +21,11 @@ from serving import (
     PATIENCE,
     WSGI,
     dev_server,
-    eventually,
     port_of,
     prepare,
     refuses_connections,
     serve,
+    wait_until,
     write,
 )
 from serving import token as token_of
@@ -58,7 +58,7 @@ class Asking:
         except httpx.HTTPError as error:
             self.answer = error
 
-    def done(self) -> httpx.Response:
+    def wait_for_answer(self) -> httpx.Response:
         self._thread.join(PATIENCE)
         assert isinstance(self.answer, httpx.Response), self.answer
         return self.answer
@@ -88,10 +88,10 @@ def test_long_request_is_completed_and_no_other_starts(
         asking = Asking(f"{url}/slow", token_of(authority))
         command.wait_for("begun")
         command.process.send_signal(signal.SIGTERM)
-        eventually(lambda: refuses_connections(port_of(url)), "the server has stopped listening")
+        wait_until(lambda: refuses_connections(port_of(url)), "the server has stopped listening")
         assert asking.answer is None
         (folder / "go").touch()
-        assert asking.done().status_code == 200
+        assert asking.wait_for_answer().status_code == 200
         assert command.process.wait(PATIENCE) == 0
     assert command.end(signal.SIGTERM) == 0
     if what == ASGI:
@@ -128,9 +128,9 @@ def test_requests_waiting_for_a_hanging_authority_do_not_delay_the_shutdown(
         command, url = serve(start, folder, hanging.url, *what, "--grace", "600")
         command.wait_for("ready")
         asking = [Asking(f"{url}/", f"opaque-{number}") for number in range(4)]
-        eventually(lambda: len(hanging.requests) == 4, "the authority is asked")
+        wait_until(lambda: len(hanging.requests) == 4, "the authority is asked")
         command.process.send_signal(signal.SIGTERM)
-        assert {request.done().status_code for request in asking} == {503}
+        assert {request.wait_for_answer().status_code for request in asking} == {503}
         assert command.process.wait(PATIENCE) == 0
 
 
@@ -145,7 +145,7 @@ def test_stream_is_completed_with_uvicorn(start: Callable[..., Any], folder: Pat
         while b"first" not in received:
             received += connection.recv(65536)
         command.process.send_signal(signal.SIGTERM)
-        eventually(lambda: refuses_connections(port_of(url)), "the server has stopped listening")
+        wait_until(lambda: refuses_connections(port_of(url)), "the server has stopped listening")
         connection.sendall(b"done")
         assert b"last\n" in rest_of(connection)
     assert command.process.wait(PATIENCE) == 0
@@ -157,7 +157,7 @@ def test_stream_is_completed_with_waitress(start: Callable[..., Any], folder: Pa
         connection.sendall(request("/stream", token_of(authority)))
         command.wait_for("begun")
         command.process.send_signal(signal.SIGTERM)
-        eventually(lambda: refuses_connections(port_of(url)), "the server has stopped listening")
+        wait_until(lambda: refuses_connections(port_of(url)), "the server has stopped listening")
         (folder / "go").touch()
         received = rest_of(connection)
     assert b"first\n" in received
@@ -174,7 +174,7 @@ def test_slow_client_receives_the_whole_response(
         connection.sendall(request("/large", token_of(authority)))
         received = connection.recv(1000)
         command.process.send_signal(signal.SIGTERM)
-        eventually(lambda: refuses_connections(port_of(url)), "the server has stopped listening")
+        wait_until(lambda: refuses_connections(port_of(url)), "the server has stopped listening")
         received += rest_of(connection)
     assert len(received.partition(b"\r\n\r\n")[2].replace(b"\r\n", b"").replace(b"x", b"")) < 200
     assert received.count(b"x") >= 8_000_000

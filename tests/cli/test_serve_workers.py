@@ -19,12 +19,12 @@ from serving import (
     KINDS,
     PATIENCE,
     dev_server,
-    eventually,
     port_of,
     prepare,
     refuses_connections,
     serve,
     token,
+    wait_until,
     write,
 )
 
@@ -47,7 +47,7 @@ async def asgi(scope, receive, send):
 """
 
 
-def ready(command: Any) -> int:
+def wait_for_worker(command: Any) -> int:
     """Return the process id of the next worker that is ready."""
     return int(command.wait_for(" is ready").partition(" worker ")[2].split()[0])
 
@@ -65,7 +65,7 @@ def test_all_workers_answer_and_stop(
     what: tuple[str, ...], start: Callable[..., Any], folder: Path, authority: Authority
 ):
     command, url = serve(start, folder, authority.issuer, *what, "--workers", "3")
-    workers = {ready(command) for _ in range(3)}
+    workers = {wait_for_worker(command) for _ in range(3)}
     headers = {"Authorization": f"Bearer {token(authority)}"}
     answered: set[int] = set()
 
@@ -75,7 +75,7 @@ def test_all_workers_answer_and_stop(
         )
         return answered == workers
 
-    eventually(all_have_answered, "an answer of each worker")
+    wait_until(all_have_answered, "an answer of each worker")
     assert command.process.pid not in workers
     assert command.end(signal.SIGTERM) == 0
     assert not [pid for pid in workers if is_alive(pid)]
@@ -84,10 +84,10 @@ def test_all_workers_answer_and_stop(
 
 def test_a_worker_that_crashes_is_replaced_after_a_pause(start: Callable[..., Any], folder: Path, authority: Authority):
     command, url = serve(start, folder, authority.issuer, *ASGI, "--workers", "2")
-    first, second = ready(command), ready(command)
+    first, second = wait_for_worker(command), wait_for_worker(command)
     os.kill(first, signal.SIGKILL)
     assert f"worker {first} was ended by SIGKILL; another one starts in 1 s" in command.wait_for("was ended")
-    third = ready(command)
+    third = wait_for_worker(command)
     os.kill(second, signal.SIGKILL)
     assert "another one starts in 2 s" in command.wait_for("was ended")
     headers = {"Authorization": f"Bearer {token(authority)}"}
@@ -116,24 +116,24 @@ def test_app_that_cannot_start_is_reported_once(
 def test_workers_end_when_their_parent_is_killed(start: Callable[..., Any], folder: Path, authority: Authority):
     command, url = serve(start, folder, authority.issuer, *ASGI, "--workers", "2")
     for _ in range(2):
-        ready(command)
+        wait_for_worker(command)
     command.process.kill()
     command.process.wait(PATIENCE)
-    eventually(lambda: refuses_connections(port_of(url)), "nobody listens any more")
+    wait_until(lambda: refuses_connections(port_of(url)), "nobody listens any more")
     for _ in range(2):
         command.wait_for("lifespan.shutdown")
 
 
 def test_ctrl_c_twice_does_not_wait(start: Callable[..., Any], folder: Path, authority: Authority):
     command, url = serve(start, folder, authority.issuer, *ASGI, "--workers", "2", "--grace", "600")
-    workers = [ready(command) for _ in range(2)]
+    workers = [wait_for_worker(command) for _ in range(2)]
     headers = {"Authorization": f"Bearer {token(authority)}"}
     head = f"GET /slow HTTP/1.1\r\nHost: a\r\nAuthorization: {headers['Authorization']}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", port_of(url)), timeout=PATIENCE) as connection:
         connection.sendall(head.encode())
         command.wait_for("begun")
         command.process.send_signal(signal.SIGINT)
-        eventually(lambda: refuses_connections(port_of(url)), "the server has stopped listening")
+        wait_until(lambda: refuses_connections(port_of(url)), "the server has stopped listening")
         command.process.send_signal(signal.SIGINT)
         with suppress(ConnectionResetError):
             assert connection.recv(65536) == b""

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from loopback import Certificates, Loopback, answering, json_response
+from loopback import Certificates, Loopback, answer_with, json_response
 from scopeguard import Denied, DPoP, Granted, Guard, HeaderList, Issuer, NonceRequired, RequestView, all_of
 from scopeguard.cli.commands import cli
 from scopeguard.client import DPoPKey
@@ -195,7 +195,7 @@ def test_deviating_server_is_supported_with_its_options(run: Callable[..., Done]
     ]
     options = [("--token-type", "BearerToken"), ("--token-type-optional",), ("--scope-list",)]
     for answer, option in zip(answers, options, strict=True):
-        with Loopback(answering(json_response(answer))) as server:
+        with Loopback(answer_with(json_response(answer))) as server:
             assert run(server.url).exit_code == 1
             done = run(server.url, *option, "--parameter", "resource=11111111-2222=", "--parameter", "empty=")
             assert (done.exit_code, done.stdout) == (0, f"{answer['access_token']}\n")
@@ -261,7 +261,7 @@ def test_new_key_fits_the_algorithm_and_is_written_only_where_it_can_be(
 def test_bearer_token_is_accepted_beside_a_key_only_if_it_is_optional(run: Callable[..., Done], tmp_path: Path):
     options = ("--dpop-key", str(tmp_path / "dpop.pem"), "--header")
     proof = ("--proof-for", "GET", "https://api.test/")
-    with Loopback(answering(json_response({"access_token": "sg-opaque-1", "token_type": "Bearer"}))) as server:
+    with Loopback(answer_with(json_response({"access_token": "sg-opaque-1", "token_type": "Bearer"}))) as server:
         refused = run(server.url, *options)
         assert (refused.exit_code, refused.stdout) == (1, "")
         done = run(server.url, *options, "--dpop-optional", *proof)
@@ -275,7 +275,7 @@ def test_client_authenticates_with_a_private_key(run: Callable[..., Done], tmp_p
     pem = key.private_bytes(encoding, kind, serialization.NoEncryption()).decode()
     file.write_text(pem if form == "PEM" else ECAlgorithm.to_jwk(key))
     options = ("--private-key", str(file), "--key-algorithm", "ES256", "--key-id", "one")
-    with Loopback(answering(json_response({"access_token": "sg-opaque-1", "token_type": "Bearer"}))) as server:
+    with Loopback(answer_with(json_response({"access_token": "sg-opaque-1", "token_type": "Bearer"}))) as server:
         missing = run(server.url, *options, secret=None)
         assert (missing.exit_code, missing.stdout) == (2, "")
         assert "assertion_audience: is missing" in missing.stderr
@@ -311,7 +311,7 @@ def test_client_authenticates_with_a_certificate(run: Callable[..., Done], tmp_p
         (tmp_path / "key.pem").write_text(key)
         (tmp_path / "client.pem").write_text(mark + certificate)
         options = (*options[:3], str(tmp_path / "client.pem"), "--cert-key", str(tmp_path / "key.pem"))
-    answer = answering(json_response({"access_token": "sg-opaque-1", "token_type": "Bearer"}))
+    answer = answer_with(json_response({"access_token": "sg-opaque-1", "token_type": "Bearer"}))
     with Loopback(answer, tls=context, name="localhost") as server:
         assert run(server.url, *options[:2]).exit_code == 1
         done = run(server.url, *options, secret=None)

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from loopback import Certificates, Loopback, answering, json_response
+from loopback import Certificates, Loopback, answer_with, json_response
 from scopeguard import ConfigurationError
 from scopeguard.client import ClientCredentials, DPoPKey, TokenEndpointError, TokenExchange
 from scopeguard.flow.effects import Answer, Send
@@ -164,7 +164,7 @@ def test_the_server_sees_the_certificate(tmp_path):
     context.load_verify_locations(certificates.bundle)
     transport = HttpxTransport(verify=str(certificates.bundle), cert=str(certificates.issue("client-1")))
     tokens = json_response({"access_token": "sg-opaque-1", "token_type": "Bearer"})
-    with Loopback(answering(tokens), tls=context) as server:
+    with Loopback(answer_with(tokens), tls=context) as server:
         auth = ClientCredentials(f"{server.url}/token", "client-1", auth_method="tls_client_auth", transport=transport)
         assert auth.token().access_token == "sg-opaque-1"
     transport.close()

@@ -398,19 +398,19 @@ def test_a_failure_is_shared_by_all_waiting_callers(credentials, endpoint, kind,
     endpoint.script = [endpoint.answer(401, error="invalid_client") if kind == "refusal" else endpoint.answer(503)] * 9
     open_when_all_board(auth, endpoint, 100)
 
-    def failing():
+    def fail():
         with pytest.raises((TokenEndpointError, TokenEndpointUnavailable)) as raised:
             auth.token()
         return raised.value
 
-    async def afailing():
+    async def afail():
         with pytest.raises((TokenEndpointError, TokenEndpointUnavailable)) as raised:
             await auth.atoken()
         return raised.value
 
     with ThreadPoolExecutor(1) as pool:
-        tasks = pool.submit(anyio.run, run_in_tasks, 50, afailing)
-        failures = run_in_threads(50, failing) + tasks.result()
+        tasks = pool.submit(anyio.run, run_in_tasks, 50, afail)
+        failures = run_in_threads(50, fail) + tasks.result()
     assert len({id(failure) for failure in failures}) == 100  # each has its own, with its own traceback
     assert len({str(failure) for failure in failures}) == 1
     assert len(endpoint.seen) == requests
@@ -479,11 +479,11 @@ def test_waiting_is_bounded(credentials, endpoint, wait_for_flight, runtime):
 
 
 def test_exception_of_a_custom_transport_is_raised_and_blocks_nothing(call, credentials, endpoint):
-    def broken(request):
+    def raise_error(request):
         raise RuntimeError("not ours")
 
     auth = credentials()
-    endpoint.script = [broken]
+    endpoint.script = [raise_error]
     with pytest.raises(RuntimeError, match="not ours"):
         call.token(auth)
     assert call.token(auth).access_token == "sg-opaque-1"

@@ -492,12 +492,12 @@ def test_a_refusal_does_not_cause_another_search_for_the_endpoint(server, clock)
 def test_one_callers_token_that_breaks_the_server_does_not_shut_others_out(make, server, clock):
     """One valid token that makes the server fail must not pause the exchanges of other tokens."""
 
-    def broken(request: Send) -> Answer:
+    def fail_for_bob(request: Send) -> Answer:
         return answer(500) if dict(request.form or ())["subject_token"] == BOB else answer(access_token="sg-opaque-ok")
 
     exchange = make(retries=0)
     for _ in range(20):
-        server.script = [broken] * 2
+        server.script = [fail_for_bob] * 2
         clock.now += 31
         with pytest.raises(TokenEndpointUnavailable):
             exchange.for_token(BOB).token()
@@ -665,7 +665,7 @@ def test_a_hook_refuses_to_forward_the_callers_token(backend):
 
     transport = httpx.MockTransport(answer_all)
 
-    def blocking(**options: Any) -> None:
+    def send_blocking(**options: Any) -> None:
         with httpx.Client(transport=transport, event_hooks={"request": [refuse_inbound_token]}) as client:
             client.get("https://other.example/", **options)
 
@@ -675,7 +675,7 @@ def test_a_hook_refuses_to_forward_the_callers_token(backend):
             await client.get("https://other.example/", **options)
 
     def send(**options: Any) -> None:
-        blocking(**options) if backend == "blocking" else anyio.run(in_loop, options, backend=backend)
+        send_blocking(**options) if backend == "blocking" else anyio.run(in_loop, options, backend=backend)
 
     mine = {"headers": {"authorization": f"Bearer {ANN}"}}
     before = begin_serving(inbound(ANN).access_token)  # a guard that keeps no text

@@ -644,7 +644,7 @@ def _parameters(made: Any) -> list[inspect.Parameter]:
         return []
 
 
-def untyped(constructor: Any) -> Any:
+def erase_type(constructor: Any) -> Any:
     return constructor
 
 
@@ -652,18 +652,18 @@ def untyped(constructor: Any) -> Any:
     ("make", "message"),
     [
         (
-            lambda: untyped(Guard)("https://as.test"),
+            lambda: erase_type(Guard)("https://as.test"),
             r"issuers: must be Issuer objects, not a string: write Guard\(Issuer",
         ),
         (
-            lambda: untyped(Guard)([ISSUER]),
+            lambda: erase_type(Guard)([ISSUER]),
             r"issuers: must be Issuer objects, not a list of them: write Guard\(\*issuers\)",
         ),
-        (lambda: untyped(Guard)(ISSUER, store="redis://x"), "store: must be an object with the methods get, put"),
-        (lambda: untyped(Guard)(ISSUER, store=FakeAuthority), "store: .* not the class FakeAuthority"),
-        (lambda: untyped(Protected)(GUARD, optional="false"), "optional: must be true or false, not str"),
+        (lambda: erase_type(Guard)(ISSUER, store="redis://x"), "store: must be an object with the methods get, put"),
+        (lambda: erase_type(Guard)(ISSUER, store=FakeAuthority), "store: .* not the class FakeAuthority"),
+        (lambda: erase_type(Protected)(GUARD, optional="false"), "optional: must be true or false, not str"),
         (lambda: ClientCredentials("https://as.test/t", "c", "s", origins=[]), "origins: must not be empty"),
-        (lambda: untyped(ClientCredentials)(None, "c", "s"), "token_url: must be a string, not NoneType"),
+        (lambda: erase_type(ClientCredentials)(None, "c", "s"), "token_url: must be a string, not NoneType"),
     ],
 )
 def test_error_says_what_to_write(make: Callable[[], object], message: str):

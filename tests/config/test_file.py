@@ -365,7 +365,7 @@ def test_examples_in_error_messages_are_valid(table: str, key: str, named_files:
     elif table in ("[issuers.key_set]", "[issuers.experimental_status_list]"):
         text = ISSUERS + text
     elif table == "[issuers.introspection]":
-        text = f'{ISSUERS}validate = "auto"\n{_asking(key, line)}'
+        text = f'{ISSUERS}validate = "auto"\n{_introspection_table(key, line)}'
     elif table == "[mutual_tls]":
         rest = '\ntrusted_proxies = ["10.0.0.0/8"]' if key != "trusted_proxies" else ""
         rest += '\nsource = "nginx"' if key != "source" else ""
@@ -414,7 +414,7 @@ def test_examples_in_error_messages_are_valid(table: str, key: str, named_files:
     settings_from(tomllib.loads(text), named_files, file="api.toml", environment=given)
 
 
-def _asking(key: str, line: str) -> str:
+def _introspection_table(key: str, line: str) -> str:
     """Return the table of introspection with *line*, which sets *key*, and the settings that it needs."""
     if key == "ca_file":
         line = f'{line}\nendpoint = "https://as.test/introspect"'

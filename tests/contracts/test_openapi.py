@@ -234,16 +234,16 @@ def test_head_may_have_separate_security():
 
 
 def test_concrete_paths_precede_templated_ones():
-    def needing(scope: str) -> dict[str, Any]:
+    def path_item_for(scope: str) -> dict[str, Any]:
         return {"get": {"security": [{"oauth": [scope]}]}}
 
     given = document(
         {
-            "/{a}/{b}": needing("any"),
-            "/x/{b}": needing("x"),
-            "/x/{b}.json": needing("json"),
-            "/x/y.json": needing("exact"),
-            "/x/{name}:run": needing("run"),
+            "/{a}/{b}": path_item_for("any"),
+            "/x/{b}": path_item_for("x"),
+            "/x/{b}.json": path_item_for("json"),
+            "/x/y.json": path_item_for("exact"),
+            "/x/{name}:run": path_item_for("run"),
         }
     )
     paths = ("/p/q", "/x/q", "/x/q.json", "/x/y.json", "/x/q:run")

@@ -89,7 +89,7 @@ def test_a_method_is_allowed_exactly_with_the_scopes_its_document_lists(api: str
     declared = sorted(document["auth"]["oauth2"]["scopes"])
     contract = google_discovery(path, undeclared="deny")
     requests = 0
-    with Enforced(contract).served() as api_server:
+    with Enforced(contract).serve() as api_server:
         for method in _methods(document):
             verb, listed = method["httpMethod"], method.get("scopes", [])
             for place in _places(document, method):

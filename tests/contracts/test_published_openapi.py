@@ -17,7 +17,7 @@ import anyio
 import pytest
 import yaml
 
-from enforced import Enforced, published
+from enforced import Enforced, document_path
 from scopeguard import ConfigurationError
 from scopeguard.contracts import openapi
 
@@ -52,7 +52,9 @@ def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, list[dict[
                     yield method.upper(), path, operation.get("security", document.get("security"))
 
 
-def _expected(security: list[dict[str, list[str]]] | None, ignored: list[str], scopes: tuple[str, ...] | None) -> int:
+def _expected_status(
+    security: list[dict[str, list[str]]] | None, ignored: list[str], scopes: tuple[str, ...] | None
+) -> int:
     if security is None:
         return 401 if scopes is None else 403  # loaded with undeclared="deny"
     kept = [one for one in security if not set(one) & set(ignored)]
@@ -67,8 +69,8 @@ def _expected(security: list[dict[str, list[str]]] | None, ignored: list[str], s
 @pytest.mark.timeout(300)  # tens of thousands of requests
 @pytest.mark.parametrize("name", IGNORED, ids=["figma", "jira", "linode", "xero", "figshare"])
 def test_an_operation_is_allowed_exactly_with_the_scopes_its_document_lists(name: str):
-    document = _document(published(name))
-    contract = openapi(published(name), undeclared="deny", ignore_schemes=IGNORED[name])
+    document = _document(document_path(name))
+    contract = openapi(document_path(name), undeclared="deny", ignore_schemes=IGNORED[name])
     operations = list(_operations(document))
     lists = [one for _, _, security in operations for one in security or ()]
     alone = sorted({(scope,) for one in lists for listed in one.values() for scope in listed})
@@ -76,25 +78,25 @@ def test_an_operation_is_allowed_exactly_with_the_scopes_its_document_lists(name
     every = tuple(dict.fromkeys((*alone, *together, (), ("unrelated",), tuple(scope for (scope,) in alone))))
     enforced = Enforced(contract)
 
-    async def allowed() -> int:
+    async def count_allowed() -> int:
         count = 0
         for method, path, security in operations:
             for scopes in (*every, None):
-                expected = _expected(security, IGNORED[name], scopes)
+                expected = _expected_status(security, IGNORED[name], scopes)
                 assert await enforced.status(method, path, scopes) == expected, (method, path, scopes, security)
                 count += expected == 200
         assert await enforced.status("GET", "/no/such/operation", every[-1]) == 403
         return count
 
     assert len(operations) > 40
-    assert anyio.run(allowed) > len(operations) / 2
+    assert anyio.run(count_allowed) > len(operations) / 2
 
 
 def test_personal_token_scheme_beside_scopes_needs_a_setting():
     with pytest.raises(ConfigurationError, match=r"getAccount.*personalAccessToken allows any valid token"):
-        openapi(published(LINODE), undeclared="deny")
+        openapi(document_path(LINODE), undeclared="deny")
 
 
 def test_a_key_in_a_header_is_refused_with_its_operation():
     with pytest.raises(ConfigurationError, match=r"openapi.yaml: GET /v1/files/\{file_key\} \(getFile\): .*is apiKey"):
-        openapi(published(FIGMA), undeclared="deny")
+        openapi(document_path(FIGMA), undeclared="deny")

@@ -36,7 +36,7 @@ from scopeguard.tokens import (
 
 
 @contextmanager
-def serving(token: AccessToken | None) -> Iterator[None]:
+def serve(token: AccessToken | None) -> Iterator[None]:
     """Serve the token as adapters do."""
     before = begin_serving(token)
     try:
@@ -334,12 +334,12 @@ def test_concurrent_threads_read_the_same_claims():
 def test_current_token_is_set_only_while_its_request_is_served():
     outer, inner = make_token(), make_token(subject="user-2")
     assert access_token_or_none() is None
-    with serving(outer):
+    with serve(outer):
         assert access_token() is outer
-        with serving(inner):
+        with serve(inner):
             assert access_token_or_none() is inner
         assert access_token() is outer
-        with serving(None):
+        with serve(None):
             assert access_token_or_none() is None
         assert access_token() is outer
     assert access_token_or_none() is None
@@ -347,14 +347,14 @@ def test_current_token_is_set_only_while_its_request_is_served():
 
 @pytest.mark.rule("H-14")
 def test_current_token_is_reset_if_the_app_raises():
-    with pytest.raises(ZeroDivisionError), serving(make_token()):
+    with pytest.raises(ZeroDivisionError), serve(make_token()):
         _ = 1 / 0
     assert access_token_or_none() is None
 
 
 @pytest.mark.rule("H-14")
 def test_current_token_reaches_a_thread_only_with_its_context():
-    with ThreadPoolExecutor(1) as pool, serving(token := make_token()):
+    with ThreadPoolExecutor(1) as pool, serve(token := make_token()):
         assert pool.submit(copy_context().run, access_token).result() is token
         assert pool.submit(access_token_or_none).result() is None
 
@@ -362,5 +362,5 @@ def test_current_token_reaches_a_thread_only_with_its_context():
 def test_current_token_without_a_request_raises_an_error_with_advice():
     with pytest.raises(ConfigurationError, match=r"guard the route, or use access_token_or_none\(\)"):
         access_token()
-    with serving(None), pytest.raises(ConfigurationError, match="public"):
+    with serve(None), pytest.raises(ConfigurationError, match="public"):
         access_token()

@@ -311,10 +311,10 @@ def test_key_is_no_sign_in_of_a_user(authority: FakeAuthority):
 
 
 def test_outage_of_the_function_is_503_without_a_challenge(check: Check, authority: FakeAuthority):
-    def broken(_: str) -> None:
+    def fail(_: str) -> None:
         raise OSError
 
-    decision = check(build(authority, keys=ApiKeys(prefix="acme", lookup=broken)), request(FIELD))
+    decision = check(build(authority, keys=ApiKeys(prefix="acme", lookup=fail)), request(FIELD))
     assert isinstance(decision, Unavailable)
     assert isinstance(decision.error, ApiKeysUnavailable)
     assert (decision.response.status, challenges(decision)) == (503, [])
@@ -428,7 +428,7 @@ def test_key_is_not_held_for_the_next_api(authority: FakeAuthority):
 
 
 def test_guard_revokes_keys(authority: FakeAuthority):
-    def fresh() -> Any:
+    def new_guard() -> Any:
         guard = build(authority)
         assert isinstance(guard.check(request(FIELD)), Granted)
         return guard
@@ -439,10 +439,10 @@ def test_guard_revokes_keys(authority: FakeAuthority):
         lambda guard: guard.revoke(jti=ID, issuer=API),
         lambda guard: guard.revoke(client_id="reports", issuer=API),
     ):
-        guard = fresh()
+        guard = new_guard()
         revoke(guard)
         assert reason_of(guard.check(request(FIELD))) is Reason.API_KEY_REVOKED
-    guard = fresh()
+    guard = new_guard()
     guard.revoke(subject="alice", issuer="https://as.test")
     assert isinstance(guard.check(request(FIELD)), Granted)
 
@@ -664,10 +664,10 @@ H, K, Q = TokenSource.HEADER, TokenSource.API_KEY, TokenSource.QUERY
     ],
 )
 def test_credential_must_be_accepted_by_both_settings(first: Any, other: Any, left: Any):
-    def frozen(given: Any) -> Any:
+    def freeze(given: Any) -> Any:
         return None if given is None else frozenset(given)
 
-    assert join_sources(frozen(first), frozen(other)) == frozen(left)
+    assert join_sources(freeze(first), freeze(other)) == freeze(left)
 
 
 @pytest.mark.parametrize(

@@ -63,12 +63,12 @@ def test_expired_bearer_token_is_renewed_within_the_request(runtime: str, kind: 
     def source() -> str:
         return issued[-1]
 
-    async def asynchronous() -> str:
+    async def issue_async() -> str:
         await anyio.lowlevel.checkpoint()
         return issued[-1]
 
     transport = Picky("first")
-    guard = guard_with(source if kind == "function" else asynchronous, transport)
+    guard = guard_with(source if kind == "function" else issue_async, transport)
     assert isinstance(decide(guard, "a", runtime), Granted)
     transport.taken = "second"
     issued.append("second")

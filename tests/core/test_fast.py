@@ -112,11 +112,11 @@ def test_number_as_orjson_writes_it_is_read_alike(number: float):
 def test_compact_document_does_not_reach_the_strict_parser(monkeypatch: pytest.MonkeyPatch):
     calls: list[bytes] = []
 
-    def strict(data: bytes) -> dict[str, Any]:
+    def parse_strictly(data: bytes) -> dict[str, Any]:
         calls.append(data)
         return {}
 
-    monkeypatch.setitem(build_parser.__globals__, "parse_object", strict)
+    monkeypatch.setitem(build_parser.__globals__, "parse_object", parse_strictly)
     assert parse_fast(b'{"iss":"https://as.test","exp":1700000000,"aud":["a","b"],"n":1.5}')["exp"] == 1700000000
     assert calls == []
     for data in (b'{"a": 1}', b'{"a":1,"a":1}', b'{"a":NaN}', b"[]"):
@@ -149,18 +149,18 @@ def test_new_token_is_parsed_by_orjson_and_verified_by_the_backends_of_fast(monk
     parsed: list[bytes] = []
     loads = orjson.loads
 
-    def watched(data: bytes) -> Any:
+    def watch(data: bytes) -> Any:
         parsed.append(data)
         return loads(data)
 
-    monkeypatch.setattr(orjson, "loads", watched)
+    monkeypatch.setattr(orjson, "loads", watch)
     authority = FakeAuthority(algorithm="EdDSA")
     guard = guard_of(authority, fast=True)
     engine = engine_of(guard)
     assert [backend.name for backend in engine.settings.backends] == ["awscrt", "pynacl"]
     comparison = Comparison(guard, authority.mint("read"))
     token = authority.mint("write")
-    granted = comparison.at_once(token)
+    granted = comparison.judge_at_once(token)
     assert granted is not None
     assert granted.scopes == {"write"}
     assert parsed == [base64.urlsafe_b64decode(token.split(".")[1] + "==")]

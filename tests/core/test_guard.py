@@ -425,18 +425,18 @@ def test_without_a_form_callback_other_sources_still_count(decide: Decide, guard
 
 
 def test_error_of_the_form_callback_is_reported_unchanged(decide: Decide, guard: Guard):
-    def too_large(limit: int) -> bytes:
+    def refuse_form(limit: int) -> bytes:
         raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
 
-    def broken(limit: int) -> bytes:
+    def fail_to_read(limit: int) -> bytes:
         raise OSError("the connection is gone")
 
     post = request_with(method="POST", headers=[FORM])
-    decision = decide(guard, post, sources=EVERYWHERE, read_form=too_large)
+    decision = decide(guard, post, sources=EVERYWHERE, read_form=refuse_form)
     assert isinstance(decision, Denied)
     assert decision.response.status == 413
     with pytest.raises(OSError, match="gone"):
-        decide(guard, post, sources=EVERYWHERE, read_form=broken)
+        decide(guard, post, sources=EVERYWHERE, read_form=fail_to_read)
 
 
 # -- cleartext
@@ -573,7 +573,7 @@ def test_log_shows_only_the_fingerprint_of_a_token(
 # -- references that a decision keeps
 
 
-def reachable(start: object) -> Iterator[object]:
+def find_reachable(start: object) -> Iterator[object]:
     """Return every object that *start* keeps alive, except parts of the program itself."""
     seen: set[int] = set()
     todo = [start]
@@ -605,7 +605,7 @@ def test_decision_keeps_no_reference_to_the_token_or_its_frames(decide: Decide, 
         assert decision.error.__traceback__ is None
         assert decision.error.__context__ is None
         assert decision.error.__cause__ is None
-        for thing in reachable(decision):
+        for thing in find_reachable(decision):
             assert not isinstance(thing, FrameType)
             if isinstance(thing, str):
                 assert token not in thing

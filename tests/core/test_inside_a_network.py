@@ -17,7 +17,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from loopback import Certificates, Connection, Loopback, answering, response
+from loopback import Certificates, Connection, Loopback, answer_with, response
 from scopeguard import (
     ConfigurationError,
     Granted,
@@ -250,10 +250,10 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Yield the issuer of a server with the host name ``keycloak``, as in a network of containers."""
     look_up = socket.getaddrinfo
 
-    def named(host: Any, *rest: Any, **options: Any) -> Any:
+    def resolve_name(host: Any, *rest: Any, **options: Any) -> Any:
         return look_up("127.0.0.1" if host in ("keycloak", b"keycloak") else host, *rest, **options)
 
-    monkeypatch.setattr(socket, "getaddrinfo", named)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_name)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with DevServer(authority(f"http://keycloak:{port}"), port=port) as server:
@@ -441,7 +441,7 @@ def test_invalid_proxy_is_refused_without_showing_its_password(proxy: Any):
 
 
 def test_proxy_that_refuses_is_an_outage_without_logging_its_password(caplog: pytest.LogCaptureFixture):
-    with Loopback(answering(response(b"no", status="407 Proxy Authentication Required"))) as proxy:
+    with Loopback(answer_with(response(b"no", status="407 Proxy Authentication Required"))) as proxy:
         transport = HttpxTransport(proxy=f"http://me:hunter2@127.0.0.1:{proxy.port}")
         guard = Guard(Issuer("https://as.corp.test", audience=API), transport=transport)
         token = authority("https://as.corp.test")

@@ -211,7 +211,7 @@ def test_hanging_key_sets_of_new_issuers_do_not_delay_configured_ones(runtime: s
         flood.start(names)
         for _ in range(places):
             assert arrived.acquire(timeout=PATIENCE), "no key set was asked for"
-        flood.served(100 - places - bounds.waiting)
+        flood.wait_for_decisions(100 - places - bounds.waiting)
         assert isinstance(guard.check(request_with(configured.mint("read"))), Granted)
     finally:
         gate.set()

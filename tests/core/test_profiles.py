@@ -649,7 +649,7 @@ def test_page_says_that_the_profile_is_for_http():
 # -- the page
 
 
-def written(value: object) -> str:
+def write_cell(value: object) -> str:
     """A value of the table on the page."""
     match value:
         case bool():
@@ -672,7 +672,7 @@ def test_page_has_a_row_for_each_demand_with_what_each_profile_says():
     names = [demand.name for demand in fields(next(iter(DEMANDS.values()))) if demand.name != "standard"]
     page = PAGES["docs/profiles.md"]
     for name in names:
-        cells = [written(getattr(DEMANDS[profile], name)) for profile in PROFILES]
+        cells = [write_cell(getattr(DEMANDS[profile], name)) for profile in PROFILES]
         rows = [
             line for line in page.splitlines() if line.startswith("|") and line.endswith(f"| {' | '.join(cells)} |")
         ]

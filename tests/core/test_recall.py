@@ -75,7 +75,7 @@ Made = Callable[..., Scene]
 
 
 @pytest.fixture
-def made() -> Iterator[Made]:
+def make_scene() -> Iterator[Made]:
     scenes: list[Scene] = []
 
     def make(*, granted: bool = True, **settings: Any) -> Scene:
@@ -94,14 +94,14 @@ def made() -> Iterator[Made]:
 
 
 @pytest.fixture
-def scene(made: Made) -> Scene:
-    scene = made()
+def scene(make_scene: Made) -> Scene:
+    scene = make_scene()
     assert scene.recall() is not None
     return scene
 
 
-def test_token_is_recalled_after_being_granted_twice(made: Made):
-    scene = made(granted=False)
+def test_token_is_recalled_after_being_granted_twice(make_scene: Made):
+    scene = make_scene(granted=False)
     assert scene.recall() is None
     first = scene.ask()
     assert isinstance(first, Granted)
@@ -146,8 +146,8 @@ def test_header_in_another_spelling_is_granted_but_not_recalled(scene: Scene):
             assert scene.recall(authorization=field) is None
 
 
-def test_token_that_came_in_a_query_is_recalled_from_the_header_too(made: Made):
-    scene = made(granted=False)
+def test_token_that_came_in_a_query_is_recalled_from_the_header_too(make_scene: Made):
+    scene = make_scene(granted=False)
     request = RequestView(method="GET", path="/", headers=HeaderList([]), query=b"access_token=" + scene.token.encode())
     for _ in range(3):
         assert isinstance(scene.guard.check(request, sources=TokenSources(methods=["query"])), Granted)
@@ -155,8 +155,8 @@ def test_token_that_came_in_a_query_is_recalled_from_the_header_too(made: Made):
     assert scene.recall(authorization=request.query) is None
 
 
-def test_token_too_long_for_the_guard_is_not_recalled_though_a_route_accepts_it(made: Made):
-    scene = made(granted=False, token_sources=TokenSources(max_token_bytes=100))
+def test_token_too_long_for_the_guard_is_not_recalled_though_a_route_accepts_it(make_scene: Made):
+    scene = make_scene(granted=False, token_sources=TokenSources(max_token_bytes=100))
     request = RequestView(method="GET", path="/", headers=HeaderList([(b"authorization", scene.field)]))
     for _ in range(3):
         assert isinstance(scene.guard.check(request, sources=TokenSources()), Granted)
@@ -249,9 +249,9 @@ def test_token_is_not_recalled_before_a_revocation_check(scene: Scene):
     assert scene.recall() is None
 
 
-def test_token_is_not_recalled_when_a_log_sync_is_due(made: Made):
+def test_token_is_not_recalled_when_a_log_sync_is_due(make_scene: Made):
     authority = FakeAuthority()
-    scene = made(authority=authority, store=MemoryStore(authority.clock))
+    scene = make_scene(authority=authority, store=MemoryStore(authority.clock))
     lag = engine_of(scene.guard).settings.revocation.max_lag
     assert scene.recall() is not None
     authority.clock.advance(lag / 2 - 0.001)
@@ -268,18 +268,18 @@ def test_token_is_recalled_only_if_its_scopes_satisfy_the_requirement(scene: Sce
     assert scene.recall(requirement=all_of("read", "write")) is None
 
 
-def test_token_is_not_recalled_if_a_query_has_to_be_checked(made: Made):
-    strict = made(token_sources=TokenSources(stray_query_token="refuse"))
+def test_token_is_not_recalled_if_a_query_has_to_be_checked(make_scene: Made):
+    strict = make_scene(token_sources=TokenSources(stray_query_token="refuse"))
     assert strict.recall() is not None
     assert strict.recall(query="") is not None
     for query in (b"access_token=x", b"a=b", "access_token=x"):
         assert strict.recall(query=query) is None
-    assert made().recall(query=b"access_token=x") is not None  # The stray token is ignored (B-14).
+    assert make_scene().recall(query=b"access_token=x") is not None  # The stray token is ignored (B-14).
 
 
 @pytest.mark.rule("B-56")
-def test_token_over_remote_cleartext_is_logged_once_before_recall(made: Made, caplog: pytest.LogCaptureFixture):
-    scene = made()
+def test_token_over_remote_cleartext_is_logged_once_before_recall(make_scene: Made, caplog: pytest.LogCaptureFixture):
+    scene = make_scene()
     near: list[Any] = [None, (), ("127.0.0.1", 1), ("::1", 1), ["127.0.0.1", 1]]
     assert all(scene.recall(cleartext_peer=peer) is not None for peer in near)
     assert scene.recall(cleartext_peer=FAR_AWAY) is None
@@ -291,8 +291,8 @@ def test_token_over_remote_cleartext_is_logged_once_before_recall(made: Made, ca
 
 
 @pytest.mark.rule("B-56")
-def test_token_over_cleartext_is_not_recalled_if_https_is_required(made: Made):
-    scene = made(granted=False, require_https=True)
+def test_token_over_cleartext_is_not_recalled_if_https_is_required(make_scene: Made):
+    scene = make_scene(granted=False, require_https=True)
     for _ in range(2):
         assert isinstance(scene.ask(secure=True, client=FAR_AWAY[0]), Granted)
     for _ in range(2):
@@ -304,8 +304,8 @@ def test_token_over_cleartext_is_not_recalled_if_https_is_required(made: Made):
         assert refused.error.reason is Reason.HTTPS_REQUIRED
 
 
-def test_token_refused_for_cleartext_is_not_recalled(made: Made):
-    scene = made(granted=False, require_https=True)
+def test_token_refused_for_cleartext_is_not_recalled(make_scene: Made):
+    scene = make_scene(granted=False, require_https=True)
     for _ in range(3):
         assert isinstance(scene.ask(secure=False, client=FAR_AWAY[0]), Denied)
     assert scene.recall() is None
@@ -316,20 +316,20 @@ def test_token_refused_for_cleartext_is_not_recalled(made: Made):
     [{"token_cache": "off"}, {"token_sources": ["header", "query"]}, {"token_sources": ["header", "form"]}],
     ids=repr,
 )
-def test_guard_without_a_cache_or_with_other_sources_recalls_nothing(made: Made, settings: dict[str, Any]):
-    assert made(**settings).recall() is None
+def test_guard_without_a_cache_or_with_other_sources_recalls_nothing(make_scene: Made, settings: dict[str, Any]):
+    assert make_scene(**settings).recall() is None
 
 
-def test_guard_with_a_proxy_header_recalls_nothing(made: Made):
+def test_guard_with_a_proxy_header_recalls_nothing(make_scene: Made):
     authority = FakeAuthority()
-    scene = made(authority=authority, granted=False, issuer=replace(authority.issuer, token_header="X-Assertion"))
+    scene = make_scene(authority=authority, granted=False, issuer=replace(authority.issuer, token_header="X-Assertion"))
     for _ in range(3):
         assert isinstance(scene.ask(headers=HeaderList([(b"x-assertion", scene.token.encode())])), Granted)
     assert scene.recall() is None
     assert scene.recall(authorization=scene.token.encode()) is None
 
 
-def test_guard_with_an_additional_proxy_header_recalls_nothing(made: Made):
+def test_guard_with_an_additional_proxy_header_recalls_nothing(make_scene: Made):
     """The other header might hold a second token, which must be refused (B-13)."""
     authority = FakeAuthority()
     proxy = FakeAuthority("https://proxy.test", clock=authority.clock)
@@ -347,9 +347,9 @@ def test_guard_with_an_additional_proxy_header_recalls_nothing(made: Made):
     guard.close()
 
 
-def test_listener_gets_recalled_decisions_only(made: Made):
+def test_listener_gets_recalled_decisions_only(make_scene: Made):
     told: list[DecisionEvent] = []
-    scene = made(on_decision=told.append)
+    scene = make_scene(on_decision=told.append)
     told.clear()
     token = scene.recall(requirement=all_of("read"))
     assert token is not None
@@ -359,8 +359,8 @@ def test_listener_gets_recalled_decisions_only(made: Made):
     assert len(told) == 1
 
 
-def test_a_token_whose_key_was_withdrawn_is_refused(made: Made):
-    scene = made(authority=FakeAuthority(jwks_max_age=600), granted=False)
+def test_a_token_whose_key_was_withdrawn_is_refused(make_scene: Made):
+    scene = make_scene(authority=FakeAuthority(jwks_max_age=600), granted=False)
     scene.token = scene.authority.mint("read", expires_in=86400)
     assert [type(scene.ask()) for _ in range(2)] == [Granted, Granted]
     scene.authority.rotate(overlap=False)

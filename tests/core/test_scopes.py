@@ -286,7 +286,7 @@ NAMES = "abcdef"
 GRAPHS = st.dictionaries(st.sampled_from(NAMES), st.lists(st.sampled_from(NAMES), max_size=3), max_size=6)
 
 
-def reachable(granted: set[str], edges: dict[str, list[str]]) -> set[str]:
+def find_reachable(granted: set[str], edges: dict[str, list[str]]) -> set[str]:
     found = set(granted)
     while more := {implied for scope in found for implied in edges.get(scope, ())} - found:
         found |= more
@@ -296,7 +296,7 @@ def reachable(granted: set[str], edges: dict[str, list[str]]) -> set[str]:
 @pytest.mark.rule("G-12")
 @given(GRAPHS, st.sets(st.sampled_from(NAMES)))
 def test_implications_are_transitive(edges, granted):
-    assert ScopeVocabulary(implies=edges).effective(granted) == reachable(granted, edges)
+    assert ScopeVocabulary(implies=edges).effective(granted) == find_reachable(granted, edges)
 
 
 @pytest.mark.rule("G-12")
@@ -307,7 +307,7 @@ def test_implications_of_the_api_are_added_to_those_of_the_issuer(of_issuer, of_
     long = {prefix + name: [prefix + implied for implied in implies] for name, implies in of_api.items()}
     for api in (of_api, long):
         vocabulary = ScopeVocabulary(prefix=prefix, implies=of_issuer).with_implications(api)
-        expected = reachable(granted, both)
+        expected = find_reachable(granted, both)
         for tokens in (granted, {prefix + scope for scope in granted}):
             assert vocabulary.effective(tokens) == expected | {prefix + scope for scope in expected}
 

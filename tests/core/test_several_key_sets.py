@@ -148,11 +148,11 @@ def test_keys_with_equal_ids_in_both_sets_are_both_tried(flows: Flows, monkeypat
     if kid != other:  # The second set publishes its key under the id of the first set's key.
         published = flows.send
 
-        def renamed(request: Send, /) -> Answer:
+        def rename_key(request: Send, /) -> Answer:
             answer = published(request)
             return Answer(200, answer.body.replace(other.encode(), kid.encode()), answer.headers)
 
-        monkeypatch.setattr(flows, "send", renamed)
+        monkeypatch.setattr(flows, "send", rename_key)
         flows.guard = flows.new_guard()
         flows.guard.warm()
     assert flows.judge(flows.mint(RESET, headers={"kid": kid})) == "granted"

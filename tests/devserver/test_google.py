@@ -85,7 +85,7 @@ def test_the_private_key_is_not_shown():
     assert "private_key=" not in repr(ROBOT)
 
 
-def ready_at_once(served: list[Authority]) -> Callable[..., None]:
+def serve_at_once(served: list[Authority]) -> Callable[..., None]:
     """Replace the server, which would listen until it is stopped."""
 
     def serve(authority: Authority, *_: object, ready: Callable[[], None], **__: object) -> None:
@@ -97,7 +97,7 @@ def ready_at_once(served: list[Authority]) -> Callable[..., None]:
 
 def test_the_command_line_makes_the_file_and_uses_it_again(path: Path, monkeypatch: pytest.MonkeyPatch):
     served: list[Authority] = []
-    monkeypatch.setattr("scopeguard.cli.devserver.serve", ready_at_once(served))
+    monkeypatch.setattr("scopeguard.cli.devserver.serve", serve_at_once(served))
     option = f"{path}:{EMAIL}:https://a.example/read write"
     for _ in range(2):
         run = CliRunner().invoke(cli, ["devserver", "--port", "9123", "--service-account", option])
@@ -112,7 +112,7 @@ def test_the_command_line_makes_the_file_and_uses_it_again(path: Path, monkeypat
 
 def test_accounts_and_clients_may_be_named_together(path: Path, monkeypatch: pytest.MonkeyPatch):
     served: list[Authority] = []
-    monkeypatch.setattr("scopeguard.cli.devserver.serve", ready_at_once(served))
+    monkeypatch.setattr("scopeguard.cli.devserver.serve", serve_at_once(served))
     options = ["--service-account", f"{path}:{EMAIL}:read", "--client", "a:sg-secret-a:read"]
     assert CliRunner().invoke(cli, ["devserver", *options]).exit_code == 0
     (client,) = served[0].registry.clients.values()

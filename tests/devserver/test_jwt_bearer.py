@@ -111,14 +111,14 @@ def test_the_signature_is_verified_with_the_registered_key(bench):
     assert bench.error(ask(bench, "")) == (400, "invalid_request")
 
 
-def hostile(bench: Any) -> dict[str, str]:
+def hostile_assertions(bench: Any) -> dict[str, str]:
     """Assertions that claim all the right things and prove none of them."""
     claims = jwt.decode(assertion(bench), options={"verify_signature": False})
     private = KEY.private_key
     numbers = KEY.public_jwk()
     embedded = {"jwk": OTHER_KEY.public_jwk()}
 
-    def shared(secret: bytes) -> str:
+    def sign_with_secret(secret: bytes) -> str:
         # By hand: PyJWT refuses to use a public key as a secret, and attackers do not use PyJWT.
         head, body = (base64url(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
         return f"{head}.{body}.{base64url(hmac.digest(secret, f'{head}.{body}'.encode(), 'sha256'))}"
@@ -126,10 +126,10 @@ def hostile(bench: Any) -> dict[str, str]:
     return {
         "alg none": jwt.encode(claims, NO_KEY, "none"),
         "alg NONE": compact({"alg": "NONE"}, claims, KEY).rpartition(".")[0] + ".",
-        "HS256 with the PEM": shared(PEM.encode()),
-        "HS256 with the PEM, stripped": shared(PEM.strip().encode()),
-        "HS256 with the modulus": shared(numbers["n"].encode()),
-        "HS256 with nothing": shared(b""),
+        "HS256 with the PEM": sign_with_secret(PEM.encode()),
+        "HS256 with the PEM, stripped": sign_with_secret(PEM.strip().encode()),
+        "HS256 with the modulus": sign_with_secret(numbers["n"].encode()),
+        "HS256 with nothing": sign_with_secret(b""),
         "another account's key": jwt.encode(claims, OTHER_KEY.private_key, "RS256"),
         "a key of its own in the header": jwt.encode(claims, OTHER_KEY.private_key, "RS256", headers=embedded),
         "another algorithm of the same key": jwt.encode(claims, private, "RS512"),
@@ -149,7 +149,7 @@ HOSTILE = (
 
 
 def test_the_hostile_assertions_are_all_tried(bench):
-    assert set(hostile(bench)) == set(HOSTILE)
+    assert set(hostile_assertions(bench)) == set(HOSTILE)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -158,7 +158,7 @@ def test_a_hostile_assertion_is_an_invalid_grant(bench, name):
     other = ServiceAccount(email="other@x", public_key=OTHER_KEY.public_jwk(), scopes=["read"])
     bench.authority.registry.add_service_account(other)
     assert ask(bench, assertion(bench)).status == 200
-    assert bench.error(ask(bench, hostile(bench)[name])) == (400, "invalid_grant")
+    assert bench.error(ask(bench, hostile_assertions(bench)[name])) == (400, "invalid_grant")
 
 
 def test_an_assertion_with_an_id_is_used_once(bench):

@@ -368,15 +368,15 @@ def test_metadata_names_the_endpoint_only_if_a_client_can_use_it(authority, benc
 
 @pytest.mark.parametrize("path", ["/token", "/.well-known/oauth-authorization-server"])
 def test_pages_of_registered_redirect_uris_may_use_the_token_endpoint(browser, path):
-    def allowed(origin: str) -> str | None:
+    def allowed_origin(origin: str) -> str | None:
         answer = browser.options(path, headers={"Origin": origin, "Access-Control-Request-Method": "POST"})
         found: str | None = answer.headers.get("access-control-allow-origin")
         return found
 
-    assert allowed("https://app.example") == "https://app.example"
-    assert allowed("http://127.0.0.1:8000") == "http://127.0.0.1:8000"
-    assert allowed("https://evil.example") is None
-    assert allowed("http://app.example") is None
+    assert allowed_origin("https://app.example") == "https://app.example"
+    assert allowed_origin("http://127.0.0.1:8000") == "http://127.0.0.1:8000"
+    assert allowed_origin("https://evil.example") is None
+    assert allowed_origin("http://app.example") is None
 
 
 def test_login_page_may_not_be_read_by_other_pages(browser):

@@ -62,7 +62,7 @@ ETL = "spiffe://prod.example.com/ns/etl"
 LOCAL_ISSUER, LOCAL_API = "http://127.0.0.1:9000", "http://127.0.0.1:8000"
 
 
-def _reachable(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> FakeAuthority:
+def _make_reachable(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> FakeAuthority:
     """Let guards and clients that are created with their defaults reach *authority*."""
     for module in ("scopeguard.guard", "scopeguard.client.repeated_token_requests"):
         monkeypatch.setattr(f"{module}.HttpxTransport", lambda: authority.transport)
@@ -72,13 +72,15 @@ def _reachable(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> Fak
 @pytest.fixture
 def authority(monkeypatch: pytest.MonkeyPatch) -> FakeAuthority:
     """The authorization server of the pages under docs/."""
-    return _reachable(FakeAuthority(ISSUER, audience=API, scopes=["bigquery.insertdata"]), monkeypatch)
+    return _make_reachable(FakeAuthority(ISSUER, audience=API, scopes=["bigquery.insertdata"]), monkeypatch)
 
 
 @pytest.fixture
 def devserver(monkeypatch: pytest.MonkeyPatch) -> FakeAuthority:
     """The authorization server of the README, where ``scopeguard devserver`` listens."""
-    return _reachable(FakeAuthority(LOCAL_ISSUER, audience=LOCAL_API, scopes=["rows.read", "rows.write"]), monkeypatch)
+    return _make_reachable(
+        FakeAuthority(LOCAL_ISSUER, audience=LOCAL_API, scopes=["rows.read", "rows.write"]), monkeypatch
+    )
 
 
 def asgi_app() -> Starlette:

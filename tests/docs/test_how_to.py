@@ -22,7 +22,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from documentation import BLOCKS, MANUAL, NAMED, run
-from environment import missing, plain_environment
+from environment import plain_environment, skip_or_fail
 from loopback import Certificates
 from scopeguard import Guard, Issuer, presets
 from scopeguard.asgi import GuardMiddleware
@@ -91,7 +91,7 @@ def test_settings_of_gunicorn_exist():
 
 def test_configuration_of_nginx_is_valid(tmp_path: Path):
     if shutil.which("nginx") is None:
-        missing("no nginx: make system installs it")
+        skip_or_fail("no nginx: make system installs it")
     [block] = [block for block in BLOCKS if block.language == "nginx"]
     pem = Certificates(tmp_path).issue("api.example.com")
     text = block.source.replace("/etc/ssl/api.pem", str(pem)).replace("/etc/ssl/api.key", str(pem))
@@ -174,7 +174,7 @@ def current_loop() -> Iterator[None]:
 @pytest.mark.usefixtures("current_loop")
 def test_app_on_lambda_answers_an_event(authority: FakeAuthority):
     if importlib.util.find_spec("mangum") is None:
-        missing("no mangum: the extra dev installs it")
+        skip_or_fail("no mangum: the extra dev installs it")
     handler = run("lambda")["handler"]
 
     def call(headers: dict[str, str]) -> dict[str, Any]:
@@ -280,7 +280,7 @@ def test_fields_of_graphql_need_their_scopes(
     block: str, library: str, authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
 ):
     if importlib.util.find_spec(library) is None:
-        missing(f"no {library}: the extra dev installs it")
+        skip_or_fail(f"no {library}: the extra dev installs it")
     # Strawberry looks up the types there.
     monkeypatch.setitem(sys.modules, f"block_{block}", ModuleType(f"block_{block}"))
     client = TestClient(run(block)["app"])

@@ -38,7 +38,7 @@ def sample_of(page: str) -> tuple[str, Any]:
 def test_decoded_token_is_the_sample_and_is_accepted(page: str):
     name, shown = sample_of(page)
     assert shown == {"header": sample(name)["header"], "payload": sample(name)["claims"]}
-    decision = world_of(page).judged(name)
+    decision = world_of(page).judge_sample(name)
     assert isinstance(decision, Granted), decision
 
 
@@ -89,7 +89,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("provider", "claims", "reason"), MISTAKES)
 def test_mistake_has_the_reason_of_the_page(provider: str, claims: dict[str, Any], reason: str):
     page = f"docs/providers/{provider}.md"
-    decision = world_of(page).judged(sample_of(page)[0], claims=claims)
+    decision = world_of(page).judge_sample(sample_of(page)[0], claims=claims)
     assert isinstance(decision, Denied)
     assert decision.error.reason == reason
     assert re.search(rf"^\| `{reason}`", MANUAL[page], re.MULTILINE)

@@ -70,7 +70,7 @@ CALLABLES = (Guard, RedisStore)
 TAKEN = {"issuers", "url"}  # named in the heading of their table
 
 
-def _written(home: str, name: str) -> Any:
+def _documented_default(home: str, name: str) -> Any:
     default = ROWS[home, name]
     return MISSING if default == "required" else eval(default.strip("`"), vars(scopeguard).copy())
 
@@ -85,7 +85,7 @@ def _written(home: str, name: str) -> Any:
     ],
 )
 def test_the_arguments_are_there_with_their_defaults(home: Any, name: str):
-    assert _written(home.__name__, name) == inspect.signature(home).parameters[name].default
+    assert _documented_default(home.__name__, name) == inspect.signature(home).parameters[name].default
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_the_arguments_are_there_with_their_defaults(home: Any, name: str):
 def test_the_settings_are_there_with_their_defaults(home: Any, name: str):
     (setting,) = [setting for setting in fields(home) if setting.name == name]
     default = setting.default if setting.default_factory is MISSING else setting.default_factory()
-    assert _written(home.__name__, name) == default
+    assert _documented_default(home.__name__, name) == default
 
 
 # These tables of the file have no class in Python, so the page describes them in a section of its own.

@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loopback import Certificates, Loopback, answering, json_response, response
+from loopback import Certificates, Loopback, answer_with, json_response, response
 from redis_server import RedisServer
 from scopeguard import ApiKeys, Guard
 from scopeguard.cli.commands import cli
@@ -347,7 +347,7 @@ def examine_published(document: object, devserver: DevServer, tmp_path: Path) ->
     with Loopback(lambda connection, request: None) as api:
         resource = f"{api.url}/v1"
         text = json.dumps(document).replace("API", resource).replace("AS", devserver.url)
-        api.respond = answering(
+        api.respond = answer_with(
             response(status="404 Not Found") if document is None else json_response(json.loads(text))
         )
         file = tmp_path / "scopeguard.toml"
@@ -374,7 +374,7 @@ def test_published_metadata_that_differ_are_a_warning(
 
 def test_published_document_that_is_nested_too_deeply_is_a_warning(devserver: DevServer, tmp_path: Path):
     file = tmp_path / "scopeguard.toml"
-    with Loopback(answering(response(b"[" * 100_000))) as api:
+    with Loopback(answer_with(response(b"[" * 100_000))) as api:
         file.write_text(f'resource = "{api.url}"\n[[issuers]]\nurl = "{devserver.url}"\n', "utf-8")
         (finding,) = [f for f in examine(Request(file=str(file))).findings if f.check == "published"]
     assert (finding.level, "names the resource None" in finding.text) == (Level.WARNING, True)
@@ -517,7 +517,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 def connection(tls: ssl.SSLContext, tmp_path: Path, *, ca: Path | None, name: str = "localhost") -> Finding:
     """Return the finding about the connection to a server with *tls*, whose key set is an empty document."""
-    with Loopback(answering(json_response({})), tls=tls, name=name) as server:
+    with Loopback(answer_with(json_response({})), tls=tls, name=name) as server:
         file = tmp_path / "scopeguard.toml"
         issuer = f'[[issuers]]\nurl = "{server.url}"\naudience = "api"\njwks_uri = "{server.url}/jwks"\n'
         file.write_text(issuer + (f'[transport]\nca_file = "{ca}"\n' if ca else ""), "utf-8")
@@ -572,7 +572,7 @@ def test_store_is_used_as_a_guard_would(doctor: Doctor, redis: RedisServer):
     assert {finding.level for finding in found.values()} == {Level.OK}
     assert found["version"].text.startswith(("Redis", "Valkey"))
     assert "appendonly is off" in found["memory"].text
-    assert all(0 < left <= 1000 for _, left in redis.everything().values())
+    assert all(0 < left <= 1000 for _, left in redis.dump().values())
 
 
 @pytest.mark.parametrize("extra", ["", 'dpop = "required"'], ids=["without proofs", "with proofs"])

@@ -374,13 +374,13 @@ def test_loop_that_ends_before_the_flight_does_not_affect_others(
     table.gate = threading.Event()
     job = new_job()
 
-    async def hurried() -> None:
+    async def hurry() -> None:
         with anyio.move_on_after(0):
             await aio.run(job.flow(), runtime, None)
 
-    anyio.run(hurried, backend=first)  # Led, and gone.
+    anyio.run(hurry, backend=first)  # Led, and gone.
     table.wait_for()
-    anyio.run(hurried, backend=first)  # Waited, and gone.
+    anyio.run(hurry, backend=first)  # Waited, and gone.
     ended = threading.Event()
     assert not runtime.flights.join(job.url, ended.set)
     table.gate.set()

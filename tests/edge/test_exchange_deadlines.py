@@ -15,7 +15,7 @@ import httpcore
 import pytest
 
 from forked import Child
-from loopback import Connection, Loopback, answering, response
+from loopback import Connection, Loopback, answer_with, response
 from scopeguard.edge import exchange_deadlines
 from scopeguard.edge.exchange_deadlines import MOST_LOOKUPS, Deadline, DeadlineBackend, NameLookups, Streams
 from scopeguard.edge.http import HttpxTransport
@@ -332,7 +332,7 @@ def test_connection_in_use_is_closed_when_its_exchange_ends():
     def slow(connection: Connection, request: bytes) -> None:
         begun.set()
         assert go_on.wait(PATIENCE)
-        answering(response(b"{}"))(connection, request)
+        answer_with(response(b"{}"))(connection, request)
 
     with Loopback(slow) as server:
         thread = threading.Thread(
@@ -369,7 +369,7 @@ def test_hanging_exchanges_are_aborted_and_the_next_one_works():
         for thread in threads:
             thread.join(PATIENCE)
         assert failures == [Reason.AUTHORITY_UNREACHABLE] * 3
-        server.respond = answering(response(b"{}"))
+        server.respond = answer_with(response(b"{}"))
         assert transport.send(Send(url=server.url, authority="a")).body == b"{}"
         transport.close()
         transport.abort()  # Nothing is open.

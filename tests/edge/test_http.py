@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from forked import Child
-from loopback import Certificates, Connection, Loopback, answering, response
+from loopback import Certificates, Connection, Loopback, answer_with, response
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.edge.lanes import BOUNDS
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
@@ -35,7 +35,7 @@ def transport() -> Iterator[HttpxTransport]:
 
 @pytest.fixture
 def server() -> Iterator[Loopback]:
-    with Loopback(answering(response(b"{}"))) as server:
+    with Loopback(answer_with(response(b"{}"))) as server:
         yield server
 
 
@@ -107,14 +107,14 @@ def test_repetition_is_the_request_that_renew_returns(renews: bool, transport: H
 
 
 def test_header_names_of_an_answer_are_lower_case(transport: HttpxTransport, server: Loopback):
-    server.respond = answering(response(b"", "CACHE-Control: max-age=5", status="404 Not Found"))
+    server.respond = answer_with(response(b"", "CACHE-Control: max-age=5", status="404 Not Found"))
     answer = transport.send(send(server.url))
     assert answer.status == 404
     assert answer.headers["cache-control"] == "max-age=5"
 
 
 def test_cookies_of_an_authority_are_not_stored(transport: HttpxTransport, server: Loopback):
-    server.respond = answering(response(b"{}", "Set-Cookie: a=b; Path=/"))
+    server.respond = answer_with(response(b"{}", "Set-Cookie: a=b; Path=/"))
     for _ in range(2):
         transport.send(send(server.url))
     assert "cookie" not in fields(server.requests[1])
@@ -127,7 +127,7 @@ def test_environment_variables_set_no_proxy_and_no_credentials(
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login user password sg-secret-netrc\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    with Loopback(answering(response(b"rerouted"))) as proxy:
+    with Loopback(answer_with(response(b"rerouted"))) as proxy:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)
         assert transport.send(send(server.url)).body == b"{}"
@@ -136,7 +136,7 @@ def test_environment_variables_set_no_proxy_and_no_credentials(
 
 
 def test_configured_proxy_is_used(server: Loopback):
-    with Loopback(answering(response(b"by proxy"))) as proxy:
+    with Loopback(answer_with(response(b"by proxy"))) as proxy:
         transport = HttpxTransport(proxy=proxy.url)
         try:
             assert transport.send(send(server.url + "/keys")).body == b"by proxy"
@@ -238,7 +238,7 @@ def test_server_gets_the_certificate_of_the_client(pair: bool, skips: bool, tmp_
     verify: dict[str, Any] = {"verify": str(certificates.bundle)}
     if skips:
         verify = {"dangerously_skip_tls_verification": True}
-    with Loopback(answering(response(b"{}")), tls=context) as server:
+    with Loopback(answer_with(response(b"{}")), tls=context) as server:
         with_certificate = HttpxTransport(cert=(file, file) if pair else file, **verify)
         assert with_certificate.may_have_certificate
         assert with_certificate.send(send(server.url)).status == 200
@@ -254,7 +254,7 @@ def test_certificate_of_the_client_needs_no_bundle_and_verifies_servers(tmp_path
     certificates = Certificates(tmp_path)
     transport = HttpxTransport(cert=str(certificates.issue("client")))
     with (
-        Loopback(answering(response(b"{}")), tls=certificates.server("127.0.0.1")) as server,
+        Loopback(answer_with(response(b"{}")), tls=certificates.server("127.0.0.1")) as server,
         pytest.raises(AuthorityUnavailable, match="CERTIFICATE_VERIFY_FAILED"),
     ):
         transport.send(send(server.url))
@@ -338,7 +338,7 @@ def test_threads_can_share_the_transport(
 
 def test_each_exchange_has_a_separate_time_limit(transport: HttpxTransport, server: Loopback):
     def hang_once(connection: Connection, request: bytes) -> None:
-        server.respond = answering(response(b"{}"))
+        server.respond = answer_with(response(b"{}"))
         connection.hold()
 
     transport.send(send(server.url, timeout=30))

@@ -201,7 +201,7 @@ def test_leader_gets_the_failure_and_the_others_look_again(runtime: Runtime, tab
             return "led"
         return "followed"
 
-    def failing() -> Flow[tuple[str, ...]]:
+    def fail() -> Flow[tuple[str, ...]]:
         nonlocal generation
         try:
             yield from ask(Send(url=URL, authority="a"))
@@ -209,7 +209,7 @@ def test_leader_gets_the_failure_and_the_others_look_again(runtime: Runtime, tab
             generation += 1
         return ()
 
-    job._flow = failing
+    job._flow = fail
     results: list[str] = []
     threads = [threading.Thread(target=lambda: results.append(blocking.run(flow(), runtime, None))) for _ in range(10)]
     for thread in threads:
@@ -568,11 +568,11 @@ def test_a_thread_that_waits_for_its_turn_is_refused_by_closing(runtime: Runtime
     lane: Any = runtime.lanes[Lane.INTROSPECTION]
     enter = lane.enter
 
-    def counted(ticket: Ticket) -> None:
+    def count_and_enter(ticket: Ticket) -> None:
         enter(ticket)
         entered.release()
 
-    lane.enter = counted
+    lane.enter = count_and_enter
     thread.start()
     assert entered.acquire(timeout=30)
     runtime.close()
@@ -597,13 +597,13 @@ def _watch_joins(runtime: Runtime) -> threading.Semaphore:
     flights: Any = runtime.flights
     join = flights.join
 
-    def counted(key: str, wake: Any) -> bool:
+    def count_and_join(key: str, wake: Any) -> bool:
         try:
             return bool(join(key, wake))
         finally:
             joined.release()
 
-    flights.join = counted
+    flights.join = count_and_join
     return joined
 
 

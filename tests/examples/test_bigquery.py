@@ -13,7 +13,7 @@ from typing import Any
 import jwt
 import pytest
 
-from environment import ROOT, missing, plain_environment
+from environment import ROOT, plain_environment, skip_or_fail
 from scopeguard.devserver import Outage
 
 SCOPE = "https://www.googleapis.com/auth/"
@@ -31,7 +31,7 @@ def packages() -> None:
         except ModuleNotFoundError:  # of google.cloud, which is a package of many
             found = None
         if found is None:
-            missing(f"{package} is not installed: pip install '.[examples-bigquery]'")
+            skip_or_fail(f"{package} is not installed: pip install '.[examples-bigquery]'")
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -234,11 +234,11 @@ def test_library_sends_requests_to_the_two_servers_only(world, monkeypatch):
     asked: list[str] = []
     send = requests.Session.send
 
-    def watched(session: Any, request: Any, **options: Any) -> Any:
+    def watch(session: Any, request: Any, **options: Any) -> Any:
         asked.append(request.url)
         return send(session, request, **options)
 
-    monkeypatch.setattr(requests.Session, "send", watched)
+    monkeypatch.setattr(requests.Session, "send", watch)
     world.client("admin", "cloud-platform").get_table(ORDERS)
     assert len(asked) == 2
     assert all(url.startswith("http://127.0.0.1:") for url in asked)
@@ -252,12 +252,12 @@ def test_outage_of_the_authority_is_not_a_denial(load, google, monkeypatch):
     run = load("run")
     servers: list[Any] = []
 
-    def remembered(authority: Any) -> Any:
+    def remember_server(authority: Any) -> Any:
         servers.append(run_devserver(authority))
         return servers[-1]
 
     run_devserver = run.DevServer
-    monkeypatch.setattr(run, "DevServer", remembered)
+    monkeypatch.setattr(run, "DevServer", remember_server)
     with run.world() as world:
         client = world.clients["admin"]
         client._credentials.refresh(run.AuthorizedSession(client._credentials)._auth_request)

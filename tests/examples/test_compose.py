@@ -57,14 +57,14 @@ class Network:
     folder: Path
     environment: Mapping[str, str]
 
-    def mapped(self, text: str) -> str:
+    def map_ports(self, text: str) -> str:
         """*text* of the example with the ports of this run."""
         return re.sub("|".join(self.ports), lambda port: self.ports[port[0]], text)
 
     def run(self, command: list[str], **options: Any) -> subprocess.Popen[str]:
         program, *arguments = command
         assert program == "scopeguard"
-        arguments = [self.mapped(argument).replace("0.0.0.0", "127.0.0.1") for argument in arguments]
+        arguments = [self.map_ports(argument).replace("0.0.0.0", "127.0.0.1") for argument in arguments]
         return subprocess.Popen(
             [sys.executable, "-m", "scopeguard", *arguments],
             cwd=self.folder,
@@ -88,11 +88,11 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     }
     network = Network(ports, folder, environment)
     for name in ("app.py", "scopeguard.toml"):
-        (folder / name).write_text(network.mapped((FOLDER / name).read_text("utf-8")), "utf-8")
+        (folder / name).write_text(network.map_ports((FOLDER / name).read_text("utf-8")), "utf-8")
     running = []
     with (folder / "log").open("w", encoding="utf-8") as log:
         for service in services.values():
-            given = {name: network.mapped(value) for name, value in service.get("environment", {}).items()}
+            given = {name: network.map_ports(value) for name, value in service.get("environment", {}).items()}
             network.environment = {**environment, **given}
             running.append(network.run(service["command"], stdout=log, stderr=log))
         try:
@@ -150,7 +150,7 @@ def test_the_services_find_each_other_by_name_and_the_api_is_guarded(network: Ne
     answer = httpx.get(f"{api}/tables", headers={"authorization": f"Bearer {token}"})
     assert (answer.status_code, answer.json()) == (200, ["stations"])
     log = (network.folder / "log").read_text("utf-8")
-    assert network.mapped("insecure_http_dangerously: http://authority:9000 is reached in cleartext") in log
+    assert network.map_ports("insecure_http_dangerously: http://authority:9000 is reached in cleartext") in log
 
 
 def test_the_command_of_the_readme_fetches_a_token_inside(network: Network):

@@ -38,14 +38,14 @@ def owners_of_scripts() -> dict[str, str]:
 
 
 @cache
-def needed_by(name: str, extras: frozenset[str]) -> frozenset[str]:
+def requirements_of(name: str, extras: frozenset[str]) -> frozenset[str]:
     """Return the distributions that ``pip install name[extras]`` installs."""
     found = {name}
     for text in distribution(name).requires or ():
         requirement = Requirement(text)
         marker, other = requirement.marker, canonicalize_name(requirement.name)
         if marker is None or any(marker.evaluate({"extra": extra}) for extra in (extras or {""})):
-            found |= needed_by(other, frozenset(requirement.extras))
+            found |= requirements_of(other, frozenset(requirement.extras))
     return frozenset(found)
 
 
@@ -65,9 +65,9 @@ def find_installed(command: list[str]) -> set[str]:
     for word in command[2:]:
         own = re.fullmatch(r"\.(?:\[([a-z0-9,]+)\])?", word)
         if own is None:
-            found |= needed_by(canonicalize_name(word), frozenset())
+            found |= requirements_of(canonicalize_name(word), frozenset())
         else:
-            found |= needed_by(OURS, frozenset((own[1] or "").split(",")) - {""})
+            found |= requirements_of(OURS, frozenset((own[1] or "").split(",")) - {""})
     return found
 
 

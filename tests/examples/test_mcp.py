@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from environment import ROOT, missing, plain_environment
+from environment import ROOT, plain_environment, skip_or_fail
 
 PYTHON = ROOT / ".venv-apps" / "bin" / "python"
 
@@ -22,7 +22,7 @@ def requests(output: str) -> list[tuple[str, ...]]:
 @pytest.mark.rule("MC-01", "MC-02")
 def test_client_discovers_signs_in_and_steps_up(no_leaks: Callable[[str], None]):
     if not [*(ROOT / ".venv-apps").glob("lib/*/site-packages/mcp")]:
-        missing("no mcp: `make apps` installs it into .venv-apps")
+        skip_or_fail("no mcp: `make apps` installs it into .venv-apps")
     done = subprocess.run(
         [str(PYTHON), "examples/mcp/run.py"],
         cwd=ROOT,

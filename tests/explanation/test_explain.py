@@ -260,15 +260,15 @@ def test_a_revoked_token_fails_in_its_check(authority: FakeAuthority, guard_of: 
 
 
 @pytest.fixture
-def introspecting(authority: FakeAuthority) -> Issuer:
+def introspecting_issuer(authority: FakeAuthority) -> Issuer:
     settings = Introspection(client_id="api", client_secret="sg-secret-api")
     return Issuer(authority.url, audience=authority.audience, validate="auto", introspection=settings)
 
 
 def test_an_opaque_token_is_introspected(
-    authority: FakeAuthority, guard_of: Callable[..., Guard], introspecting: Issuer
+    authority: FakeAuthority, guard_of: Callable[..., Guard], introspecting_issuer: Issuer
 ):
-    guard = guard_of(introspecting)
+    guard = guard_of(introspecting_issuer)
     token = authority.mint("read", token_format="opaque")
     active = guard.explain(view(token), all_of("read"))
     assert (active.verdict, active.kind, active.issuer) == (Verdict.ACCEPTED, "opaque", authority.url)
@@ -282,25 +282,28 @@ def test_an_opaque_token_is_introspected(
 
 
 def test_an_active_answer_for_another_api_is_refused_for_its_audience(
-    authority: FakeAuthority, guard_of: Callable[..., Guard], introspecting: Issuer
+    authority: FakeAuthority, guard_of: Callable[..., Guard], introspecting_issuer: Issuer
 ):
     token = authority.mint("read", token_format="opaque", audience=["https://api.test", "https://other.test"])
     issuer = Issuer(
-        authority.url, audience="https://other-name.test", validate="auto", introspection=introspecting.introspection
+        authority.url,
+        audience="https://other-name.test",
+        validate="auto",
+        introspection=introspecting_issuer.introspection,
     )
     explanation = guard_of(issuer).explain(view(token))
     assert reasons(explanation) == [("audience", Reason.WRONG_AUDIENCE)]
 
 
 def test_an_outage_of_introspection_is_undecided(
-    authority: FakeAuthority, guard_of: Callable[..., Guard], introspecting: Issuer
+    authority: FakeAuthority, guard_of: Callable[..., Guard], introspecting_issuer: Issuer
 ):
     token = authority.mint("read", token_format="opaque")
-    guard = guard_of(introspecting)
+    guard = guard_of(introspecting_issuer)
     with authority.outage():
         explanation = guard.explain(view(token))
     assert reasons(explanation) == [("introspection", Reason.AUTHORITY_UNREACHABLE)]
-    assert explain_offline(guard_of(introspecting), view(token)).reason is None
+    assert explain_offline(guard_of(introspecting_issuer), view(token)).reason is None
 
 
 def test_a_bound_token_needs_a_proof_and_does_not_use_it_up(authority: FakeAuthority, guard_of: Callable[..., Guard]):

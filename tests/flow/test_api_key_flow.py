@@ -68,7 +68,7 @@ class Keys:
         return play(validate(credential, self.context, observation), self.perform)
 
 
-def unavailable(keys: Keys, text: str = TEXT) -> ApiKeysUnavailable:
+def outage_of(keys: Keys, text: str = TEXT) -> ApiKeysUnavailable:
     with pytest.raises(ApiKeysUnavailable) as caught:
         keys.check(text)
     assert caught.value.reason is Reason.API_KEYS_UNAVAILABLE
@@ -77,7 +77,7 @@ def unavailable(keys: Keys, text: str = TEXT) -> ApiKeysUnavailable:
     return caught.value
 
 
-def refused(keys: Keys, text: str = TEXT) -> Reason:
+def refusal_of(keys: Keys, text: str = TEXT) -> Reason:
     with pytest.raises(InvalidApiKey) as caught:
         keys.check(text)
     assert caught.value.detail["key_id"] in (ID, OTHER[5:21])
@@ -98,7 +98,7 @@ def test_file_is_read_once_and_again_after_its_time():
     keys.clock.advance(9.9)
     keys.check()
     keys.clock.advance(0.1)
-    assert refused(keys) is Reason.API_KEY_REVOKED
+    assert refusal_of(keys) is Reason.API_KEY_REVOKED
     assert len(keys.effects) == 2
 
 
@@ -126,8 +126,8 @@ def test_file_that_cannot_be_used_is_an_outage_until_it_can(answer: Any, problem
     keys.check()
     keys.clock.advance(10)
     keys.answer = answer
-    assert problem in unavailable(keys).detail["problem"]
-    during = unavailable(keys)  # the pause
+    assert problem in outage_of(keys).detail["problem"]
+    during = outage_of(keys)  # the pause
     assert (during.retry_after, problem in during.detail["problem"], len(keys.effects)) == (1.0, True, 2)
     keys.answer = FILE.encode()
     keys.clock.advance(1)
@@ -141,7 +141,7 @@ def test_request_that_waited_for_a_failed_read_of_another_gets_the_outage():
     flight = next(waiting)
     assert isinstance(flight, SingleFlight)
     keys.answer = b"\xff"
-    unavailable(keys)
+    outage_of(keys)
     assert not flight.needed()
     with pytest.raises(ApiKeysUnavailable, match="not UTF-8"):
         waiting.send(None)
@@ -170,7 +170,7 @@ def test_warming_reads_the_file_and_calls_no_function():
     ("text", "reason"), [(OTHER, Reason.API_KEY_UNKNOWN), (TEXT[:-49] + OTHER[-49:], Reason.API_KEY_MISMATCH)]
 )
 def test_other_keys_are_refused(text: str, reason: Reason):
-    assert refused(Keys(), text) is reason
+    assert refusal_of(Keys(), text) is reason
 
 
 # -- the function
@@ -202,8 +202,8 @@ def test_async_function_runs_in_the_event_loop_of_the_request():
 def test_unknown_id_is_refused_without_another_call_for_a_while():
     keys = Keys(lookup=lambda _: None, **FOUND)
     keys.answer = None
-    assert refused(keys) is Reason.API_KEY_UNKNOWN
-    assert refused(keys) is Reason.API_KEY_UNKNOWN
+    assert refusal_of(keys) is Reason.API_KEY_UNKNOWN
+    assert refusal_of(keys) is Reason.API_KEY_UNKNOWN
     assert len(keys.effects) == 1
     keys.clock.advance(5)
     keys.answer = KEY
@@ -213,11 +213,11 @@ def test_unknown_id_is_refused_without_another_call_for_a_while():
 def test_strangers_cannot_flood_the_function():
     keys = Keys(lookup=lambda _: None, unknown_burst=1, unknown_interval=7)
     keys.answer = None
-    refused(keys)
-    assert unavailable(keys, OTHER).retry_after == 7
+    refusal_of(keys)
+    assert outage_of(keys, OTHER).retry_after == 7
     assert len(keys.effects) == 1
     keys.clock.advance(7)
-    refused(keys, OTHER)
+    refusal_of(keys, OTHER)
 
 
 def present(keys: Keys, text: str) -> Any:
@@ -247,7 +247,7 @@ def test_flood_without_a_secret_delays_the_keys_that_were_not_found_before():
     assert keys.check().subject == "alice"
     new = replace(KEY, id=id_of(OTHER), sha256=sha256(OTHER.encode()).hexdigest())
     keys.answer = new
-    assert unavailable(keys, OTHER).retry_after == 1
+    assert outage_of(keys, OTHER).retry_after == 1
     keys.clock.advance(1)
     assert keys.check(OTHER).subject == "alice"
 
@@ -291,10 +291,10 @@ def test_strangers_cannot_flood_the_function_with_calls_at_once():
     keys = Keys(lookup=lambda _: None, unknown_burst=1, unknown_interval=7)
     held = verify_key(TEXT, keys.state, keys.clock)
     assert isinstance(next(held), CallApp)  # a call in progress
-    assert unavailable(keys, OTHER).retry_after == 7
+    assert outage_of(keys, OTHER).retry_after == 7
     assert keys.effects == []
     held.close()  # the client has gone, and its call is paid
-    assert unavailable(keys, OTHER).retry_after == 7
+    assert outage_of(keys, OTHER).retry_after == 7
 
 
 def begin_two(keys: Keys) -> tuple[Any, Any, SingleFlight]:
@@ -361,7 +361,7 @@ def test_call_that_finds_a_key_or_fails_does_not_cost_the_budget(answer: Any):
     with suppress(ApiKeysUnavailable):
         keys.check()
     keys.answer = None
-    refused(keys, OTHER)
+    refusal_of(keys, OTHER)
 
 
 def test_failed_look_up_of_a_known_key_gives_strangers_no_further_call():
@@ -370,10 +370,10 @@ def test_failed_look_up_of_a_known_key_gives_strangers_no_further_call():
     keys.answer = KEY
     keys.check()
     keys.answer = None
-    refused(keys, OTHER)  # the whole budget
+    refusal_of(keys, OTHER)  # the whole budget
     keys.clock.advance(1)
     keys.answer = OSError()
-    unavailable(keys)
+    outage_of(keys)
     assert keys.state.answers.charge("c" * 16, keys.clock.monotonic())[0] == 6
 
 
@@ -398,7 +398,7 @@ class Odd:
 def test_failure_of_the_function_is_an_outage_and_is_not_cached(answer: Any, problem: str):
     keys = Keys(lookup=lambda _: None)
     keys.answer = answer
-    error = unavailable(keys)
+    error = outage_of(keys)
     assert problem in error.detail["problem"]
     assert "secret of" not in str(error)
     keys.answer = KEY
@@ -410,7 +410,7 @@ def test_coroutine_that_nothing_awaits_is_an_outage():
 
     keys = Keys(lookup=lambda _: None)
     keys.answer = find()  # closed, or the interpreter would warn
-    assert "returned coroutine" in unavailable(keys).detail["problem"]
+    assert "returned coroutine" in outage_of(keys).detail["problem"]
 
 
 # -- revocation and observation
@@ -423,10 +423,10 @@ def test_revoked_key_is_refused_as_a_key(kind: Revoked, value: str):
     keys = Keys()
     entry = Revocation(kind=kind, digest=digest_of(kind, ISSUER, value), at=2e9, until=3e9)
     keys.revocations.add(entry, keys.clock.wall())
-    assert refused_without_id(keys) is Reason.API_KEY_REVOKED
+    assert refusal_without_id(keys) is Reason.API_KEY_REVOKED
 
 
-def refused_without_id(keys: Keys) -> Reason:
+def refusal_without_id(keys: Keys) -> Reason:
     with pytest.raises(InvalidApiKey) as caught:
         keys.check()
     return caught.value.reason
@@ -449,4 +449,4 @@ def test_listener_learns_the_issuer_and_the_work():
 def test_guard_without_keys_accepts_none():
     keys = Keys()
     keys.context = replace(keys.context, api_keys=None)
-    assert refused_without_id(keys) is Reason.API_KEY_UNKNOWN
+    assert refusal_without_id(keys) is Reason.API_KEY_UNKNOWN

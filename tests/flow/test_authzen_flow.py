@@ -172,7 +172,7 @@ def test_failures_of_several_subjects_are_an_outage():
 def test_failure_before_or_after_the_request_was_sent():
     bench = Bench()
 
-    def failing(sent: bool | None, reason: Reason) -> Callable[[Send], Answer]:
+    def fail_with(sent: bool | None, reason: Reason) -> Callable[[Send], Answer]:
         def respond(request: Send) -> Answer:
             error = AuthorityUnavailable(reason, request.authority)
             error.sent = sent
@@ -187,7 +187,7 @@ def test_failure_before_or_after_the_request_was_sent():
         (None, Reason.AUTHORITY_TIMED_OUT, False),
     ):
         bench = Bench()
-        bench.player.respond = failing(sent, reason)
+        bench.player.respond = fail_with(sent, reason)
         for _ in range(3):
             bench.outage()
             bench.clock.advance(0.1 if is_down else 61)
@@ -238,10 +238,10 @@ def test_function_is_called_again_after_a_401_and_not_for_each_of_them():
     good = "Bearer two"
     respond = bench.player.respond
 
-    def rotating(request: Send) -> Answer:
+    def accept_good(request: Send) -> Answer:
         return respond(request) if request.authorization == good else Answer(401, b"")
 
-    bench.player.respond = rotating
+    bench.player.respond = accept_good
     assert [bench.ask(), bench.ask()] == [True, True]
     assert bench.authorizations == ["Bearer one"] * 3 + [good] * 2
     good = "Bearer none"
@@ -295,10 +295,10 @@ def test_client_is_told_that_its_token_was_refused():
     bench = Bench(authentication=client)
     respond = bench.player.respond
 
-    def rotated(request: Send) -> Answer:
+    def accept_new(request: Send) -> Answer:
         return respond(request) if request.authorization == "Bearer new" else Answer(401, b"")
 
-    bench.player.respond = rotated
+    bench.player.respond = accept_new
     assert bench.ask() is True
     assert (client.refused, bench.authorizations) == (["old"], ["Bearer old", "Bearer new"])
     assert bench.outage().detail["status"] == "401"
@@ -383,11 +383,11 @@ def test_policies_are_applied_in_order_until_one_denies():
     asked: list[str] = []
 
     def function(answer: bool) -> Any:
-        def answered(token: AccessToken, request: PolicyRequest) -> bool:
+        def decide(token: AccessToken, request: PolicyRequest) -> bool:
             asked.append(request.route)
             return answer
 
-        return answered
+        return decide
 
     context = Context(
         issuers=Issuers(
@@ -407,7 +407,7 @@ def test_policies_are_applied_in_order_until_one_denies():
     assert run(allow, deny, point) is False
     assert run() is True
     assert (asked, len(bench.pdp.evaluations)) == (["/a", "/a", "/d"], 1)
-    assert (allow.title.rpartition(".")[2], point.title) == ("answered", "https://pdp.test")
+    assert (allow.title.rpartition(".")[2], point.title) == ("decide", "https://pdp.test")
 
 
 def test_query_without_the_token_is_passed_to_functions():

@@ -287,11 +287,11 @@ def test_forged_token_costs_at_most_eight_signature_checks_and_three_requests(
     checks: list[str | None] = []
     verify = VerificationKey.verify
 
-    def counted(key: VerificationKey, algorithm: str, signed: bytes, signature: bytes) -> bool:
+    def count_and_verify(key: VerificationKey, algorithm: str, signed: bytes, signature: bytes) -> bool:
         checks.append(key.kid)
         return verify(key, algorithm, signed, signature)
 
-    monkeypatch.setattr(VerificationKey, "verify", counted)
+    monkeypatch.setattr(VerificationKey, "verify", count_and_verify)
     hostile = authority.mint(key=SigningKey.generate("ES256"), headers={"kid": None})
     cold = new_bench(authority)
     with pytest.raises(InvalidToken):
@@ -670,7 +670,7 @@ def test_held_keys_bridge_an_outage_up_to_the_maximum_age(new_bench: Any, author
 # -- responses of the authority
 
 
-def refused_reason(bench: Any, token: str) -> Reason:
+def refusal_reason(bench: Any, token: str) -> Reason:
     with pytest.raises(AuthorityUnavailable) as outage:
         bench.judge(token)
     reason: Reason = outage.value.reason
@@ -697,7 +697,7 @@ GARBLED = {
 @pytest.mark.parametrize("answer", GARBLED.values(), ids=GARBLED)
 def test_malformed_key_set_is_an_outage_and_replaces_nothing(bench: Any, authority: Any, answer: Answer):
     with authority.mode("jwks", answer):
-        refused_reason(bench, authority.mint())  # cold
+        refusal_reason(bench, authority.mint())  # cold
     authority.clock.advance(30)
     bench.judge(authority.mint())
     authority.clock.advance(570)
@@ -939,7 +939,7 @@ def test_retry_after_of_the_authority_reaches_the_caller_and_delays_the_next_fet
         assert outage.value.retry_after == 7
         assert outage.value.reason is Reason.AUTHORITY_UNREACHABLE
         authority.clock.advance(6)
-        assert refused_reason(bench, authority.mint()) is Reason.AUTHORITY_BACKING_OFF
+        assert refusal_reason(bench, authority.mint()) is Reason.AUTHORITY_BACKING_OFF
         assert bench.asked == [OAUTH, OPENID]  # Once each.
 
 
@@ -981,7 +981,7 @@ def test_key_file_is_read_in_a_flight_and_refreshed(new_bench: Any, new_script: 
 def test_malformed_key_file_is_an_outage(new_bench: Any, new_script: Any, authority: Any):
     bench = new_bench(authority, Issuer("https://as.test", audience=authority.audience, jwks_file="keys.json"))
     bench.script = new_script(lambda path: Answer(200, b"not json", {}))
-    assert refused_reason(bench, authority.mint()) is Reason.AUTHORITY_ANSWER_INVALID
+    assert refusal_reason(bench, authority.mint()) is Reason.AUTHORITY_ANSWER_INVALID
 
 
 # -- flights that end unexpectedly

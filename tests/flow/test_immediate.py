@@ -281,10 +281,10 @@ def test_token_of_a_withdrawn_key_is_refused_though_its_header_is_known(authorit
     withdrawn, before = authority.key(), authority.mint("write")
     authority.rotate(overlap=False)
     authority.clock.advance(100_000)
-    assert isinstance(Comparison(guard, authority.mint("read")).by_flow(before), str)
+    assert isinstance(Comparison(guard, authority.mint("read")).judge_by_flow(before), str)
     late = authority.mint("write", key=withdrawn)
     assert verifier(guard)(late) is None
-    assert Comparison(guard, authority.mint("read")).by_flow(late) == "unknown_key"
+    assert Comparison(guard, authority.mint("read")).judge_by_flow(late) == "unknown_key"
 
 
 def two_issuers_with_equal_headers() -> tuple[FakeAuthority, FakeAuthority, Guard]:
@@ -306,9 +306,9 @@ def test_two_issuers_may_share_the_text_of_a_header():
     assert own.partition(".")[0] == other.partition(".")[0]
     assert verify(own) is not None
     assert verify(other) is None
-    found = Comparison(guard, first.mint("read")).by_flow(other)
+    found = Comparison(guard, first.mint("read")).judge_by_flow(other)
     assert isinstance(found, AccessToken)
     assert found.issuer == second.url
     forged = second.mint("admin", headers=kid, claims={"iss": first.url})
     assert verify(forged) is None
-    assert Comparison(guard, first.mint("read")).by_flow(forged) == "bad_signature"
+    assert Comparison(guard, first.mint("read")).judge_by_flow(forged) == "bad_signature"

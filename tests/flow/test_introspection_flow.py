@@ -126,11 +126,11 @@ def stage(authority: FakeAuthority) -> Stage:
     return Stage(authority)
 
 
-def opaque(authority: FakeAuthority, **options: Any) -> str:
+def mint_opaque(authority: FakeAuthority, **options: Any) -> str:
     return authority.mint("read", token_format="opaque", **options)
 
 
-def unavailable(stage: Stage, token: str) -> AuthorityUnavailable:
+def outage_of(stage: Stage, token: str) -> AuthorityUnavailable:
     with pytest.raises(AuthorityUnavailable) as error:
         stage.judge(token)
     return error.value
@@ -147,7 +147,7 @@ def refusal_reason(stage: Stage, token: str) -> Reason:
 
 @pytest.mark.rule("I-01", "I-02", "I-05")
 def test_cold_introspection_discovers_and_asks_in_one_flight(stage: Stage, authority: FakeAuthority):
-    token = opaque(authority)
+    token = mint_opaque(authority)
     assert stage.judge(token).scopes == {"read"}
     flight, discovery, request = stage.effects
     assert isinstance(flight, SingleFlight)
@@ -165,7 +165,7 @@ def test_cold_introspection_discovers_and_asks_in_one_flight(stage: Stage, autho
 
 
 def test_cached_answer_causes_no_effect(stage: Stage, authority: FakeAuthority):
-    token = opaque(authority)
+    token = mint_opaque(authority)
     first = stage.judge(token)
     stage.effects.clear()
     assert stage.judge(token) == first
@@ -181,24 +181,24 @@ def test_endpoint_and_keys_may_be_in_two_documents(authority: FakeAuthority, mon
     }
     send = authority.transport.send
 
-    def published(request: Send, /) -> Answer:
+    def note_and_send(request: Send, /) -> Answer:
         if request.url in documents:
             asked.append(request.url)
             return Answer(200, json.dumps(documents[request.url]).encode(), JSON)
         return send(request)
 
     asked: list[str] = []
-    monkeypatch.setattr(authority.transport, "send", published)
+    monkeypatch.setattr(authority.transport, "send", note_and_send)
     stage = Stage(authority)
     for _ in range(2):
         assert stage.judge(authority.mint("read")).scopes == {"read"}
-        assert stage.judge(opaque(authority)).scopes == {"read"}
+        assert stage.judge(mint_opaque(authority)).scopes == {"read"}
     assert asked == [OAUTH, OPENID, OAUTH]
 
 
 def test_configured_endpoint_is_not_discovered(authority: FakeAuthority):
     stage = Stage(authority, endpoint=INTROSPECT, timeout=2.0, retries=0)
-    stage.judge(opaque(authority))
+    stage.judge(mint_opaque(authority))
     (request,) = (effect for effect in stage.effects if isinstance(effect, Send))
     assert (request.url, request.timeout, request.retries) == (INTROSPECT, 2.0, 0)
 
@@ -266,7 +266,7 @@ def key_of(stage: Stage, token: str) -> bytes:
 
 @pytest.mark.rule("I-25")
 def test_request_that_joins_a_flight_uses_its_answer(stage: Stage, authority: FakeAuthority):
-    token = opaque(authority)
+    token = mint_opaque(authority)
     flow = stage.flow(token)
     flight = next(flow)
     assert isinstance(flight, SingleFlight)
@@ -281,7 +281,7 @@ def test_request_that_joins_a_flight_uses_its_answer(stage: Stage, authority: Fa
 
 @pytest.mark.rule("I-18", "H-19")
 def test_request_that_joins_a_failed_flight_is_503_without_a_retry(stage: Stage, authority: FakeAuthority):
-    token = opaque(authority)
+    token = mint_opaque(authority)
     flow = stage.flow(token)
     flight = next(flow)
     assert isinstance(flight, SingleFlight)
@@ -305,7 +305,7 @@ def test_answer_is_as_old_as_its_request(authority: FakeAuthority, monkeypatch: 
     monkeypatch.setattr(authority.transport, "send", answer_late)
     store = MemoryStore(authority.clock)
     one, other = (Stage(authority, store, endpoint=INTROSPECT, ttl=10) for _ in range(2))
-    token = opaque(authority)
+    token = mint_opaque(authority)
     one.judge(token)
     authority.revoke(token)
     delay = 0.0
@@ -325,7 +325,7 @@ def test_answer_that_took_longer_than_its_ttl_serves_the_requests_that_waited(
         return send(request)
 
     monkeypatch.setattr(authority.transport, "send", answer_late)
-    stage, token = Stage(authority, endpoint=INTROSPECT, ttl=2), opaque(authority)
+    stage, token = Stage(authority, endpoint=INTROSPECT, ttl=2), mint_opaque(authority)
     waiting = stage.flow(token)
     flight = next(waiting)
     assert isinstance(flight, SingleFlight)
@@ -358,7 +358,7 @@ def test_repetition_of_a_request_has_a_new_assertion(authority: FakeAuthority):
 @pytest.mark.parametrize("settings", [{}, {"auth": "client_secret_post"}])
 def test_repetition_with_a_secret_is_the_same_request(authority: FakeAuthority, settings: dict[str, Any]):
     stage = Stage(authority, endpoint=INTROSPECT, **settings)
-    stage.judge(opaque(authority))
+    stage.judge(mint_opaque(authority))
     (request,) = (effect for effect in stage.effects if isinstance(effect, Send))
     assert request.renew is None
 
@@ -366,7 +366,7 @@ def test_repetition_with_a_secret_is_the_same_request(authority: FakeAuthority, 
 @pytest.mark.rule("I-22")
 def test_ttl_of_zero_gives_each_request_a_separate_flight(authority: FakeAuthority):
     stage = Stage(authority, ttl=0)
-    token = opaque(authority)
+    token = mint_opaque(authority)
     flights = [next(stage.flow(token)) for _ in range(2)]
     assert len({flight.key for flight in flights if isinstance(flight, SingleFlight)}) == 2
     first = flights[0]
@@ -380,25 +380,25 @@ def test_ttl_of_zero_gives_each_request_a_separate_flight(authority: FakeAuthori
 
 
 def test_failures_open_the_breaker_which_sets_retry_after(stage: Stage, authority: FakeAuthority):
-    stage.judge(opaque(authority))
+    stage.judge(mint_opaque(authority))
     with authority.outage():
         for number in range(3):
-            assert unavailable(stage, f"t{number}").reason is Reason.AUTHORITY_UNREACHABLE
-        error = unavailable(stage, "t3")
+            assert outage_of(stage, f"t{number}").reason is Reason.AUTHORITY_UNREACHABLE
+        error = outage_of(stage, "t3")
     assert (error.reason, error.retry_after) == (Reason.AUTHORITY_BACKING_OFF, 0.5)
     stage.clock.advance(0.5)
-    assert stage.judge(opaque(authority)).scopes == {"read"}
+    assert stage.judge(mint_opaque(authority)).scopes == {"read"}
 
 
 def test_error_about_one_token_does_not_open_the_breaker(stage: Stage, authority: FakeAuthority):
-    stage.judge(opaque(authority))
+    stage.judge(mint_opaque(authority))
     with authority.outage():
         for number in range(3):
-            unavailable(stage, f"t{number}")
+            outage_of(stage, f"t{number}")
     stage.clock.advance(0.5)
     with authority.mode("introspection", Answer(400, b"{}", JSON)):
-        assert unavailable(stage, "strange").detail["status"] == "400"
-    assert stage.judge(opaque(authority)).scopes == {"read"}
+        assert outage_of(stage, "strange").detail["status"] == "400"
+    assert stage.judge(mint_opaque(authority)).scopes == {"read"}
 
 
 def failure_of(reason: Reason, *, sent: bool | None) -> AuthorityUnavailable:
@@ -420,7 +420,7 @@ class Failing(Stage):
             return self.outcome
         return super()._perform(effect)
 
-    def asked(self) -> int:
+    def count_requests(self) -> int:
         return sum(isinstance(effect, Send) and effect.form is not None for effect in self.effects)
 
 
@@ -451,30 +451,30 @@ def test_cause_of_a_failure_decides_between_pausing_the_token_and_the_server(
 ):
     stage = Failing(authority, endpoint=INTROSPECT)
     stage.outcome = outcome
-    error = unavailable(stage, "one")
+    error = outage_of(stage, "one")
     assert error.blame is blame
     if blame is Blame.TOKEN:
         assert error.retry_after == 1
-        before = stage.asked()
-        error = unavailable(stage, "one")
+        before = stage.count_requests()
+        error = outage_of(stage, "one")
         assert (error.reason, error.retry_after) == (Reason.AUTHORITY_BACKING_OFF, 1)
-        assert stage.asked() == before
+        assert stage.count_requests() == before
     for number in range(10):
-        unavailable(stage, str(number))
-    assert stage.asked() == (11 if blame is Blame.TOKEN else 3)
+        outage_of(stage, str(number))
+    assert stage.count_requests() == (11 if blame is Blame.TOKEN else 3)
     stage.outcome = None
     if blame is Blame.TOKEN:
-        assert stage.judge(opaque(authority)).scopes == {"read"}
+        assert stage.judge(mint_opaque(authority)).scopes == {"read"}
 
 
 @pytest.mark.rule("I-17")
 def test_client_error_right_after_a_success_does_not_open_the_breaker(authority: FakeAuthority):
     stage = Failing(authority, endpoint=INTROSPECT)
-    stage.judge(opaque(authority))
+    stage.judge(mint_opaque(authority))
     stage.outcome = Answer(401, INVALID_CLIENT, JSON)
-    assert unavailable(stage, "made-up").blame is Blame.TOKEN
+    assert outage_of(stage, "made-up").blame is Blame.TOKEN
     stage.clock.advance(60)
-    assert unavailable(stage, "another").blame is Blame.AUTHORITY
+    assert outage_of(stage, "another").blame is Blame.AUTHORITY
 
 
 def test_request_that_joins_a_flight_failing_for_the_token_gets_its_retry_after(stage: Stage, authority: FakeAuthority):
@@ -489,14 +489,14 @@ def test_request_that_joins_a_flight_failing_for_the_token_gets_its_retry_after(
 @pytest.mark.rule("I-18")
 def test_failure_for_three_accepted_tokens_opens_the_breaker(authority: FakeAuthority):
     stage = Failing(authority, endpoint=INTROSPECT)
-    known = [opaque(authority) for _ in range(4)]
+    known = [mint_opaque(authority) for _ in range(4)]
     for token in known:
         stage.judge(token)
     authority.clock.advance(61)
-    stage.outcome, before = Answer(500, b"", {}), stage.asked()
-    told = [unavailable(stage, token) for token in known]
+    stage.outcome, before = Answer(500, b"", {}), stage.count_requests()
+    told = [outage_of(stage, token) for token in known]
     assert [error.retry_after for error in told] == [1, 1, 0.5, 0.5]
-    assert stage.asked() - before == 3
+    assert stage.count_requests() - before == 3
     stage.outcome = None
     authority.clock.advance(0.5)
     assert stage.judge(known[3]).scopes == {"read"}
@@ -530,12 +530,12 @@ def test_key_fetch_without_budget_does_not_count_as_an_introspection_failure(aut
     authority.rotate()
     stage.outcome = sign_answer(authority)
     for number in range(5):
-        error = unavailable(stage, str(number))
+        error = outage_of(stage, str(number))
         assert (error.blame, error.reason, error.retry_after) == (Blame.KEYS, Reason.AUTHORITY_BACKING_OFF, 10)
     authority.clock.advance(10)
     assert stage.judge("0").scopes == {"read"}
     stage.outcome = Answer(500, b"", {})
-    assert unavailable(stage, "z").blame is Blame.TOKEN
+    assert outage_of(stage, "z").blame is Blame.TOKEN
 
 
 # -- a shared store
@@ -545,7 +545,7 @@ def test_key_fetch_without_budget_does_not_count_as_an_introspection_failure(aut
 def test_answer_is_looked_up_in_the_store_and_stored_for_its_lifetime(authority: FakeAuthority):
     store = Broken(authority.clock)
     stage = Stage(authority, store, endpoint=INTROSPECT)
-    token = opaque(authority, expires_in=40)
+    token = mint_opaque(authority, expires_in=40)
     stage.judge(token)
     assert list(dict.fromkeys(store.asked)) == ["read", "get", "put"]
     ((name, (until, value)),) = store._values.items()
@@ -572,13 +572,13 @@ def test_an_inactive_answer_is_shared_for_a_shorter_time(authority: FakeAuthorit
 @pytest.mark.parametrize("down", [("get",), ("put",), ("get", "put")])
 def test_failing_store_is_ignored_for_answers(authority: FakeAuthority, down: tuple[str, ...]):
     stage = Stage(authority, Broken(authority.clock, *down))
-    assert stage.judge(opaque(authority)).scopes == {"read"}
+    assert stage.judge(mint_opaque(authority)).scopes == {"read"}
 
 
 @pytest.mark.parametrize("settings", [{"ttl": 0}, {"ttl": 0, "negative_ttl": 0}])
 def test_ttl_of_zero_bypasses_the_store(authority: FakeAuthority, settings: dict[str, Any]):
     store = Broken(authority.clock)
-    Stage(authority, store, **settings).judge(opaque(authority))
+    Stage(authority, store, **settings).judge(mint_opaque(authority))
     assert set(store.asked) == {"read"}
 
 
@@ -678,14 +678,14 @@ def test_refused_bearer_token_is_renewed_once_and_the_request_repeated(authority
 def test_refusal_of_a_renewed_bearer_token_is_an_outage_without_more_requests(authority: FakeAuthority):
     source = Source("one", "two", "three", "four")
     stage = Asked(authority, source)
-    error = unavailable(stage, "a")
+    error = outage_of(stage, "a")
     assert (error.reason, error.detail["status"]) == (Reason.AUTHORITY_ANSWER_INVALID, "401")
     assert stage.shown == ["Bearer one", "Bearer two"]
-    unavailable(stage, "b")
+    outage_of(stage, "b")
     assert stage.shown[2:] == ["Bearer two"]  # It was renewed a moment ago.
     stage.state.breaker.succeed()
     stage.clock.advance(5)
-    unavailable(stage, "c")
+    outage_of(stage, "c")
     assert stage.shown[3:] == ["Bearer two", "Bearer three"]
     assert source.calls == 3
 
@@ -693,14 +693,14 @@ def test_refusal_of_a_renewed_bearer_token_is_an_outage_without_more_requests(au
 @pytest.mark.rule("I-06")
 def test_source_without_a_new_token_causes_no_second_request(authority: FakeAuthority):
     stage = Asked(authority, Source("same"))
-    assert unavailable(stage, "a").detail["status"] == "401"
+    assert outage_of(stage, "a").detail["status"] == "401"
     assert stage.shown == ["Bearer same"]
 
 
 @pytest.mark.rule("I-06")
 def test_fixed_bearer_token_is_not_renewed(authority: FakeAuthority):
     stage = Asked(authority, "sg-one")
-    assert unavailable(stage, "a").detail["status"] == "401"
+    assert outage_of(stage, "a").detail["status"] == "401"
     assert stage.shown == ["Bearer sg-one"]
     stage.taken.add("sg-one")
     stage.clock.advance(1)  # For so long, this access token is not introspected again: the refusal may be about it.
@@ -713,12 +713,12 @@ def test_failing_source_is_an_outage_with_back_off(authority: FakeAuthority, res
     source = Source(result)
     stage = Asked(authority, source)
     for token in ("a", "b", "c"):
-        error = unavailable(stage, token)
+        error = outage_of(stage, token)
         assert error.reason is Reason.AUTHORITY_UNREACHABLE
         assert "introspection.bearer_token" in str(error)
         assert "sg-secret" not in str(error)
         assert error.__cause__ is None
-    assert unavailable(stage, "d").reason is Reason.AUTHORITY_BACKING_OFF
+    assert outage_of(stage, "d").reason is Reason.AUTHORITY_BACKING_OFF
     assert source.calls == 3
     assert stage.shown == []
 
@@ -750,7 +750,7 @@ def test_request_that_waits_for_a_bearer_token_uses_the_one_another_fetched(auth
 @pytest.mark.parametrize("cold", [True, False])
 def test_token_revoked_by_its_text_is_refused_without_a_request(authority: FakeAuthority, *, cold: bool):
     stage = Stage(authority)
-    token = opaque(authority)
+    token = mint_opaque(authority)
     if not cold:
         stage.judge(token)
     stage.guard.revoke(token=token)
@@ -758,14 +758,14 @@ def test_token_revoked_by_its_text_is_refused_without_a_request(authority: FakeA
     with authority.outage():
         assert refusal_reason(stage, token) is Reason.TOKEN_REVOKED
         assert stage.effects == []
-        assert unavailable(stage, opaque(authority)).reason is Reason.AUTHORITY_UNREACHABLE
+        assert outage_of(stage, mint_opaque(authority)).reason is Reason.AUTHORITY_UNREACHABLE
 
 
 @pytest.mark.rule("H-19")
 def test_token_revoked_in_another_process_is_refused_during_an_outage(authority: FakeAuthority):
     store = Broken(authority.clock)
     here, elsewhere = Stage(authority, store), Stage(authority, store)
-    token = opaque(authority)
+    token = mint_opaque(authority)
     here.judge(token)
     elsewhere.guard.revoke(token=token)
     authority.clock.advance(61)
@@ -774,14 +774,14 @@ def test_token_revoked_in_another_process_is_refused_during_an_outage(authority:
         store.down.add("read")
         assert refusal_reason(here, token) is Reason.TOKEN_REVOKED  # This is known.
         authority.clock.advance(2)
-        assert unavailable(here, opaque(authority)).reason is Reason.AUTHORITY_UNREACHABLE
+        assert outage_of(here, mint_opaque(authority)).reason is Reason.AUTHORITY_UNREACHABLE
 
 
 @pytest.mark.rule("X-63")
 def test_stored_answer_does_not_admit_a_revoked_token(authority: FakeAuthority):
     store = Broken(authority.clock)
     one, two = Stage(authority, store), Stage(authority, store)
-    token = opaque(authority)
+    token = mint_opaque(authority)
     one.judge(token)
     one.guard.revoke(token=token)
     assert len(store._values) == 1  # The answer.
@@ -794,7 +794,7 @@ def test_stored_answer_does_not_admit_a_revoked_token(authority: FakeAuthority):
 @pytest.mark.rule("X-63")
 def test_cached_answer_suffices_to_refuse_a_revoked_subject(authority: FakeAuthority):
     stage = Stage(authority)
-    token = opaque(authority, subject="ann")
+    token = mint_opaque(authority, subject="ann")
     stage.judge(token)
     stage.guard.revoke(subject="ann")
     with authority.outage():
@@ -813,7 +813,7 @@ def revoke_answers(stage: Stage, subject: str) -> None:
 def test_answers_from_before_a_change_are_renewed_in_each_process(authority: FakeAuthority, subject: str):
     store = Broken(authority.clock)
     here, elsewhere = Stage(authority, store), Stage(authority, store)
-    token, other = opaque(authority, subject="ann"), opaque(authority, subject="bob")
+    token, other = mint_opaque(authority, subject="ann"), mint_opaque(authority, subject="bob")
     for stage in (here, elsewhere):
         assert stage.judge(token).subject == "ann"
         assert stage.judge(other).subject == "bob"
@@ -834,14 +834,14 @@ def test_answers_from_before_a_change_are_renewed_in_each_process(authority: Fak
 def test_outdated_answer_is_not_used_during_an_outage(authority: FakeAuthority):
     store = Broken(authority.clock)
     here, elsewhere = Stage(authority, store), Stage(authority, store)
-    token = opaque(authority, subject="ann")
+    token = mint_opaque(authority, subject="ann")
     here.judge(token)
     elsewhere.judge(token)
     authority.clock.advance(1)
     revoke_answers(here, "ann")
     with authority.outage():
         for stage in (here, elsewhere, Stage(authority, store)):
-            assert unavailable(stage, token).reason is Reason.AUTHORITY_UNREACHABLE
+            assert outage_of(stage, token).reason is Reason.AUTHORITY_UNREACHABLE
     authority.clock.advance(0.001)
     assert here.judge(token).subject == "ann"
 
@@ -849,7 +849,7 @@ def test_outdated_answer_is_not_used_during_an_outage(authority: FakeAuthority):
 @pytest.mark.rule("E-16")
 def test_answer_requested_before_a_change_is_outdated(authority: FakeAuthority):
     stage = Stage(authority, Broken(authority.clock))
-    token = opaque(authority, subject="ann")
+    token = mint_opaque(authority, subject="ann")
     transport: Any = authority.transport
     send = transport.send
 
@@ -938,9 +938,9 @@ def test_unreadable_log_is_an_outage(authority: FakeAuthority):
     authority.clock.advance(0.99)
     stage.judge(token)
     authority.clock.advance(0.01)
-    assert unavailable(stage, token).reason is Reason.STORE_UNAVAILABLE
+    assert outage_of(stage, token).reason is Reason.STORE_UNAVAILABLE
     asked = len(store.asked)
-    assert unavailable(stage, token).reason is Reason.STORE_UNAVAILABLE
+    assert outage_of(stage, token).reason is Reason.STORE_UNAVAILABLE
     assert len(store.asked) == asked  # the breaker
     store.down.clear()
     authority.clock.advance(1)

@@ -10,13 +10,13 @@ from scopeguard.flow.effects import Effect, Flow, ReadFile, ReadForm, Send, Sing
 from scopeguard.flow.observation import Observation, TokenCheck
 
 
-def nothing() -> Flow[tuple[str, ...]]:
+def find_nothing() -> Flow[tuple[str, ...]]:
     yield from ()
     return ()
 
 
 def flight(*, wait: bool) -> SingleFlight:
-    return SingleFlight(key="k", authority="as", needed=bool, flow=nothing, wait=wait)
+    return SingleFlight(key="k", authority="as", needed=bool, flow=find_nothing, wait=wait)
 
 
 def ask_for(effect: Effect[Any]) -> Flow[Any]:
@@ -45,13 +45,13 @@ def test_exchange_is_noted_and_reading_the_request_is_not(effect: Effect[Any], f
 
 
 def test_failure_is_thrown_into_the_flow():
-    def patient() -> Flow[str]:
+    def wait_patiently() -> Flow[str]:
         with pytest.raises(OSError, match="first"):
             yield ReadForm(limit=1)
         yield ReadForm(limit=2)
         return "done"
 
-    flow = Observation(0.0).follow(patient())
+    flow = Observation(0.0).follow(wait_patiently())
     next(flow)
     assert flow.throw(OSError("first")) == ReadForm(limit=2)
     with pytest.raises(OSError, match="second"):
@@ -61,13 +61,13 @@ def test_failure_is_thrown_into_the_flow():
 def test_flow_is_closed_with_its_follower():
     closed = []
 
-    def open_ended() -> Flow[None]:
+    def read_form() -> Flow[None]:
         try:
             yield ReadForm(limit=1)
         finally:
             closed.append(True)
 
-    flow = Observation(0.0).follow(open_ended())
+    flow = Observation(0.0).follow(read_form())
     next(flow)
     flow.close()
     assert closed == [True]

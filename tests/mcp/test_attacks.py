@@ -374,13 +374,13 @@ async def test_another_spelling_of_a_route_is_not_the_mcp_endpoint(server: Serve
     app = server.protect([Tool("*", "read")], routes=[Rule("/upload", "upload", methods=["POST"])])
     app.app = upload
 
-    async def spelled(scope: Scope, receive: Any, send: Any) -> None:
+    async def call_spelled(scope: Scope, receive: Any, send: Any) -> None:
         await app({**scope, "path": unquote(raw.decode()), "raw_path": raw}, receive, send)
 
     read, both = server.token("read"), server.token("read upload")
     ping = request("ping")
-    assert (await call(spelled, ping, read, method=method)).status == 403
-    assert (await call(spelled, ping, method=method)).status in (401, 403)
+    assert (await call(call_spelled, ping, read, method=method)).status == 403
+    assert (await call(call_spelled, ping, method=method)).status in (401, 403)
     assert (await call(app, ping, both, path="/upload")).status == 200
     assert (await call(app, ping, read, path="/upload")).status == 403
     assert (await call(app, ping, both, path="/upload", method="GET")).status == 403  # no route names this method

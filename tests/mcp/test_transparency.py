@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from environment import ROOT, missing, plain_environment
+from environment import ROOT, plain_environment, skip_or_fail
 
 _PYTHON = ROOT / ".venv-apps" / "bin" / "python"
 
@@ -17,7 +17,7 @@ _PYTHON = ROOT / ".venv-apps" / "bin" / "python"
 def test_server_answers_the_same_behind_the_middleware(kind: str):
     """The program compares in process. Streams are passed on while a tool still runs."""
     if not _PYTHON.exists():
-        missing("no MCP servers: `make apps` installs them into .venv-apps")
+        skip_or_fail("no MCP servers: `make apps` installs them into .venv-apps")
     run = subprocess.run(
         [str(_PYTHON), "-m", "mcp_transparency", kind],
         env={**plain_environment(), "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support")))},

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from environment import ROOT, missing, plain_environment
+from environment import ROOT, plain_environment, skip_or_fail
 from mcp_calls import Server
 from scopeguard import Adapter, AuthorityUnavailable, ConfigurationError, DecisionEvent
 from scopeguard.mcp.verifier import FastmcpVerifier, SdkVerifier
@@ -112,7 +112,7 @@ def test_missing_dependency_of_the_library_is_reported_unchanged(monkeypatch: py
 
 def test_libraries_answer_as_the_guard_decides():
     if not _PYTHON.exists():
-        missing("no MCP servers: `make apps` installs them into .venv-apps")
+        skip_or_fail("no MCP servers: `make apps` installs them into .venv-apps")
     run = subprocess.run(
         [str(_PYTHON), "-m", "mcp_verifiers"],
         env={**plain_environment(), "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support")))},

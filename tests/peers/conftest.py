@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from peers import API_KEY_ID, Peer, running
+from peers import API_KEY_ID, Peer, run_peer
 from scopeguard import Decision, Guard, HeaderList, RequestView, Requirement
 
 Ask = Callable[..., Decision]
@@ -33,7 +33,7 @@ def node_settings(api_key: ec.EllipticCurvePrivateKey) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def oidc_provider(tmp_path_factory: pytest.TempPathFactory, node_settings: dict[str, Any]) -> Iterator[Peer]:
     """One that is not to be rotated or killed."""
-    with running("node", tmp_path_factory.mktemp("oidc-provider"), **node_settings) as peer:
+    with run_peer("node", tmp_path_factory.mktemp("oidc-provider"), **node_settings) as peer:
         yield peer
 
 
@@ -43,7 +43,7 @@ def second_oidc_provider(
 ) -> Iterator[Peer]:
     """Begins with the keys of the other one: to generate keys takes longer than to start."""
     folder = tmp_path_factory.mktemp("second-oidc-provider")
-    with running("node", folder, keys=oidc_provider.told["keys"], **node_settings) as peer:
+    with run_peer("node", folder, keys=oidc_provider.told["keys"], **node_settings) as peer:
         yield peer
 
 
@@ -58,7 +58,7 @@ def own_oidc_provider(second_oidc_provider: Peer) -> Peer:
 @pytest.fixture(scope="session")
 def oauth_toolkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
     folder = tmp_path_factory.mktemp("oauth-toolkit")
-    with running("python", folder, database=str(folder / "database")) as peer:
+    with run_peer("python", folder, database=str(folder / "database")) as peer:
         yield peer
 
 
@@ -74,7 +74,7 @@ def _view(token: str) -> RequestView:
     )
 
 
-def _blocking(guard: Guard, token: str, requirement: Requirement | None = None) -> Decision:
+def _check_blocking(guard: Guard, token: str, requirement: Requirement | None = None) -> Decision:
     return guard.check(_view(token), requirement)
 
 
@@ -82,9 +82,9 @@ def _blocking(guard: Guard, token: str, requirement: Requirement | None = None) 
 def ask(request: pytest.FixtureRequest) -> Ask:
     """``ask(guard, token, requirement)`` in each colour: the decision."""
     if request.param == "blocking":
-        return _blocking
+        return _check_blocking
 
-    def asynchronous(guard: Guard, token: str, requirement: Requirement | None = None) -> Decision:
+    def check_async(guard: Guard, token: str, requirement: Requirement | None = None) -> Decision:
         return anyio.run(partial(guard.acheck, _view(token), requirement), backend=request.param)
 
-    return asynchronous
+    return check_async

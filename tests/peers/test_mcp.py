@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from environment import ROOT, missing, plain_environment
-from peers import NODE, Peer, node_command, running
+from environment import ROOT, plain_environment, skip_or_fail
+from peers import NODE, Peer, node_command, run_peer
 from server_process import ServerProcess, server_environment, server_process
 from warm_start import WarmInterpreter
 
@@ -68,7 +68,7 @@ class Server(NamedTuple):
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
     """An oidc-provider where clients register themselves and the user consents to everything."""
     settings = {"scopes": [READ, WRITE], "refresh": ["mcp-authlab"]}
-    with running("mcp", tmp_path_factory.mktemp("provider"), port=0, **settings) as peer:
+    with run_peer("mcp", tmp_path_factory.mktemp("provider"), port=0, **settings) as peer:
         yield peer
 
 
@@ -77,7 +77,7 @@ def python() -> str:
     """The Python of the environment with the third-party apps."""
     for package in ("fastmcp", "mcp", "mcp_authlab"):
         if not [*(ROOT / ".venv-apps").glob(f"lib/*/site-packages/{package}")]:
-            missing(f"no {package}: `make apps` installs it into .venv-apps")
+            skip_or_fail(f"no {package}: `make apps` installs it into .venv-apps")
     return str(ROOT / ".venv-apps" / "bin" / "python")
 
 

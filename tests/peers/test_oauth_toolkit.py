@@ -24,7 +24,9 @@ WELL_KNOWN = "/.well-known/oauth-authorization-server"
 
 
 @contextmanager
-def asking(peer: Peer, path: str = "/realm", *, metadata_url: str | None = None, **settings: Any) -> Iterator[Guard]:
+def introspecting_guard(
+    peer: Peer, path: str = "/realm", *, metadata_url: str | None = None, **settings: Any
+) -> Iterator[Guard]:
     issuer = Issuer(
         peer.url + path,
         audience=API,
@@ -62,7 +64,7 @@ def test_tokens_are_accepted_by_every_authentication(ask: Ask, oauth_toolkit: Pe
                    "client_secret": None},
     }  # fmt: skip
     token = oauth_toolkit.token(resource=API, scopes="read write", auth_method=client_auth)
-    with asking(oauth_toolkit, **settings[auth]) as guard:
+    with introspecting_guard(oauth_toolkit, **settings[auth]) as guard:
         decision = ask(guard, token, READ)
     assert isinstance(decision, Granted), decision
     access = decision.access_token
@@ -75,7 +77,7 @@ def test_tokens_are_accepted_by_every_authentication(ask: Ask, oauth_toolkit: Pe
 @pytest.mark.rule("I-09", "I-22")
 def test_unknown_or_revoked_token_is_refused(ask: Ask, oauth_toolkit: Peer):
     token = oauth_toolkit.token(resource=API)
-    with asking(oauth_toolkit, ttl=0, negative_ttl=0) as guard:
+    with introspecting_guard(oauth_toolkit, ttl=0, negative_ttl=0) as guard:
         expect_refusal(ask(guard, "sg-opaque-of-nobody"), Reason.TOKEN_NOT_ACTIVE)
         assert isinstance(ask(guard, token), Granted)
         oauth_toolkit.revoke(token)
@@ -85,11 +87,11 @@ def test_unknown_or_revoked_token_is_refused(ask: Ask, oauth_toolkit: Peer):
 @pytest.mark.rule("I-11", "I-14")
 def test_audience_and_scope_of_a_token_count(ask: Ask, oauth_toolkit: Peer):
     """It names an audience only where the client named a resource."""
-    with asking(oauth_toolkit) as guard:
+    with introspecting_guard(oauth_toolkit) as guard:
         expect_refusal(ask(guard, oauth_toolkit.token(resource=API), WRITE), Reason.INSUFFICIENT_SCOPE, 403)
         expect_refusal(ask(guard, oauth_toolkit.token(resource="https://other.example/")), Reason.WRONG_AUDIENCE)
         expect_refusal(ask(guard, oauth_toolkit.token()), Reason.MISSING_CLAIM)
-    with asking(oauth_toolkit, require_audience=False) as guard:
+    with introspecting_guard(oauth_toolkit, require_audience=False) as guard:
         assert isinstance(ask(guard, oauth_toolkit.token(), READ), Granted)
         expect_refusal(ask(guard, oauth_toolkit.token(resource="https://other.example/")), Reason.WRONG_AUDIENCE)
 
@@ -106,7 +108,7 @@ def test_wrong_credentials_of_the_api_are_an_outage_with_the_fix(
         "bearer": {"auth": "bearer", "bearer_token": "sg-opaque-of-nobody", "client_id": None, "client_secret": None},
     }
     token = oauth_toolkit.token(resource=API)
-    with asking(oauth_toolkit, **wrong[auth]) as guard, caplog.at_level(logging.WARNING):
+    with introspecting_guard(oauth_toolkit, **wrong[auth]) as guard, caplog.at_level(logging.WARNING):
         unavailable(ask(guard, token), "the client of this API is not allowed to introspect")
     assert any("check its rights" in message for message in caplog.messages)
 
@@ -114,14 +116,14 @@ def test_wrong_credentials_of_the_api_are_an_outage_with_the_fix(
 @pytest.mark.rule("I-42")
 def test_plain_answer_is_not_taken_for_a_signed_one(ask: Ask, oauth_toolkit: Peer):
     """The server does not support RFC 9701, and always sends JSON."""
-    with asking(oauth_toolkit, signed=True) as guard:
+    with introspecting_guard(oauth_toolkit, signed=True) as guard:
         unavailable(ask(guard, oauth_toolkit.token(resource=API)), "the answer is not signed")
 
 
 @pytest.mark.rule("I-37")
 def test_error_names_an_authentication_that_the_metadata_do_not_list(ask: Ask, oauth_toolkit: Peer, api_key_pem: str):
     settings: dict[str, Any] = {"auth": "private_key_jwt", "private_key": api_key_pem, "key_algorithm": "ES256"}
-    with asking(oauth_toolkit, **settings, client_secret=None) as guard:
+    with introspecting_guard(oauth_toolkit, **settings, client_secret=None) as guard:
         says = "lists client_secret_post client_secret_basic but not introspection.auth = 'private_key_jwt'"
         unavailable(ask(guard, oauth_toolkit.token(resource=API)), says)
 
@@ -130,18 +132,18 @@ def test_error_names_an_authentication_that_the_metadata_do_not_list(ask: Ask, o
 def test_metadata_where_no_rfc_looks_for_them_need_a_setting(ask: Ask, oauth_toolkit: Peer):
     """Mounted as its manual shows, it serves them below the mount: neither inserted nor OpenID's."""
     token = oauth_toolkit.token(resource=API)
-    with asking(oauth_toolkit, "/o") as guard:
+    with introspecting_guard(oauth_toolkit, "/o") as guard:
         unavailable(ask(guard, token), "set introspection.endpoint or metadata_url")
-    with asking(oauth_toolkit, "/o", metadata_url=f"{oauth_toolkit.url}/o{WELL_KNOWN}") as guard:
+    with introspecting_guard(oauth_toolkit, "/o", metadata_url=f"{oauth_toolkit.url}/o{WELL_KNOWN}") as guard:
         assert isinstance(ask(guard, token, READ), Granted)
-    with asking(oauth_toolkit, "/o", endpoint=f"{oauth_toolkit.url}/o/introspect/") as guard:
+    with introspecting_guard(oauth_toolkit, "/o", endpoint=f"{oauth_toolkit.url}/o/introspect/") as guard:
         assert isinstance(ask(guard, token, READ), Granted)
 
 
 def test_token_of_many_callers_is_introspected_once(ask: Ask, oauth_toolkit: Peer):
     before = oauth_toolkit.count("/o/introspect/")
     token = oauth_toolkit.token(resource=API)
-    with asking(oauth_toolkit) as guard:
+    with introspecting_guard(oauth_toolkit) as guard:
         for _ in range(5):
             assert isinstance(ask(guard, token, READ), Granted)
     assert oauth_toolkit.count("/o/introspect/") == before + 1

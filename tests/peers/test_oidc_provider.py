@@ -50,7 +50,7 @@ def introspect_by_basic(**more: Any) -> Introspection:
 
 
 @contextmanager
-def guarding(issuer: Issuer, clock: FakeClock | None = None) -> Iterator[Guard]:
+def open_guard(issuer: Issuer, clock: FakeClock | None = None) -> Iterator[Guard]:
     """A guard with everything real, but the clock where a test brings one."""
     guard = Guard(issuer, clock=clock)
     try:
@@ -59,7 +59,7 @@ def guarding(issuer: Issuer, clock: FakeClock | None = None) -> Iterator[Guard]:
         guard.close()
 
 
-def asking(
+def introspecting_guard(
     peer: Peer,
     validate: Validation = INTROSPECTION,
     clock: FakeClock | None = None,
@@ -69,7 +69,7 @@ def asking(
 ) -> Any:
     """A guard that introspects as ``api:basic`` does, or as *more* says."""
     settings = Introspection(**more) if "auth" in more else introspect_by_basic(**more)
-    return guarding(Issuer(peer.url + path, audience=audience, validate=validate, introspection=settings), clock)
+    return open_guard(Issuer(peer.url + path, audience=audience, validate=validate, introspection=settings), clock)
 
 
 def expect_accepted(decision: Decision, peer: Peer, client_id: str = "machine:1", scopes: str = "read") -> None:
@@ -102,7 +102,7 @@ class TestJWTs:
         token = oidc_provider.token(resource=resource, auth_method=auth_method, scopes="read write")
         assert jwt.get_unverified_header(token)["typ"] == "at+jwt"
         assert jwt.get_unverified_header(token)["alg"].lower() == algorithm
-        with guarding(Issuer(oidc_provider.url, audience=resource, typ="at+jwt")) as guard:
+        with open_guard(Issuer(oidc_provider.url, audience=resource, typ="at+jwt")) as guard:
             client = "machine:1" if auth_method == "client_secret_basic" else "machine-2"
             expect_accepted(ask(guard, token, READ), oidc_provider, client, "read write")
 
@@ -116,19 +116,19 @@ class TestJWTs:
                   "client_id": "machine-2", "client_secret": secret_of("machine-2")},
             trust_env=False,
         )  # fmt: skip
-        with guarding(Issuer(tenant, audience=resource)) as guard:
+        with open_guard(Issuer(tenant, audience=resource)) as guard:
             decision = ask(guard, answer.json()["access_token"], READ)
         assert isinstance(decision, Granted)
         assert decision.access_token.issuer == tenant
 
     def test_a_token_for_another_api_is_refused(self, ask: Ask, oidc_provider: Peer):
         token = oidc_provider.token(resource="https://other.example/rs256")
-        with guarding(Issuer(oidc_provider.url, audience="https://api.example/rs256")) as guard:
+        with open_guard(Issuer(oidc_provider.url, audience="https://api.example/rs256")) as guard:
             expect_refusal(ask(guard, token), Reason.WRONG_AUDIENCE)
 
     def test_a_token_without_the_scope_is_refused(self, ask: Ask, oidc_provider: Peer):
         token = oidc_provider.token(resource="https://api.example/rs256", scopes="read")
-        with guarding(Issuer(oidc_provider.url, audience="https://api.example/rs256")) as guard:
+        with open_guard(Issuer(oidc_provider.url, audience="https://api.example/rs256")) as guard:
             decision = ask(guard, token, WRITE)
             expect_refusal(decision, Reason.INSUFFICIENT_SCOPE, 403)
             assert isinstance(decision, Denied)
@@ -137,14 +137,14 @@ class TestJWTs:
     def test_a_changed_token_is_refused(self, ask: Ask, oidc_provider: Peer):
         head, payload, signature = oidc_provider.token(resource="https://api.example/rs256").split(".")
         changed = f"{head}.{payload}.{signature[:-6]}AAAAA{signature[-1]}"
-        with guarding(Issuer(oidc_provider.url, audience="https://api.example/rs256")) as guard:
+        with open_guard(Issuer(oidc_provider.url, audience="https://api.example/rs256")) as guard:
             expect_refusal(ask(guard, changed), Reason.BAD_SIGNATURE)
 
     @pytest.mark.rule("I-15")
     @pytest.mark.parametrize("resource", ["https://api.example/es256", OPAQUE])
     def test_token_bound_to_a_key_is_not_a_bearer_token(self, ask: Ask, oidc_provider: Peer, resource: str):
         token = bound_token(oidc_provider, resource)
-        with asking(oidc_provider, AUTO, audience=resource) as guard:
+        with introspecting_guard(oidc_provider, AUTO, audience=resource) as guard:
             decision = ask(guard, token)
             assert isinstance(decision, Denied)
             assert decision.response.status == 401
@@ -187,7 +187,7 @@ class TestIntrospection:
             },
         }[auth]
         token = oidc_provider.token(resource=OPAQUE, scopes="read write")
-        with asking(oidc_provider, AUTO, auth=auth, ttl=0, **client) as guard:
+        with introspecting_guard(oidc_provider, AUTO, auth=auth, ttl=0, **client) as guard:
             for _ in range(2):
                 decision = ask(guard, token, READ)
                 expect_accepted(decision, oidc_provider, scopes="read write")
@@ -198,7 +198,7 @@ class TestIntrospection:
     def test_signed_answers_are_accepted(self, ask: Ask, oidc_provider: Peer):
         token = oidc_provider.token(resource=OPAQUE)
         client: dict[str, Any] = {"client_id": "api-signed", "client_secret": secret_of("api-signed")}
-        with asking(oidc_provider, auth="client_secret_basic", signed=True, **client) as guard:
+        with introspecting_guard(oidc_provider, auth="client_secret_basic", signed=True, **client) as guard:
             expect_accepted(ask(guard, token, READ), oidc_provider)
             expect_refusal(ask(guard, "sg-opaque-of-nobody"), Reason.TOKEN_NOT_ACTIVE)
 
@@ -209,7 +209,7 @@ class TestIntrospection:
         issuer = Issuer(
             peer.url, audience=[OPAQUE, "https://api.example/rs256"], validate=AUTO, introspection=introspect_by_basic()
         )
-        with guarding(issuer) as guard:
+        with open_guard(issuer) as guard:
             expect_accepted(ask(guard, peer.token(resource="https://api.example/rs256")), peer)
             assert peer.count(path) == before
             token = peer.token(resource=OPAQUE)
@@ -219,27 +219,27 @@ class TestIntrospection:
 
     @pytest.mark.rule("I-09")
     def test_token_that_the_server_does_not_know_is_refused(self, ask: Ask, oidc_provider: Peer):
-        with asking(oidc_provider) as guard:
+        with introspecting_guard(oidc_provider) as guard:
             expect_refusal(ask(guard, "sg-opaque-of-nobody"), Reason.TOKEN_NOT_ACTIVE)
 
     @pytest.mark.rule("I-11")
     def test_the_audience_of_its_answer_counts(self, ask: Ask, oidc_provider: Peer):
-        with asking(oidc_provider) as guard:
+        with introspecting_guard(oidc_provider) as guard:
             expect_refusal(ask(guard, oidc_provider.token(resource="https://other.example/")), Reason.WRONG_AUDIENCE)
             expect_refusal(ask(guard, oidc_provider.token()), Reason.MISSING_CLAIM)  # the request named no resource
-        with asking(oidc_provider, require_audience=False) as guard:
+        with introspecting_guard(oidc_provider, require_audience=False) as guard:
             expect_accepted(ask(guard, oidc_provider.token()), oidc_provider)
             expect_refusal(ask(guard, oidc_provider.token(resource="https://other.example/")), Reason.WRONG_AUDIENCE)
 
     @pytest.mark.rule("I-14")
     def test_the_scope_of_its_answer_counts(self, ask: Ask, oidc_provider: Peer):
-        with asking(oidc_provider) as guard:
+        with introspecting_guard(oidc_provider) as guard:
             expect_refusal(ask(guard, oidc_provider.token(resource=OPAQUE), WRITE), Reason.INSUFFICIENT_SCOPE, 403)
 
     @pytest.mark.rule("I-22")
     def test_a_revoked_token_is_refused_at_once_without_a_cache(self, ask: Ask, oidc_provider: Peer):
         token = oidc_provider.token(resource=OPAQUE)
-        with asking(oidc_provider, ttl=0, negative_ttl=0) as guard:
+        with introspecting_guard(oidc_provider, ttl=0, negative_ttl=0) as guard:
             expect_accepted(ask(guard, token), oidc_provider)
             oidc_provider.revoke(token)
             expect_refusal(ask(guard, token), Reason.TOKEN_NOT_ACTIVE)
@@ -248,7 +248,7 @@ class TestIntrospection:
     def test_a_revoked_token_is_refused_when_its_answer_is_old(self, ask: Ask, oidc_provider: Peer):
         clock = FakeClock()
         token = oidc_provider.token(resource=OPAQUE)
-        with asking(oidc_provider, clock=clock, ttl=20) as guard:
+        with introspecting_guard(oidc_provider, clock=clock, ttl=20) as guard:
             expect_accepted(ask(guard, token), oidc_provider)
             oidc_provider.revoke(token)
             clock.advance(19)
@@ -261,7 +261,10 @@ class TestIntrospection:
     ):
         """It answers 400 ``unsupported_token_type``. The token may be a good one: 401 would be a lie."""
         token = oidc_provider.token(resource="https://api.example/rs256")
-        with asking(oidc_provider, audience="https://api.example/rs256") as guard, caplog.at_level(logging.WARNING):
+        with (
+            introspecting_guard(oidc_provider, audience="https://api.example/rs256") as guard,
+            caplog.at_level(logging.WARNING),
+        ):
             unavailable(ask(guard, token), 'set validate = "auto"')
         assert any('validate = "auto"' in message for message in caplog.messages)
 
@@ -270,7 +273,7 @@ class TestIntrospection:
         """A stranger can make up as many as they like: here, encrypted ones, and JSON behind a space."""
         clock = FakeClock()
         token = oidc_provider.token(resource=OPAQUE)
-        with asking(oidc_provider, AUTO, clock=clock) as guard:
+        with introspecting_guard(oidc_provider, AUTO, clock=clock) as guard:
             for number in range(5):
                 unavailable(
                     ask(guard, f"eyJhbGciOiJkaXIifQ..aaaa.bb{number}b.cccc"), "the server does not answer about such"
@@ -286,7 +289,10 @@ class TestIntrospection:
     ):
         token = oidc_provider.token(resource=OPAQUE)
         wrong: dict[str, Any] = {"client_id": "api:basic", "client_secret": "sg-secret-of-somebody-else"}
-        with asking(oidc_provider, auth="client_secret_basic", **wrong) as guard, caplog.at_level(logging.WARNING):
+        with (
+            introspecting_guard(oidc_provider, auth="client_secret_basic", **wrong) as guard,
+            caplog.at_level(logging.WARNING),
+        ):
             unavailable(ask(guard, token), "the server refuses the credentials of this API")
         assert any("check client_id" in message for message in caplog.messages)
 
@@ -294,9 +300,9 @@ class TestIntrospection:
     def test_error_names_an_authentication_that_the_metadata_do_not_list(self, ask: Ask, oidc_provider: Peer):
         token = oidc_provider.token(resource=OPAQUE)
         post: dict[str, Any] = {"client_id": "api-post", "client_secret": secret_of("api-post")}
-        with asking(oidc_provider, path="/tenant", auth="client_secret_post", **post) as guard:
+        with introspecting_guard(oidc_provider, path="/tenant", auth="client_secret_post", **post) as guard:
             unavailable(ask(guard, token), "but not introspection.auth = 'client_secret_post'")
-        with asking(oidc_provider, path="/tenant") as guard:
+        with introspecting_guard(oidc_provider, path="/tenant") as guard:
             expect_refusal(ask(guard, "sg-opaque-of-nobody"), Reason.TOKEN_NOT_ACTIVE)
 
 
@@ -356,7 +362,7 @@ class TestWhatHappensToAuthorities:
                         else:
                             decisions.append(anyio.run(partial(guard.acheck, _view(token), READ), backend=colour))
 
-        with guarding(Issuer(peer.url, audience=resource)) as guard, ThreadPoolExecutor(4) as callers:
+        with open_guard(Issuer(peer.url, audience=resource)) as guard, ThreadPoolExecutor(4) as callers:
             loads = [callers.submit(caller, guard) for _ in range(4)]
             ready.wait()
             for _ in range(2):
@@ -372,7 +378,7 @@ class TestWhatHappensToAuthorities:
     def test_tokens_of_a_withdrawn_key_are_refused_when_the_keys_are_old(self, ask: Ask, own_oidc_provider: Peer):
         peer, clock, resource = own_oidc_provider, FakeClock(), "https://api.example/es256"
         token = peer.token(resource=resource)
-        with guarding(Issuer(peer.url, audience=resource, leeway=300), clock) as guard:
+        with open_guard(Issuer(peer.url, audience=resource, leeway=300), clock) as guard:
             expect_accepted(ask(guard, token), peer)
             peer.tell("rotate")
             peer.tell("retire")
@@ -385,7 +391,7 @@ class TestWhatHappensToAuthorities:
         signed = peer.token(resource=resource)
         opaque = peer.token(resource=OPAQUE)
         issuer = Issuer(peer.url, audience=[resource, OPAQUE], validate=AUTO, introspection=introspect_by_basic(ttl=0))
-        with guarding(issuer) as guard, guarding(issuer) as cold:
+        with open_guard(issuer) as guard, open_guard(issuer) as cold:
             expect_accepted(ask(guard, signed), peer)
             expect_accepted(ask(guard, opaque), peer)
             peer.kill()
@@ -401,7 +407,7 @@ class TestWhatHappensToAuthorities:
     def test_dead_authority_is_paused_and_used_again_when_it_is_back(self, ask: Ask, own_oidc_provider: Peer):
         peer, clock = own_oidc_provider, FakeClock()
         token = peer.token(resource=OPAQUE)
-        with asking(peer, clock=clock, retries=0, ttl=0) as guard:
+        with introspecting_guard(peer, clock=clock, retries=0, ttl=0) as guard:
             expect_accepted(ask(guard, token), peer)
             peer.kill()
             for _ in range(3):

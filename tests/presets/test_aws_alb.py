@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from loopback import Certificates
-from providers import Internet, World, jwk, minted, padded_segment, pem, private_key, sample
+from providers import Internet, World, jwk, mint_sample, padded_segment, pem, private_key, sample
 from rsa_keys import rsa_key
 from scopeguard import ConfigurationError, Denied, Granted, Guard, Issuer, KeySetPolicy, Reason, Unavailable, presets
 from scopeguard.flow.effects import Answer, Send
@@ -52,11 +52,11 @@ class Region(World):
         self.internet = self.bucket = Bucket()
         self.guard = Guard(*(issuers or (ALB,)), transport=self.internet, clock=self.clock)
 
-    def passed_on(self, **changes: Any) -> Decision:
-        return self.judge(minted("aws-alb", self.now, **changes), FIELD)
+    def judge_forwarded(self, **changes: Any) -> Decision:
+        return self.judge(mint_sample("aws-alb", self.now, **changes), FIELD)
 
     def with_kid(self, kid: object) -> Decision:
-        return self.passed_on(header={"kid": kid})
+        return self.judge_forwarded(header={"kid": kid})
 
 
 def reason(decision: Decision) -> Reason:
@@ -66,9 +66,9 @@ def reason(decision: Decision) -> Reason:
 
 def test_token_of_the_load_balancer_is_accepted_and_its_key_fetched_once():
     region = Region()
-    assert isinstance(region.passed_on(), Granted)
-    assert isinstance(region.passed_on(), Granted)
-    decision = region.passed_on()
+    assert isinstance(region.judge_forwarded(), Granted)
+    assert isinstance(region.judge_forwarded(), Granted)
+    decision = region.judge_forwarded()
     assert isinstance(decision, Granted)
     token = decision.access_token
     assert (token.subject, token.client_id, token.audience, token.machine) == (
@@ -80,7 +80,7 @@ def test_token_of_the_load_balancer_is_accepted_and_its_key_fetched_once():
 
 
 def test_iss_and_exp_in_the_header_count():
-    assert isinstance(Region().passed_on(claims={"iss": None, "exp": None}), Granted)
+    assert isinstance(Region().judge_forwarded(claims={"iss": None, "exp": None}), Granted)
 
 
 @pytest.mark.parametrize(
@@ -105,14 +105,14 @@ def test_iss_and_exp_in_the_header_count():
 )
 def test_mismatching_token_is_refused_without_a_fetch(changes: Any, expected: Reason):
     region = Region()
-    decision = region.passed_on(**changes)
+    decision = region.judge_forwarded(**changes)
     assert reason(decision) is expected
     assert region.bucket.sends == []
 
 
 def test_token_is_accepted_only_in_its_header_which_accepts_no_other():
     region = Region()
-    token = minted("aws-alb", region.now)
+    token = mint_sample("aws-alb", region.now)
     assert isinstance(region.judge(token), Denied)
     unpadded = ".".join(part.rstrip("=") for part in token.split("."))
     assert "=" in token
@@ -156,7 +156,7 @@ def test_token_without_a_kid_is_refused():
 def test_no_url_of_the_token_is_fetched():
     region = Region()
     evil = dict.fromkeys(("jku", "x5u"), "https://evil.example/k") | {"jwk": jwk("ES256", KID)}
-    assert isinstance(region.passed_on(header=evil), Granted)
+    assert isinstance(region.judge_forwarded(header=evil), Granted)
     assert [send.url for send in region.bucket.sends] == [KEYS + KID]
 
 
@@ -189,7 +189,7 @@ def test_flood_of_invented_keys_does_not_starve_an_existing_one():
     for _ in range(15):
         for _ in range(20):
             assert isinstance(region.with_kid(next(made_up)), Unavailable)
-        told.append(region.passed_on())
+        told.append(region.judge_forwarded())
         region.clock.advance(1)
     region.guard.close()
     assert [type(decision) for decision in told[:10]] == [Unavailable] * 10
@@ -199,12 +199,12 @@ def test_flood_of_invented_keys_does_not_starve_an_existing_one():
 
 def test_flood_evicts_no_held_key():
     region = Region(replace(ALB, key_set=KeySetPolicy(max_keys=1, negative_kids=4)))
-    assert isinstance(region.passed_on(), Granted)
+    assert isinstance(region.judge_forwarded(), Granted)
     for n in range(50):
         region.with_kid(str(uuid.UUID(int=n)))
         region.clock.advance(2)
     before = len(region.bucket.sends)
-    assert isinstance(region.passed_on(), Granted)
+    assert isinstance(region.judge_forwarded(), Granted)
     assert len(region.bucket.sends) == before
 
 
@@ -233,9 +233,9 @@ def test_concurrent_requests_with_one_unknown_key_cause_one_fetch():
 
 def test_a_bad_signature_causes_no_further_fetch():
     region = Region()
-    assert isinstance(region.passed_on(), Granted)
+    assert isinstance(region.judge_forwarded(), Granted)
     for _ in range(5):
-        head, body, _ = minted("aws-alb", region.now).split(".")
+        head, body, _ = mint_sample("aws-alb", region.now).split(".")
         assert reason(region.judge(f"{head}.{body}.{padded_segment(bytes(64))}", FIELD)) is Reason.BAD_SIGNATURE
     assert len(region.bucket.sends) == 1
 
@@ -247,7 +247,7 @@ def certificate(tmp_path: Any) -> bytes:
     return bytes(Certificates(tmp_path).bundle.read_bytes())
 
 
-def private(key: Any) -> bytes:
+def private_pem(key: Any) -> bytes:
     return bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
@@ -257,7 +257,7 @@ DOCUMENTS: dict[str, Callable[[Any], bytes]] = {
     "an RSA key": lambda _: pem(private_key("RS256").public_key()),
     "a weak RSA key": lambda _: pem(rsa_key(1024).public_key()),
     "another curve": lambda _: pem(ec.generate_private_key(ec.SECP384R1()).public_key()),
-    "a private key": lambda _: private(private_key("ES256")),
+    "a private key": lambda _: private_pem(private_key("ES256")),
     "a certificate": certificate,
     "two keys": lambda _: pem(private_key("ES256").public_key()) * 2,
     "a key and more": lambda _: pem(private_key("ES256").public_key()) + b"more",
@@ -273,7 +273,7 @@ def test_unusable_key_document_is_an_outage_and_not_fetched_again_at_once(what: 
     region = Region()
     region.bucket.document = DOCUMENTS[what](tmp_path)
     for _ in range(3):
-        decision = region.passed_on()
+        decision = region.judge_forwarded()
         assert isinstance(decision, Unavailable), decision
         assert decision.response.status == 503
     assert len(region.bucket.sends) == 1
@@ -291,11 +291,11 @@ def test_unusable_key_document_is_an_outage_and_not_fetched_again_at_once(what: 
 def test_unusable_response_is_an_outage(answer: Answer):
     region = Region()
     region.bucket.answer = lambda request: answer
-    assert isinstance(region.passed_on(), Unavailable)
+    assert isinstance(region.judge_forwarded(), Unavailable)
     region.bucket.answer = None
-    assert isinstance(region.passed_on(), Unavailable)
+    assert isinstance(region.judge_forwarded(), Unavailable)
     region.clock.advance(ALB.key_set.refetch_interval)
-    assert isinstance(region.passed_on(), Granted)
+    assert isinstance(region.judge_forwarded(), Granted)
     assert [send.url for send in region.bucket.sends] == [KEYS + KID] * 2
 
 
@@ -348,7 +348,7 @@ def test_issuers_that_share_a_header_must_read_it_alike():
 
 def test_a_revoked_token_stays_revoked_with_another_signature():
     region = Region()
-    token = minted("aws-alb", region.now)
+    token = mint_sample("aws-alb", region.now)
     assert isinstance(region.judge(token, FIELD), Granted)
     region.guard.revoke(token=token)
     assert reason(region.judge(token, FIELD)) is Reason.TOKEN_REVOKED

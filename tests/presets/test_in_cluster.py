@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from loopback import Certificates, Loopback, answering, json_response, response
-from providers import minted, published
+from loopback import Certificates, Loopback, answer_with, json_response, response
+from providers import mint_sample, published_keys
 from scopeguard import ConfigurationError, Granted, Guard, HeaderList, Issuer, RequestView, Unavailable, presets
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import AuthorityUnavailable
@@ -33,7 +33,7 @@ class Cluster:
         self.token.write_text("sg-secret-pod-1\n")
         self.bundle.write_bytes(self.certificates.bundle.read_bytes())
         self.server = Loopback(
-            answering(json_response({"keys": published()})), tls=self.certificates.server("127.0.0.1")
+            answer_with(json_response({"keys": published_keys()})), tls=self.certificates.server("127.0.0.1")
         )
         self.clock = FakeClock()
         self.transport = HttpxTransport()
@@ -47,9 +47,9 @@ class Cluster:
             jwks_bearer_file=str(self.token),
         )
 
-    def judged(self, guard: Guard | None = None) -> Decision:
+    def judge(self, guard: Guard | None = None) -> Decision:
         guard = guard or Guard(self.issuer, transport=self.transport, clock=self.clock)
-        token = minted("kubernetes-projected", self.clock.wall())
+        token = mint_sample("kubernetes-projected", self.clock.wall())
         fields = HeaderList([(b"authorization", f"Bearer {token}".encode())])
         return guard.check(RequestView(method="GET", path="/", headers=fields))
 
@@ -76,7 +76,7 @@ def test_the_preset_names_the_files_of_the_pod_and_the_api_server():
 
 
 def test_keys_are_fetched_with_the_token_of_the_pod_by_the_authority_of_the_cluster(cluster: Cluster):
-    assert isinstance(cluster.judged(), Granted)
+    assert isinstance(cluster.judge(), Granted)
     assert authorizations(cluster.server) == ["Bearer sg-secret-pod-1"]
     (request,) = cluster.server.requests
     assert request.startswith(b"GET /openid/v1/jwks HTTP/1.1\r\n")
@@ -84,10 +84,10 @@ def test_keys_are_fetched_with_the_token_of_the_pod_by_the_authority_of_the_clus
 
 def test_the_token_is_read_again_for_each_fetch(cluster: Cluster):
     guard = Guard(cluster.issuer, transport=cluster.transport, clock=cluster.clock)
-    assert isinstance(cluster.judged(guard), Granted)
+    assert isinstance(cluster.judge(guard), Granted)
     cluster.token.write_text("sg-secret-pod-2")
     cluster.clock.advance(cluster.issuer.key_set.max_ttl)  # past its lifetime: the next request waits
-    assert isinstance(cluster.judged(guard), Granted)
+    assert isinstance(cluster.judge(guard), Granted)
     assert authorizations(cluster.server) == ["Bearer sg-secret-pod-1", "Bearer sg-secret-pod-2"]
 
 
@@ -96,14 +96,14 @@ def test_server_with_a_certificate_of_another_authority_gets_no_request(cluster:
     elsewhere = tmp_path / "other"
     elsewhere.mkdir()
     cluster.bundle.write_bytes(Certificates(elsewhere).bundle.read_bytes())
-    assert isinstance(cluster.judged(), Unavailable)
+    assert isinstance(cluster.judge(), Unavailable)
     assert cluster.server.requests == []
     cluster.bundle.write_bytes(cluster.certificates.bundle.read_bytes())  # read again, too
-    assert isinstance(cluster.judged(), Granted)
+    assert isinstance(cluster.judge(), Granted)
 
 
 def test_certificate_authority_of_the_cluster_is_trusted_only_for_it(cluster: Cluster):
-    assert isinstance(cluster.judged(), Granted)
+    assert isinstance(cluster.judge(), Granted)
     with pytest.raises(AuthorityUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
         cluster.transport.send(Send(url=cluster.server.url, authority="x"))
 
@@ -114,16 +114,16 @@ def test_verification_stays_on_with_a_configured_certificate_authority(cluster: 
     elsewhere.mkdir()
     cluster.bundle.write_bytes(Certificates(elsewhere).bundle.read_bytes())
     careless = HttpxTransport(dangerously_skip_tls_verification=True)
-    assert isinstance(cluster.judged(Guard(cluster.issuer, transport=careless, clock=cluster.clock)), Unavailable)
+    assert isinstance(cluster.judge(Guard(cluster.issuer, transport=careless, clock=cluster.clock)), Unavailable)
     careless.close()
 
 
 def test_token_is_not_sent_after_a_redirect_and_not_logged(cluster: Cluster, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG)
-    with Loopback(answering(json_response({"keys": published()}))) as elsewhere:
+    with Loopback(answer_with(json_response({"keys": published_keys()}))) as elsewhere:
         location = f"Location: {elsewhere.url}/openid/v1/jwks"
-        cluster.server.respond = answering(response(b"", location, status="307 Temporary Redirect"))
-        decision = cluster.judged()
+        cluster.server.respond = answer_with(response(b"", location, status="307 Temporary Redirect"))
+        decision = cluster.judge()
         assert isinstance(decision, Unavailable)
         assert elsewhere.connections == 0
     assert authorizations(cluster.server) == ["Bearer sg-secret-pod-1"]
@@ -140,7 +140,7 @@ def test_file_without_a_token_is_an_outage_and_is_not_quoted(
         cluster.token.unlink()
     else:
         cluster.token.write_bytes(content)
-    assert isinstance(cluster.judged(), Unavailable)
+    assert isinstance(cluster.judge(), Unavailable)
     assert cluster.server.requests == []
     assert "words" not in caplog.text
     assert "Evil" not in caplog.text
@@ -154,7 +154,7 @@ def test_a_bundle_that_cannot_be_read_is_an_outage_that_names_it(
         cluster.bundle.unlink()
     else:
         cluster.bundle.write_bytes(content)
-    assert isinstance(cluster.judged(), Unavailable)
+    assert isinstance(cluster.judge(), Unavailable)
     assert "not a readable bundle of certificates" in caplog.text
     assert cluster.server.connections == 0
 
@@ -162,7 +162,7 @@ def test_a_bundle_that_cannot_be_read_is_an_outage_that_names_it(
 def test_no_connection_is_left_open(cluster: Cluster):
     guard = Guard(cluster.issuer, transport=cluster.transport, clock=cluster.clock)
     for _ in range(3):
-        assert isinstance(cluster.judged(guard), Granted)
+        assert isinstance(cluster.judge(guard), Granted)
         cluster.clock.advance(cluster.issuer.key_set.max_ttl)
     assert cluster.server.connections == 3
     assert cluster.transport._client is None

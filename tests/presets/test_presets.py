@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from preset_arguments import ARGUMENTS
-from providers import JSON, World, jwk, minted, sample, segment, signed
+from providers import JSON, World, jwk, mint_sample, sample, segment, sign
 from scopeguard import ConfigurationError, Denied, Granted, Guard, Introspection, Issuer, Reason, Unavailable, presets
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision
@@ -48,7 +48,7 @@ def token(issuer: Issuer, now: float, *, header: Mapping[str, Any] | None = None
     if "typ" not in head and None not in issuer.types:
         head["typ"] = "JWT" if "jwt" in issuer.types else "at+jwt"
     body = {"iss": issuer.url, "iat": int(now), "exp": int(now) + 600, **claims}
-    return signed(head, {name: value for name, value in body.items() if value is not None})
+    return sign(head, {name: value for name, value in body.items() if value is not None})
 
 
 def judge_token(issuer: Issuer, *, header: Mapping[str, Any] | None = None, **claims: Any) -> Decision:
@@ -179,7 +179,7 @@ def test_firebase_refuses_a_future_auth_time():
 
 
 def entra_user(world: World, **claims: Any) -> Decision:
-    return world.judged("entra-v2-user", claims=claims)
+    return world.judge_sample("entra-v2-user", claims=claims)
 
 
 def test_entra_pairs_version_and_issuer():
@@ -201,14 +201,14 @@ def test_entra_token_of_another_version_is_refused_with_advice():
 
 def test_entra_tokens_for_graph_are_recognised_by_their_header():
     world = World(presets.entra(TENANT, APP))
-    assert "Microsoft Graph" in hint(world.judged("entra-v2-user", header={"nonce": "n"}))
+    assert "Microsoft Graph" in hint(world.judge_sample("entra-v2-user", header={"nonce": "n"}))
 
 
 def test_entra_roles_of_an_app_are_scopes_only_if_configured_and_those_of_users_never():
     plain, asked = World(presets.entra(TENANT, APP)), World(presets.entra(TENANT, APP, app_roles=True))
-    app = expect_token(plain.judged("entra-v2-app"))
+    app = expect_token(plain.judge_sample("entra-v2-app"))
     assert (sorted(app.scopes), sorted(app.roles)) == ([], ["bigquery.insertdata"])
-    app = expect_token(asked.judged("entra-v2-app"))
+    app = expect_token(asked.judge_sample("entra-v2-app"))
     assert sorted(app.scopes) == sorted(app.roles) == ["bigquery.insertdata"]
     assert app.granted_scopes is None  # so that it can be distinguished from a user's token
     user = expect_token(entra_user(asked, roles=["admin"]))
@@ -266,19 +266,19 @@ def test_entra_of_another_cloud_has_its_own_authority():
 def test_auth0_permissions_are_scopes_only_if_configured():
     more = {"permissions": ["bigquery.insertdata", "admin"]}
     plain, rbac = (World(presets.auth0("tenant.us.auth0.com", API, rbac=rbac)) for rbac in (False, True))
-    assert "admin" not in expect_token(plain.judged("auth0-default-profile", claims=more)).scopes
-    assert "admin" in expect_token(rbac.judged("auth0-default-profile", claims=more)).scopes
+    assert "admin" not in expect_token(plain.judge_sample("auth0-default-profile", claims=more)).scopes
+    assert "admin" in expect_token(rbac.judge_sample("auth0-default-profile", claims=more)).scopes
 
 
 def test_okta_names_the_org_server_and_the_id_token(caplog: pytest.LogCaptureFixture):
     caplog.set_level("INFO", "scopeguard")
     world = World(presets.okta("acme.okta.com", API, authorization_server="aus9o8wzkhckw9TLa0h7z"))
     internal = {"typ": "application/okta-internal-at+jwt"}
-    org = world.judged("okta-custom-as", header=internal, claims={"iss": "https://acme.okta.com"})
+    org = world.judge_sample("okta-custom-as", header=internal, claims={"iss": "https://acme.okta.com"})
     assert refusal_reason(org) is Reason.UNKNOWN_ISSUER
     assert "custom authorization server" in hint(org)
-    assert refusal_reason(world.judged("okta-custom-as", header=internal)) is Reason.TYPE_REFUSED
-    assert "ID token" in hint(world.judged("okta-custom-as", claims={"cid": None}))
+    assert refusal_reason(world.judge_sample("okta-custom-as", header=internal)) is Reason.TYPE_REFUSED
+    assert "ID token" in hint(world.judge_sample("okta-custom-as", claims={"cid": None}))
     assert world.internet.sends == []
     assert "custom authorization server" in caplog.text
     assert isinstance(org, Denied)
@@ -288,10 +288,13 @@ def test_okta_names_the_org_server_and_the_id_token(caplog: pytest.LogCaptureFix
 def test_keycloak_distinguishes_kinds_of_tokens_and_reads_configured_roles():
     acme = ("https://sso.example.com/", "acme", "bigquery-api")
     world = World(presets.keycloak(*acme, roles_from="realm"))
-    assert "uma_authorization" in expect_token(world.judged("keycloak-service-account")).roles
-    assert expect_token(World(presets.keycloak(*acme)).judged("keycloak-service-account")).roles == frozenset()
+    assert "uma_authorization" in expect_token(world.judge_sample("keycloak-service-account")).roles
+    assert expect_token(World(presets.keycloak(*acme)).judge_sample("keycloak-service-account")).roles == frozenset()
     for kind in ("ID", "Refresh", "Offline", None):
-        assert refusal_reason(world.judged("keycloak-service-account", claims={"typ": kind})) is Reason.UNEXPECTED_CLAIM
+        assert (
+            refusal_reason(world.judge_sample("keycloak-service-account", claims={"typ": kind}))
+            is Reason.UNEXPECTED_CLAIM
+        )
 
 
 @pytest.mark.parametrize("roles_from", ["", "client:", "client:a.b", "everybody"])
@@ -312,15 +315,15 @@ def test_keycloak_lightweight_tokens_are_introspected():
     says = {"active": True, "aud": ["bigquery-api"], "typ": "Bearer", "sub": "1", "client_id": "admin-cli"}
     issuer = presets.keycloak("https://sso.example.com", "acme", "bigquery-api", introspection=ASKING)
     world = World(issuer, introspects=answers(200, **says))
-    found = expect_token(world.judged("keycloak-lightweight"))
+    found = expect_token(world.judge_sample("keycloak-lightweight"))
     assert (found.client_id, found.subject) == ("admin-cli", "1")
 
 
 def test_cognito_binds_to_the_client_and_has_no_audience():
     world = World(presets.cognito("eu-central-1", "eu-central-1_AbCdEfGhI", "57cbishk4j24pabc1234567890"))
-    assert refusal_reason(world.judged("cognito-m2m", claims={"client_id": "other"})) is Reason.WRONG_AUDIENCE
-    assert refusal_reason(world.judged("cognito-m2m", claims={"client_id": None})) is Reason.MISSING_CLAIM
-    assert refusal_reason(world.judged("cognito-m2m", claims={"aud": "x"})) is Reason.FORBIDDEN_CLAIM
+    assert refusal_reason(world.judge_sample("cognito-m2m", claims={"client_id": "other"})) is Reason.WRONG_AUDIENCE
+    assert refusal_reason(world.judge_sample("cognito-m2m", claims={"client_id": None})) is Reason.MISSING_CLAIM
+    assert refusal_reason(world.judge_sample("cognito-m2m", claims={"aud": "x"})) is Reason.FORBIDDEN_CLAIM
 
 
 def test_hydra_has_one_binding_and_no_refresh_tokens():
@@ -329,8 +332,8 @@ def test_hydra_has_one_binding_and_no_refresh_tokens():
     with pytest.raises(ConfigurationError, match=r"^audience, client_ids: "):
         presets.clerk("clerk.example.com", API, client_ids="c")
     by_audience = World(presets.hydra("https://hydra.example.com", API))
-    expect_token(by_audience.judged("hydra-jwt", claims={"aud": [API]}))
-    assert refusal_reason(by_audience.judged("hydra-jwt", claims={"aud": [API + "/"]})) is Reason.WRONG_AUDIENCE
+    expect_token(by_audience.judge_sample("hydra-jwt", claims={"aud": [API]}))
+    assert refusal_reason(by_audience.judge_sample("hydra-jwt", claims={"aud": [API + "/"]})) is Reason.WRONG_AUDIENCE
     says = {"active": True, "client_id": "ingest", "sub": "ingest", "aud": [API], "scope": "read"}
     for use, fits in (("access_token", True), ("refresh_token", False)):
         issuer = presets.hydra("https://hydra.example.com", API, introspection=ASKING)
@@ -394,7 +397,7 @@ SALESFORCE_TOKEN = "00Dxx0000001gER!AQ4AQFrDSwk7.opaque_a"
 CALLER = "3MVG9-caller"
 
 
-def salesforce_asked(issuer: Issuer, **changes: Any) -> Decision:
+def judge_salesforce(issuer: Issuer, **changes: Any) -> Decision:
     says = {name: value for name, value in {**SALESFORCE_SAYS, **changes}.items() if value is not None}
     return World(issuer, introspects=answers(200, **says)).judge(SALESFORCE_TOKEN)
 
@@ -403,20 +406,20 @@ def test_salesforce_opaque_tokens_are_bound_by_the_clients_that_may_call():
     by_client = presets.salesforce("acme.my.salesforce.com", client_ids=CALLER, introspection=ASKING)
     by_both = presets.salesforce("acme.my.salesforce.com", API, client_ids=[CALLER, "x"], introspection=ASKING)
     for issuer, wrong in ((by_client, Reason.WRONG_AUDIENCE), (by_both, Reason.UNEXPECTED_CLAIM)):
-        found = expect_token(salesforce_asked(issuer))
+        found = expect_token(judge_salesforce(issuer))
         assert (found.client_id, sorted(found.scopes)) == (CALLER, ["api", "id"])
-        assert refusal_reason(salesforce_asked(issuer, client_id="3MVG9-other")) is wrong
-        assert refusal_reason(salesforce_asked(issuer, token_type="refresh_token")) is Reason.NOT_AN_ACCESS_TOKEN
-        assert isinstance(salesforce_asked(issuer, client_id=None), Denied)
-    assert refusal_reason(salesforce_asked(by_both, aud="https://other.example")) is Reason.WRONG_AUDIENCE
+        assert refusal_reason(judge_salesforce(issuer, client_id="3MVG9-other")) is wrong
+        assert refusal_reason(judge_salesforce(issuer, token_type="refresh_token")) is Reason.NOT_AN_ACCESS_TOKEN
+        assert isinstance(judge_salesforce(issuer, client_id=None), Denied)
+    assert refusal_reason(judge_salesforce(by_both, aud="https://other.example")) is Reason.WRONG_AUDIENCE
 
 
 def test_salesforce_without_client_ids_relies_on_the_right_to_introspect():
     issuer = presets.salesforce("acme.my.salesforce.com", API, introspection=ASKING)
-    assert expect_token(salesforce_asked(issuer)).client_id == CALLER
-    assert refusal_reason(salesforce_asked(issuer, aud="https://other.example")) is Reason.WRONG_AUDIENCE
-    assert refusal_reason(salesforce_asked(issuer, client_id=None)) is Reason.MISSING_CLAIM
-    assert refusal_reason(salesforce_asked(issuer, token_type="refresh_token")) is Reason.NOT_AN_ACCESS_TOKEN
+    assert expect_token(judge_salesforce(issuer)).client_id == CALLER
+    assert refusal_reason(judge_salesforce(issuer, aud="https://other.example")) is Reason.WRONG_AUDIENCE
+    assert refusal_reason(judge_salesforce(issuer, client_id=None)) is Reason.MISSING_CLAIM
+    assert refusal_reason(judge_salesforce(issuer, token_type="refresh_token")) is Reason.NOT_AN_ACCESS_TOKEN
 
 
 def test_salesforce_jwts_need_the_configured_claims():
@@ -457,16 +460,20 @@ def test_github_and_kubernetes_can_be_narrowed():
     with pytest.raises(ConfigurationError, match=r"^repository_ids, owner_ids: "):
         presets.github_actions(API)
     world = World(presets.github_actions(API, repository_ids=["74"], environments=["prod"]))
-    assert refusal_reason(world.judged("github-actions", claims={"environment": "test"})) is Reason.UNEXPECTED_CLAIM
-    assert refusal_reason(world.judged("github-actions", claims={"repository_id": "75"})) is Reason.UNEXPECTED_CLAIM
+    assert (
+        refusal_reason(world.judge_sample("github-actions", claims={"environment": "test"})) is Reason.UNEXPECTED_CLAIM
+    )
+    assert (
+        refusal_reason(world.judge_sample("github-actions", claims={"repository_id": "75"})) is Reason.UNEXPECTED_CLAIM
+    )
     world = World(presets.kubernetes(API, namespaces=["etl"]))
     assert (
-        refusal_reason(world.judged("kubernetes-projected", claims={"sub": "system:serviceaccount:etl2:ingest"}))
+        refusal_reason(world.judge_sample("kubernetes-projected", claims={"sub": "system:serviceaccount:etl2:ingest"}))
         is Reason.UNEXPECTED_CLAIM
     )
     world = World(presets.kubernetes(API, service_accounts=["etl/ingest"]))
     assert (
-        refusal_reason(world.judged("kubernetes-projected", claims={"sub": "system:serviceaccount:etl:other"}))
+        refusal_reason(world.judge_sample("kubernetes-projected", claims={"sub": "system:serviceaccount:etl:other"}))
         is Reason.UNEXPECTED_CLAIM
     )
     with pytest.raises(ConfigurationError, match=r"^service_accounts: "):
@@ -488,7 +495,7 @@ def test_token_of_a_proxy_is_accepted_only_from_its_header():
     good = token(proxy, world.now, **GOOD["cloudflare_access"])
     expect_token(world.judge(good, "CF-Access-JWT-Assertion"))
     assert refusal_reason(world.judge(good)) is Reason.UNKNOWN_ISSUER
-    theirs = minted("authelia-jwt", world.now)
+    theirs = mint_sample("authelia-jwt", world.now)
     assert refusal_reason(world.judge(theirs, "Cf-Access-Jwt-Assertion")) is Reason.UNKNOWN_ISSUER
     assert refusal_reason(World(proxy).judge(theirs)) is Reason.NO_CREDENTIALS  # Authorization is not looked at
     world.guard.revoke(token=good)
@@ -531,7 +538,7 @@ def test_token_header_must_not_be_authorization(name: Any):
 
 def test_google_has_two_issuer_names_and_needs_a_binding():
     world = World(presets.google_oidc(API, ["ingest@acme-prod.iam.gserviceaccount.com"]))
-    expect_token(world.judged("google-oidc-identity", claims={"iss": "accounts.google.com"}))
+    expect_token(world.judge_sample("google-oidc-identity", claims={"iss": "accounts.google.com"}))
     made: Any = presets.google_oidc
     with pytest.raises(TypeError):
         made(API)
@@ -540,17 +547,17 @@ def test_google_has_two_issuer_names_and_needs_a_binding():
 def test_a_self_signed_token_has_scopes_or_an_audience():
     name, me = "google-selfsigned-serviceaccount", "ingest@acme-prod.iam.gserviceaccount.com"
     scoped, bound = World(presets.google_self_signed(me)), World(presets.google_self_signed(me, API))
-    assert "bigquery.insertdata" in expect_token(scoped.judged(name)).scopes
-    assert refusal_reason(scoped.judged(name, claims={"aud": API})) is Reason.FORBIDDEN_CLAIM
-    assert refusal_reason(scoped.judged(name, claims={"scope": None, "aud": API})) in (
+    assert "bigquery.insertdata" in expect_token(scoped.judge_sample(name)).scopes
+    assert refusal_reason(scoped.judge_sample(name, claims={"aud": API})) is Reason.FORBIDDEN_CLAIM
+    assert refusal_reason(scoped.judge_sample(name, claims={"scope": None, "aud": API})) in (
         *REFUSALS,
         Reason.FORBIDDEN_CLAIM,
     )
-    expect_token(bound.judged(name, claims={"scope": None, "aud": API}))
-    assert refusal_reason(bound.judged(name)) is Reason.MISSING_CLAIM
-    assert refusal_reason(scoped.judged(name, claims={"sub": "somebody@else"})) is Reason.UNEXPECTED_CLAIM
+    expect_token(bound.judge_sample(name, claims={"scope": None, "aud": API}))
+    assert refusal_reason(bound.judge_sample(name)) is Reason.MISSING_CLAIM
+    assert refusal_reason(scoped.judge_sample(name, claims={"sub": "somebody@else"})) is Reason.UNEXPECTED_CLAIM
     late = {"exp": int(scoped.now) + 3700}
-    assert refusal_reason(scoped.judged(name, claims=late)) is Reason.TOKEN_LIFETIME_TOO_LONG
+    assert refusal_reason(scoped.judge_sample(name, claims=late)) is Reason.TOKEN_LIFETIME_TOO_LONG
 
 
 OURS = "926872579832-abc.apps.googleusercontent.com"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from providers import JSON, SAMPLES, World, minted, sample, shifted
+from providers import JSON, SAMPLES, World, mint_sample, sample, shift
 from scopeguard import Denied, Granted, Introspection, Issuer, Reason, presets
 from scopeguard.flow.effects import Answer, Send
 
@@ -117,14 +117,14 @@ def check_expected(decision: Any, name: str) -> None:
 @pytest.mark.parametrize("name", JWTS)
 def test_sample_is_accepted_with_its_values(name: str):
     world = World(JWTS[name])
-    check_expected(world.judged(name), name)
+    check_expected(world.judge_sample(name), name)
     assert len(world.internet.sends) <= 2  # metadata, keys
 
 
 def answer_with(name: str, now: float) -> Any:
     """An authority that answers for any token with the sample, dated now."""
     given = sample(name)["introspection_response"]
-    body = shifted(given["body"], now - sample(name)["time_base"])
+    body = shift(given["body"], now - sample(name)["time_base"])
 
     def answer(request: Send) -> Answer:
         return Answer(given["status"], json.dumps(body).encode(), JSON)
@@ -136,7 +136,7 @@ def answer_with(name: str, now: float) -> Any:
 def test_introspected_sample_is_accepted_with_its_values(name: str):
     world = World(ASKED[name])
     world.internet.introspects = answer_with(name, world.now)
-    token = minted("authentik" if name == "authentik-introspection" else name, world.now)
+    token = mint_sample("authentik" if name == "authentik-introspection" else name, world.now)
     check_expected(world.judge(token), name)
     (asked,) = world.internet.sends
     assert token not in asked.url
@@ -150,7 +150,7 @@ def test_sample_that_must_be_refused_is_refused_and_the_log_has_the_fix(name: st
     issuer, reason, hint = REFUSED[name]
     caplog.set_level("INFO", "scopeguard")
     world = World(issuer)
-    decision = world.judged(name)
+    decision = world.judge_sample(name)
     assert isinstance(decision, Denied)
     assert decision.error.reason is reason
     assert decision.response.status == 401
@@ -162,7 +162,7 @@ def test_sample_that_must_be_refused_is_refused_and_the_log_has_the_fix(name: st
 def test_google_400_is_a_refusal_of_the_token():
     world = World(ASKED["google-user-tokeninfo-v3"])
     world.internet.introspects = answer_with(GOOGLE_REFUSED, world.now)
-    decision = world.judged(GOOGLE_REFUSED)
+    decision = world.judge_sample(GOOGLE_REFUSED)
     assert isinstance(decision, Denied)
     assert decision.error.reason is Reason.TOKEN_NOT_ACTIVE
 
@@ -170,13 +170,13 @@ def test_google_400_is_a_refusal_of_the_token():
 @pytest.mark.parametrize("name", NO_PRESET)
 def test_opaque_token_without_a_preset_is_not_introspected(name: str):
     world = World(ASKED["google-user-tokeninfo-v3"])
-    assert isinstance(world.judged(name), Denied)
+    assert isinstance(world.judge_sample(name), Denied)
     assert world.internet.sends == []
 
 
 def test_load_balancer_tokens_and_user_pool_tokens_are_not_confused():
     world = World(JWTS["cognito-m2m"], JWTS["aws-alb"])  # of one name
-    ours, theirs = minted("cognito-m2m", world.now), minted("aws-alb", world.now)
+    ours, theirs = mint_sample("cognito-m2m", world.now), mint_sample("aws-alb", world.now)
     assert isinstance(world.judge(theirs), Denied)
     assert isinstance(world.judge(ours, "x-amzn-oidc-data"), Denied)
     assert world.internet.sends == []
@@ -197,7 +197,7 @@ def test_preset_refuses_the_tokens_of_all_others_without_a_fetch(name: str):
     world = World({**JWTS, **ASKED}[name])
     for other, theirs in JWTS.items():
         if theirs is not JWTS.get(name) and not have_one_provider(name, other):
-            decision = world.judged(other)
+            decision = world.judge_sample(other)
             assert isinstance(decision, Denied), other
     assert world.internet.sends == []
 
@@ -209,7 +209,7 @@ def test_a_token_for_another_audience_is_refused(name: str):
     if issuer.audiences is not None:
         other = dict.fromkeys((claim.removeprefix("header:") for claim in issuer.audience_claims), "somebody-else")
         in_header = issuer.audience_claims[0].startswith("header:")
-        decision = World(issuer).judged(name, **{"header" if in_header else "claims": other})
+        decision = World(issuer).judge_sample(name, **{"header" if in_header else "claims": other})
         assert isinstance(decision, Denied)
         assert decision.error.reason in (Reason.WRONG_AUDIENCE, Reason.UNEXPECTED_CLAIM)
 
@@ -217,7 +217,7 @@ def test_a_token_for_another_audience_is_refused(name: str):
 @pytest.mark.parametrize("name", JWTS)
 def test_token_with_a_forged_signature_is_refused(name: str):
     world = World(JWTS[name])
-    token = minted(name, world.now)
+    token = mint_sample(name, world.now)
     head, body, signature = token.split(".")
     turned = ("B" if signature[0] == "A" else "A") + signature[1:]
     decision = world.judge(f"{head}.{body}.{turned}", sample(name).get("request_header", "Authorization"))
@@ -227,6 +227,6 @@ def test_token_with_a_forged_signature_is_refused(name: str):
 
 @pytest.mark.parametrize("name", JWTS)
 def test_token_without_exp_is_refused(name: str):
-    decision = World(JWTS[name]).judged(name, claims={"exp": None}, header={"exp": None})
+    decision = World(JWTS[name]).judge_sample(name, claims={"exp": None}, header={"exp": None})
     assert isinstance(decision, Denied)
     assert decision.error.reason is Reason.MISSING_CLAIM

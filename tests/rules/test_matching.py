@@ -206,16 +206,16 @@ def test_place_of_a_token_does_not_matter_for_the_trailing_slash():
 
 
 @pytest.fixture
-def visited(monkeypatch):
+def visits(monkeypatch):
     """Count the nodes that the look-ups of a test visit."""
     counts: list[int] = []
     step = Tree.step
 
-    def counting(self, active, segment, found):
+    def count_and_step(self, active, segment, found):
         counts.append(len(active))
         return step(self, active, segment, found)
 
-    monkeypatch.setattr(Tree, "step", counting)
+    monkeypatch.setattr(Tree, "step", count_and_step)
     return counts
 
 
@@ -229,16 +229,16 @@ BRANCHING = [
 
 
 @pytest.mark.parametrize("segment", ["a", "aa", "aaaaaaaaaa"])
-def test_visited_nodes_grow_linearly_with_the_path(visited, segment):
+def test_visited_nodes_grow_linearly_with_the_path(visits, segment):
     rules = Rules(Rule(template) for template in BRANCHING)
     # A segment of a template is one node, and several segments are two.
     nodes = 1 + sum(template.count("/") + template.count(":segments") for template in BRANCHING)
     for length in (10, 100, 1000, 10_000):
-        visited.clear()
+        visits.clear()
         rules.find("GET", f"/{segment}" * length + "/:y")
-        assert max(visited) <= nodes
-        assert len(visited) <= 2 * (length + 1)  # The path with the other ending is looked up too.
-        assert sum(visited) <= 2 * nodes * (length + 1)
+        assert max(visits) <= nodes
+        assert len(visits) <= 2 * (length + 1)  # The path with the other ending is looked up too.
+        assert sum(visits) <= 2 * nodes * (length + 1)
 
 
 def test_a_segment_is_searched_once_for_each_text_in_a_template():
@@ -284,16 +284,16 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_visited_nodes_do_not_grow_with_the_number_of_rules(visited, kind):
+def test_visited_nodes_do_not_grow_with_the_number_of_rules(visits, kind):
     template, path = KINDS[kind]
     looked = []
     for count in (10, 300):
         rules = Rules(
             Rule(template.format(number), extension_methods=[f"M-{chr(65 + number % 26)}"]) for number in range(count)
         )
-        visited.clear()
+        visits.clear()
         assert rules.find(f"M-{chr(65 + 7)}", path.format(7)) is not None
-        looked.append(list(visited))
+        looked.append(list(visits))
     assert looked[0] == looked[1]
 
 

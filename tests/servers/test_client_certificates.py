@@ -15,7 +15,7 @@ import pytest
 from scopeguard import Guard, MutualTLS
 from scopeguard.spec.certificate_fields import thumbprint
 from scopeguard.testing import FakeAuthority
-from tls_proxies import PROXIES, Certificates, running, served
+from tls_proxies import PROXIES, Certificates, run_proxy, serve_app
 
 HEADERS = {"nginx": "X-SSL-Client-Cert", "haproxy": "X-SSL-Client-DER", "envoy": "X-Forwarded-Client-Cert"}
 VALUES: dict[str, Callable[[bytes], str]] = {
@@ -45,8 +45,8 @@ def test_a_bound_token_opens_the_api_for_the_holder_of_its_certificate_only(
     token = {"authorization": f"Bearer {authority.mint(claims={'cnf': {'x5t#S256': thumbprint(der)}})}"}
     name, value = HEADERS[proxy], VALUES[proxy](der)
     with ExitStack() as stack:
-        app = stack.enter_context(served(interface, guard))
-        port = stack.enter_context(running(proxy, tmp_path, app, certificates))
+        app = stack.enter_context(serve_app(interface, guard))
+        port = stack.enter_context(run_proxy(proxy, tmp_path, app, certificates))
 
         def get(holder: str | None, **more: str) -> int:
             with httpx.Client(verify=certificates.context(holder), trust_env=False) as client:

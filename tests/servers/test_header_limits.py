@@ -12,7 +12,7 @@ from algorithms import ML_DSA_HERE
 from environment import ROOT
 from scopeguard import DPoP, Guard
 from scopeguard.testing import FakeAuthority, ProofKey
-from tls_proxies import LARGE_HEADS, Certificates, running, served
+from tls_proxies import LARGE_HEADS, Certificates, run_proxy, serve_app
 
 PAGE = (ROOT / "docs" / "servers.md").read_text("utf-8")
 ORIGIN = "https://api.test"
@@ -31,12 +31,12 @@ def test_the_largest_token_and_proof_pass_with_the_documented_setting(proxy: str
     token = authority.mint(claims=key.confirmation)
     certificates = Certificates(tmp_path)
     statuses = {}
-    with served("wsgi", guard) as app:
+    with serve_app("wsgi", guard) as app:
         for large_heads in (False, True) if proxy in LARGE_HEADS else (False,):
             folder = tmp_path / f"large-heads-{large_heads}"
             folder.mkdir()
             with ExitStack() as stack:
-                port = stack.enter_context(running(proxy, folder, app, certificates, large_heads=large_heads))
+                port = stack.enter_context(run_proxy(proxy, folder, app, certificates, large_heads=large_heads))
                 client = stack.enter_context(httpx.Client(verify=certificates.context(None), trust_env=False))
                 headers = key.headers(token, "GET", f"{ORIGIN}/", at=authority.clock.wall())
                 assert sum(map(len, headers.values())) > 17_000

@@ -139,7 +139,7 @@ def interpreter() -> Iterator[WarmInterpreter]:
 
 
 @contextmanager
-def _running(kind: Kind, folder: Path, interpreter: WarmInterpreter) -> Iterator[Server]:
+def _run(kind: Kind, folder: Path, interpreter: WarmInterpreter) -> Iterator[Server]:
     authority = FakeAuthority(clock=FakeClock(wall=time.time()))
     for algorithm in ML_DSA_HERE[-1:]:
         authority.key(algorithm)  # so that it is in the key set
@@ -190,7 +190,7 @@ def _let_others_run() -> None:
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, interpreter: WarmInterpreter
 ) -> Iterator[Server]:
-    with _running(request.param, tmp_path_factory.mktemp(request.param.name), interpreter) as running:
+    with _run(request.param, tmp_path_factory.mktemp(request.param.name), interpreter) as running:
         yield running
 
 
@@ -201,7 +201,7 @@ def test_scenarios_hold_over_a_socket(server: Server):
         if scenario.name in server.kind.without:
             continue
         try:
-            verify(scenario, server.send(scenario.send.filled(server.tokens)), server.tokens)
+            verify(scenario, server.send(scenario.send.fill(server.tokens)), server.tokens)
         except (AssertionError, OSError, http.client.HTTPException) as error:
             wrong.append(f"{scenario.name}: {error!r}"[:400])
     assert not wrong, "\n".join(wrong)
@@ -375,7 +375,7 @@ def test_documented_setting_raises_the_limit_of_header_fields(name: str, tmp_pat
         return
     (tmp_path / "hypercorn.toml").write_text(f"{LIMITS['hypercorn'].setting}\n", "ascii")
     (kind,) = (kind for kind in KINDS if kind.name == name)
-    with _running(replace(kind, command=(*kind.command, *LIMITS[name].arguments)), tmp_path, interpreter) as server:
+    with _run(replace(kind, command=(*kind.command, *LIMITS[name].arguments)), tmp_path, interpreter) as server:
         assert Largest(server).send() == 200
         if name == "hypercorn":
             assert Largest(server).send_in_two_parts() == 200

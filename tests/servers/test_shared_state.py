@@ -124,10 +124,10 @@ class Place:
             {revocation}
             """
         )
-        return self.stack.enter_context(self._running(config, kind or self.kind))
+        return self.stack.enter_context(self._run(config, kind or self.kind))
 
     @contextmanager
-    def _running(self, config: Path, kind: str) -> Iterator[Worker]:
+    def _run(self, config: Path, kind: str) -> Iterator[Worker]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -217,7 +217,7 @@ def interpreter() -> Iterator[WarmInterpreter]:
 def place(tmp_path: Path, interpreter: WarmInterpreter, no_leaks: Callable[[str], None]) -> Iterator[Place]:
     with _place(tmp_path, interpreter) as here:
         yield here
-        stored = here.redis.everything() if here.redis.is_up else {}
+        stored = here.redis.dump() if here.redis.is_up else {}
     for number in range(1, here.workers + 1):
         no_leaks((tmp_path / f"worker{number}.log").read_text("utf-8", "replace"))
     for key, (content, left) in stored.items():
@@ -352,11 +352,11 @@ def test_fail_open_accepts_tokens_during_an_outage_of_redis(place: Place):
     fresh = iter([place.token() for _ in range(200)])
     lock = threading.Lock()
 
-    def never_seen_before() -> str:
+    def take_token() -> str:
         with lock:
             return next(fresh, good)
 
-    with Load([one, two], {"good": lambda: good, "revoked": lambda: revoked, "fresh": never_seen_before}) as load:
+    with Load([one, two], {"good": lambda: good, "revoked": lambda: revoked, "fresh": take_token}) as load:
         load.enter("up", until={"good": 200, "revoked": 401})
         asked = place.introspections
         place.redis.kill()
@@ -411,7 +411,7 @@ def test_hanging_redis_causes_a_short_delay_only(place: Place):
     for worker in (one, two):
         wait_until(partial(answers, worker, revoked, 401))
         assert worker.status(good) == 200
-    with place.redis.frozen():
+    with place.redis.keep_frozen():
         for worker in (one, two):
             wait_until(partial(answers, worker, good, 503))
             assert worker.status(revoked) == 401

@@ -138,11 +138,11 @@ TEXTS = st.text(
 )
 
 
-def written(scheme: str, parameters: dict[str, str], quote: bool) -> str:
-    def shown(text: str) -> str:
+def write_challenge(scheme: str, parameters: dict[str, str], quote: bool) -> str:
+    def write_value(text: str) -> str:
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if quote or not text.isalnum() else text
 
-    return f"{scheme} " + ", ".join(f"{name}={shown(value)}" for name, value in parameters.items())
+    return f"{scheme} " + ", ".join(f"{name}={write_value(value)}" for name, value in parameters.items())
 
 
 @pytest.mark.rule("C-39")
@@ -159,7 +159,7 @@ def written(scheme: str, parameters: dict[str, str], quote: bool) -> str:
 def test_challenges_written_by_the_grammar_are_parsed_back(
     challenges: list[tuple[str, dict[str, str]]], quote: bool, one_line: bool
 ) -> None:
-    lines = [written(scheme, parameters, quote) for scheme, parameters in challenges]
+    lines = [write_challenge(scheme, parameters, quote) for scheme, parameters in challenges]
     values = [", ".join(lines)] if one_line else lines
     assert as_tuples(*values) == [(scheme.lower(), None, parameters) for scheme, parameters in challenges]
 
@@ -167,7 +167,7 @@ def test_challenges_written_by_the_grammar_are_parsed_back(
 @pytest.mark.rule("C-39")
 @given(TEXTS)
 def test_any_text_is_the_same_after_quoting_and_parsing(text: str) -> None:
-    assert as_tuples(written("Bearer", {"realm": text}, True) + ", Basic a=b") == [
+    assert as_tuples(write_challenge("Bearer", {"realm": text}, True) + ", Basic a=b") == [
         ("bearer", None, {"realm": text}),
         ("basic", None, {"a": "b"}),
     ]

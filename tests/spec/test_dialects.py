@@ -21,14 +21,14 @@ def issuer(**settings: Any) -> Issuer:
     return Issuer(ISS, **{"audience": API, "keys": {"keys": []}, **settings})
 
 
-def unverified(**claims: Any) -> Unverified:
+def unverified_token(**claims: Any) -> Unverified:
     base = {"iss": ISS, "aud": API, "exp": 2000, "client_id": "c"}
     return Unverified(header={"alg": "RS256"}, claims={**base, **claims}, signed=b"", signature=b"", fingerprint="")
 
 
 def refusal(policy: Issuer, **claims: Any) -> Reason | None:
     try:
-        jwt.check(unverified(**claims), policy, 1000.0)
+        jwt.check(unverified_token(**claims), policy, 1000.0)
     except InvalidToken as error:
         return error.reason
     return None
@@ -70,13 +70,13 @@ def test_field_without_a_scheme_holds_one_token_on_one_line(lines: list[bytes], 
     ],
 )
 def test_key_with_an_issuer_verifies_only_tokens_of_that_issuer(key: str | None, tid: Any, fits: bool):
-    assert jwt.may_sign(key, unverified(tid=tid), issuer()) is fits
+    assert jwt.may_sign(key, unverified_token(tid=tid), issuer()) is fits
 
 
 def test_key_of_the_issuer_verifies_tokens_of_its_aliases():
     policy = issuer(aliases={"old": {}})
-    assert jwt.may_sign(ISS, unverified(iss="old"), policy)
-    assert not jwt.may_sign("older", unverified(iss="old"), policy)
+    assert jwt.may_sign(ISS, unverified_token(iss="old"), policy)
+    assert not jwt.may_sign("older", unverified_token(iss="old"), policy)
 
 
 def test_aliases_may_include_the_issuer_itself():
@@ -131,7 +131,7 @@ def test_roles_count_as_scopes_only_if_configured_and_without_a_scope_claim():
         (True, {}, [], None),
     ):
         policy = issuer(role_claims=("roles",), roles_as_scopes=asked)
-        found = jwt.accept(unverified(**claims), policy, policy.vocabulary)
+        found = jwt.accept(unverified_token(**claims), policy, policy.vocabulary)
         assert sorted(found.scopes) == scopes
         assert found.granted_scopes == granted
     with pytest.raises(ConfigurationError, match=r"^roles_as_scopes: "):

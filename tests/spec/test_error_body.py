@@ -155,11 +155,11 @@ FAILURES: dict[str, Any] = {
 }
 
 
-async def asynchronous(problem: Problem) -> tuple[str, bytes]:
+async def own_body_async(problem: Problem) -> tuple[str, bytes]:
     return own_body(problem)
 
 
-FAILURES["asynchronous"] = asynchronous
+FAILURES["asynchronous"] = own_body_async
 
 
 @pytest.mark.parametrize("writer", FAILURES.values(), ids=FAILURES.keys())

@@ -443,10 +443,10 @@ def signed_answer(
 ) -> Answer:
     """Return a signed answer with these changes; ``None`` removes a member."""
 
-    def changed(members: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    def apply_changes(members: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in {**members, **changes}.items() if value is not None}
 
-    return Answer(200, compact(changed(HEADER, header), changed(PAYLOAD, payload), KEY).encode(), headers)
+    return Answer(200, compact(apply_changes(HEADER, header), apply_changes(PAYLOAD, payload), KEY).encode(), headers)
 
 
 def read(answer: Answer, policy: Issuer, settings: Introspection, now: float) -> Unverified:

@@ -394,7 +394,7 @@ def test_token_with_one_changed_character_is_refused(judge, text, jwk):
 # --- forgeries that choose the key or the algorithm ------------------------------------------------------------------
 
 
-def forged(signature_of: Any, **header: Any) -> str:
+def forge(signature_of: Any, **header: Any) -> str:
     signed = f"{b64(json.dumps(header).encode())}.{b64(b'{}')}"
     return f"{signed}.{b64(signature_of(signed.encode()))}"
 
@@ -414,7 +414,7 @@ def test_hmac_with_the_public_key_is_refused(judge, algorithm, algorithms):
     ]  # fmt: skip
     for secret in secrets:
         digest = functools.partial(hmac.digest, secret, digest=f"sha{algorithm[2:]}")
-        text = forged(digest, alg=algorithm, kid="k1")
+        text = forge(digest, alg=algorithm, kid="k1")
         # Even if HS* were allowed, no key verifies it.
         assert judge(text, {"keys": [jwk]}, algorithms=algorithms) in ("algorithm_refused", "no candidate")
 
@@ -423,7 +423,7 @@ def test_hmac_with_the_public_key_is_refused(judge, algorithm, algorithms):
 def test_a_symmetric_key_in_the_set_is_never_used(judge):
     secret = b"s" * 64
     jwks = {"keys": [{"kty": "oct", "k": b64(secret), "alg": "HS256", "kid": "k1"}, ec_jwk(kid="k2")]}
-    text = forged(functools.partial(hmac.digest, secret, digest="sha256"), alg="HS256", kid="k1")
+    text = forge(functools.partial(hmac.digest, secret, digest="sha256"), alg="HS256", kid="k1")
     assert judge(text, jwks) == "algorithm_refused"
     assert judge(text, jwks, algorithms=["HS256"]) == "no candidate"
     why, alarming = find_alarm(jwks["keys"][0])
@@ -799,15 +799,15 @@ def test_an_ed25519_point_of_small_order_is_ignored(sign_bit):
 @pytest.mark.rule("X-08")
 def test_forged_signature_for_a_point_of_small_order_is_refused(judge):
     assert ed25519.Ed25519PublicKey.from_public_bytes(bytes(32)).verify(bytes(64), b"x") is None
-    text = forged(lambda _: bytes(64), alg="EdDSA")
+    text = forge(lambda _: bytes(64), alg="EdDSA")
     assert judge(text, {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": b64(bytes(32))}]}) == "no usable key"
 
 
 def test_key_on_a_curve_that_openssl_lacks_is_ignored_without_alarm(monkeypatch):
-    def unsupported(jwk: Mapping[str, Any]) -> Any:
+    def raise_unsupported(jwk: Mapping[str, Any]) -> Any:
         raise UnsupportedAlgorithm("no such curve")
 
-    monkeypatch.setattr(module, "_READERS", {**module._READERS, "EC": unsupported})
+    monkeypatch.setattr(module, "_READERS", {**module._READERS, "EC": raise_unsupported})
     why, alarming = find_alarm(ec_jwk())
     assert "OpenSSL" in why
     assert not alarming

@@ -77,7 +77,7 @@ def change_claims(members: Mapping[str, Any], changes: Mapping[str, Any]) -> dic
     return {name: value for name, value in {**members, **changes}.items() if value is not ABSENT}
 
 
-def unverified(claims: Mapping[str, Any], header: Mapping[str, Any] = HEADER) -> Unverified:
+def unverified_token(claims: Mapping[str, Any], header: Mapping[str, Any] = HEADER) -> Unverified:
     return Unverified(header=header, claims=claims, signed=b"", signature=b"", fingerprint="abc")
 
 
@@ -88,10 +88,10 @@ def refusal(
     access token.
     """
     try:
-        check(unverified(claims, header), issuer, now)
+        check(unverified_token(claims, header), issuer, now)
     except InvalidToken as denied:
         return denied.reason
-    accept(unverified(claims, header), issuer, issuer.vocabulary)
+    accept(unverified_token(claims, header), issuer, issuer.vocabulary)
     return None
 
 
@@ -99,11 +99,11 @@ def segment(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def compact(payload: bytes, header: bytes = b'{"alg":"RS256","typ":"at+jwt"}') -> str:
+def compact_token(payload: bytes, header: bytes = b'{"alg":"RS256","typ":"at+jwt"}') -> str:
     return f"{segment(header)}.{segment(payload)}.{segment(b'signature')}"
 
 
-def nested(depth: int) -> bytes:
+def nested_json(depth: int) -> bytes:
     return b'{"a":' + b"[" * depth + b"]" * depth + b"}"
 
 
@@ -139,13 +139,13 @@ def nested(depth: int) -> bytes:
         pytest.param(b'{"exp":-Infinity}', id="-Infinity"),
         pytest.param(b'{"exp":1e400}', id="1e400"),
         pytest.param(b'{"exp":' + b"9" * 5000 + b"}", id="5000 digits"),
-        pytest.param(nested(33), id="33 deep"),
-        pytest.param(nested(100_000), id="100 000 deep"),
+        pytest.param(nested_json(33), id="33 deep"),
+        pytest.param(nested_json(100_000), id="100 000 deep"),
     ],
 )
 def test_a_payload_that_is_not_one_strict_json_object_is_a_malformed_token(payload):
     with pytest.raises(InvalidToken) as caught:
-        peek(compact(payload))
+        peek(compact_token(payload))
     assert caught.value.reason is Reason.MALFORMED_TOKEN
     assert caught.value.detail["part"] == "payload"
     assert caught.value.__cause__ is None
@@ -163,7 +163,7 @@ def test_a_payload_that_is_not_one_strict_json_object_is_a_malformed_token(paylo
 )  # fmt: skip
 def test_header_that_is_not_one_strict_json_object_is_a_malformed_token(header):
     with pytest.raises(InvalidToken) as caught:
-        peek(compact(b"{}", header))
+        peek(compact_token(b"{}", header))
     assert caught.value.reason is Reason.MALFORMED_TOKEN
 
 
@@ -185,20 +185,22 @@ def test_header_that_is_not_one_strict_json_object_is_a_malformed_token(header):
 )
 def test_text_that_is_not_a_signed_jwt_is_refused(change, reason):
     with pytest.raises(InvalidToken) as caught:
-        peek(change(compact(b'{"iss":"a"}')))
+        peek(change(compact_token(b'{"iss":"a"}')))
     assert caught.value.reason is reason
 
 
 @pytest.mark.rule("J-41", "J-61")
 def test_payload_is_parsed_with_any_white_space_and_escapes():
-    token = peek(compact(b' {\n"iss" : "https:\\/\\/as.example", "\\u0066oo": [1.5e3] }\t'))
+    token = peek(compact_token(b' {\n"iss" : "https:\\/\\/as.example", "\\u0066oo": [1.5e3] }\t'))
     assert dict(token.claims) == {"iss": ISS, "foo": [1500.0]}
     assert unverified_issuer(token) == ISS
 
 
 @pytest.mark.rule("X-33")
 @given(
-    st.text(max_size=40) | st.binary(max_size=40).map(compact) | st.binary(max_size=40).map(lambda b: compact(b"{}", b))
+    st.text(max_size=40)
+    | st.binary(max_size=40).map(compact_token)
+    | st.binary(max_size=40).map(lambda b: compact_token(b"{}", b))
 )
 def test_any_text_is_parsed_or_is_an_invalid_token(text):
     try:
@@ -224,7 +226,7 @@ def test_any_text_is_parsed_or_is_an_invalid_token(text):
 )
 def test_issuer_of_a_token_must_be_a_string(issuer, reason):
     with pytest.raises(InvalidToken) as caught:
-        unverified_issuer(unverified(change_claims(CLAIMS, {"iss": issuer})))
+        unverified_issuer(unverified_token(change_claims(CLAIMS, {"iss": issuer})))
     assert caught.value.reason is reason
 
 
@@ -251,7 +253,7 @@ def test_unknown_claims_are_ignored_and_kept_for_the_app(issuer, header):
     }
     claims = change_claims(CLAIMS, {**more, "scope": ABSENT})
     assert refusal(claims, issuer, header) is None
-    token = accept(unverified(claims, header), issuer, issuer.vocabulary)
+    token = accept(unverified_token(claims, header), issuer, issuer.vocabulary)
     assert {name: token.claims[name] for name in ("acr", "auth_time")} == {"acr": "high", "auth_time": NOW - 60}
     assert (token.claims["roles"], token.claims["groups"]) == (("read", "admin"), ("g",))
     assert token.claims["foo"] == MappingProxyType({"bar": (1,)})
@@ -261,19 +263,19 @@ def test_unknown_claims_are_ignored_and_kept_for_the_app(issuer, header):
 
 def test_access_token_has_the_values_of_its_claims():
     claims = change_claims(CLAIMS, {"aud": [RES, "other"], "exp": NOW + 1.5})
-    token = accept(unverified(claims), STRICT, STRICT.vocabulary)
+    token = accept(unverified_token(claims), STRICT, STRICT.vocabulary)
     assert (token.issuer, token.subject, token.client_id) == (ISS, "user-1", "client-1")
     assert (token.audience, token.expires_at, token.issued_at) == ((RES, "other"), NOW + 1.5, NOW - 10.0)
     assert (token.scopes, token.granted_scopes) == (frozenset(("read", "write")), ("read", "write"))
     assert (token.fingerprint, token.sender_constrained, token.roles) == ("abc", False, frozenset())
-    bare = accept(unverified({"exp": NOW, "aud": RES}), STRICT, STRICT.vocabulary)
+    bare = accept(unverified_token({"exp": NOW, "aud": RES}), STRICT, STRICT.vocabulary)
     assert (bare.subject, bare.client_id, bare.issued_at, bare.granted_scopes) == (None, None, None, None)
 
 
 @pytest.mark.rule("G-12")
 def test_scopes_are_read_with_the_settings_of_the_issuer():
     issuer = policy(scope_prefix="api.", implies={"write": ["read"]})
-    token = accept(unverified(change_claims(CLAIMS, {"scope": "api.write"})), issuer, issuer.vocabulary)
+    token = accept(unverified_token(change_claims(CLAIMS, {"scope": "api.write"})), issuer, issuer.vocabulary)
     assert token.scopes == {"write", "api.write", "read", "api.read"}
     assert token.granted_scopes == ("api.write",)
 
@@ -433,7 +435,7 @@ def test_alias_is_accepted_only_with_its_required_claims(changes, reason):
     claims = change_claims(CLAIMS, changes)
     assert refusal(claims, ALIASED) is reason
     if reason is None:
-        assert accept(unverified(claims), ALIASED, ALIASED.vocabulary).issuer == ISS
+        assert accept(unverified_token(claims), ALIASED, ALIASED.vocabulary).issuer == ISS
 
 
 @pytest.mark.rule("P-19", "X-14")
@@ -879,7 +881,7 @@ def test_the_forms_of_a_scope_claim(form, value, granted):
         return
     assert refusal(claims, issuer) is None
     assert granted_scopes(claims, issuer) == granted
-    token = accept(unverified(claims), issuer, issuer.vocabulary)
+    token = accept(unverified_token(claims), issuer, issuer.vocabulary)
     assert all_of("read", "write").allows(token.scopes) is (set(granted) >= {"read", "write"})
 
 
@@ -888,7 +890,7 @@ def test_missing_and_empty_scope_claims_differ_and_both_grant_nothing():
     absent, empty = change_claims(CLAIMS, {"scope": ABSENT}), change_claims(CLAIMS, {"scope": ""})
     assert (granted_scopes(absent, STRICT), granted_scopes(empty, STRICT)) == (None, ())
     for claims in (absent, empty):
-        assert accept(unverified(claims), STRICT, STRICT.vocabulary).scopes == frozenset()
+        assert accept(unverified_token(claims), STRICT, STRICT.vocabulary).scopes == frozenset()
 
 
 @pytest.mark.rule("G-08")
@@ -940,7 +942,7 @@ def test_first_scope_claim_or_all_of_them_count(claims, first, merged):
 def test_roles_are_read_from_configured_claims_and_are_not_scopes(paths, claims, roles):
     issuer = policy(role_claims=paths)
     all_claims = {**change_claims(CLAIMS, {"scope": ABSENT}), **claims}
-    token = accept(unverified(all_claims), issuer, issuer.vocabulary)
+    token = accept(unverified_token(all_claims), issuer, issuer.vocabulary)
     assert token.roles == set(roles)
     assert token.scopes == frozenset()
     assert refusal(all_claims, issuer) is None
@@ -960,7 +962,7 @@ def test_roles_are_read_from_configured_claims_and_are_not_scopes(paths, claims,
 )
 def test_subject_is_the_first_configured_claim_with_a_name(claims, client, subject):
     issuer = policy(subject_claims=("oid", "sub"))
-    token = accept(unverified({"exp": NOW, "aud": RES, **claims}), issuer, issuer.vocabulary)
+    token = accept(unverified_token({"exp": NOW, "aud": RES, **claims}), issuer, issuer.vocabulary)
     assert (token.client_id, token.subject) == (client, subject)
 
 
@@ -1020,7 +1022,7 @@ def test_first_of_several_faults_is_reported(first):
 )
 def test_details_of_a_refusal_fit_on_one_short_line(claim, issuer, hostile):
     with pytest.raises(InvalidToken) as caught:
-        check(unverified({**CLAIMS, claim: hostile}), issuer, NOW)
+        check(unverified_token({**CLAIMS, claim: hostile}), issuer, NOW)
     assert re.fullmatch(r"[\x20-\x7E]{1,500}", str(caught.value))
 
 
@@ -1029,7 +1031,7 @@ def test_details_of_a_refusal_fit_on_one_short_line(claim, issuer, hostile):
 def test_refusal_does_not_repeat_the_token(step):
     _, of_header, of_claims = step
     header, claims = {**STEPWISE_HEADER, **of_header}, change_claims(STEPWISE_CLAIMS, of_claims)
-    token = compact(json.dumps(claims).encode(), json.dumps(header).encode())
+    token = compact_token(json.dumps(claims).encode(), json.dumps(header).encode())
     with pytest.raises(InvalidToken) as caught:
         check(peek(token), STEPWISE, NOW)
     shown = f"{caught.value} {caught.value!r} {caught.value.detail}"
@@ -1062,7 +1064,7 @@ def test_any_claims_give_an_access_token_for_this_api_or_a_refusal(changes, remo
     claims = {name: value for name, value in {**CLAIMS, **changes}.items() if name not in removed}
     header = {**HEADER, **more_header}
     if refusal(claims, issuer, header) is None:
-        token = accept(unverified(claims, header), issuer, issuer.vocabulary)
+        token = accept(unverified_token(claims, header), issuer, issuer.vocabulary)
         assert claims["iss"] == ISS
         assert RES in token.audience
         assert token.expires_at is not None
@@ -1101,7 +1103,7 @@ def test_audience_gets_the_same_result_as_a_string_and_in_an_array(audience, iss
     results = []
     for value in (audience, [audience]):
         try:
-            results.append(check_audience(unverified(change_claims(CLAIMS, {"aud": value})), issuer))
+            results.append(check_audience(unverified_token(change_claims(CLAIMS, {"aud": value})), issuer))
         except InvalidToken as denied:
             results.append((denied.reason,))
     assert results[0] == results[1]

@@ -44,13 +44,13 @@ def private_key(algorithm: str, name: str = "a") -> Any:
     return load_class(algorithm, "PrivateKey").generate()
 
 
-def public(algorithm: str) -> bytes:
+def public_octets(algorithm: str) -> bytes:
     raw: bytes = private_key(algorithm).public_key().public_bytes_raw()
     return raw
 
 
 def jwk_of(algorithm: str = "ML-DSA-65", **members: Any) -> Members:
-    jwk = {"kty": "AKP", "alg": algorithm, "pub": b64(public(algorithm)), **members}
+    jwk = {"kty": "AKP", "alg": algorithm, "pub": b64(public_octets(algorithm)), **members}
     return {name: value for name, value in jwk.items() if value is not None}
 
 
@@ -82,7 +82,7 @@ def refusal(jwk: Members) -> tuple[str, bool]:
 def test_key_is_used_for_the_algorithm_that_it_names(algorithm: str):
     key = key_of(algorithm)
     assert key.algorithms == {algorithm}
-    assert (len(public(algorithm)), key.signature_octets) == SIZES[algorithm]
+    assert (len(public_octets(algorithm)), key.signature_octets) == SIZES[algorithm]
     assert key.thumbprint == thumbprint(jwk_of(algorithm)) == thumbprint(jwk_of(algorithm, kid="k", use="sig"))
 
 
@@ -94,10 +94,10 @@ def test_key_is_used_for_the_algorithm_that_it_names(algorithm: str):
         (jwk_of(pub=None), "pub is missing or not a string", True),
         (jwk_of(pub=7), "pub is missing or not a string", True),
         (jwk_of(pub=""), "pub is not 1952 octets", True),
-        (jwk_of(pub=b64(public("ML-DSA-65")[:-1])), "pub is not 1952 octets", True),
-        (jwk_of(pub=b64(public("ML-DSA-65") + b"\0")), "pub is not 1952 octets", True),
-        (jwk_of(pub=b64(public("ML-DSA-44"))), "pub is not 1952 octets", True),
-        (jwk_of(pub=b64(public("ML-DSA-65")) + "="), "pub is not base64url; key_set.padded = true", True),
+        (jwk_of(pub=b64(public_octets("ML-DSA-65")[:-1])), "pub is not 1952 octets", True),
+        (jwk_of(pub=b64(public_octets("ML-DSA-65") + b"\0")), "pub is not 1952 octets", True),
+        (jwk_of(pub=b64(public_octets("ML-DSA-44"))), "pub is not 1952 octets", True),
+        (jwk_of(pub=b64(public_octets("ML-DSA-65")) + "="), "pub is not base64url; key_set.padded = true", True),
         (jwk_of(priv=b64(bytes(32))), "it has private members (priv)", True),
         (jwk_of(alg=None, priv=""), "it has private members (priv)", True),
         (jwk_of(alg="ES256"), "alg 'ES256' is not one of ML-DSA-44, ML-DSA-65, ML-DSA-87", False),
@@ -128,7 +128,7 @@ def test_private_member_is_refused_in_a_key_of_any_type_and_never_quoted():
 
 
 def test_padding_of_pub_is_accepted_if_configured():
-    jwk = jwk_of("ML-DSA-65", pub=b64(public("ML-DSA-65")) + "=")
+    jwk = jwk_of("ML-DSA-65", pub=b64(public_octets("ML-DSA-65")) + "=")
     (key,) = parse_key_set({"keys": [jwk]}, padded=True).keys
     assert key.thumbprint == thumbprint(jwk_of("ML-DSA-65"))
 

@@ -141,7 +141,7 @@ def malleable_variants(algorithm: str, signature: bytes) -> list[bytes]:
 
 
 @st.composite
-def tampered(draw: st.DrawFn) -> tuple[str, bytes, bytes]:
+def cases(draw: st.DrawFn) -> tuple[str, bytes, bytes]:
     """Draw an algorithm, signed octets and a signature, which is valid or tampered with."""
     algorithm = draw(st.sampled_from(ALGORITHMS))
     signed = draw(st.binary(max_size=200))
@@ -173,7 +173,7 @@ def tampered(draw: st.DrawFn) -> tuple[str, bytes, bytes]:
 
 @pytest.mark.rule("J-33", "J-34", "J-36", "X-06")
 @settings(max_examples=200, deadline=None)
-@given(case=tampered())
+@given(case=cases())
 def test_each_backend_agrees_with_pyjwt(backends: Backends, case: tuple[str, bytes, bytes]):
     algorithm, signed, signature = case
     verdict = key_of(algorithm, backends).verify(algorithm, signed, signature)
@@ -370,7 +370,7 @@ def test_equal_keys_are_equal_with_any_backend():
 # --- failing backends ------------------------------------------------------------------------------------------------
 
 
-def broken() -> bool:
+def raise_error() -> bool:
     raise RuntimeError(f"no such signature: {SIGNED!r}")
 
 
@@ -378,7 +378,9 @@ async def coroutine() -> bool:
     return True
 
 
-@pytest.mark.parametrize("answer", [broken, lambda: None, lambda: 1, lambda: 0, lambda: "yes", lambda: NotImplemented])
+@pytest.mark.parametrize(
+    "answer", [raise_error, lambda: None, lambda: 1, lambda: 0, lambda: "yes", lambda: NotImplemented]
+)
 def test_exception_or_a_result_that_is_not_a_bool_is_a_backend_failure(answer: Callable[[], object]):
     key = key_of("RS256", (Recording(answer),))
     for _ in range(2):

@@ -29,7 +29,7 @@ def parse(request: pytest.FixtureRequest) -> Parse:
     return PARSERS[request.param]
 
 
-def nested(depth: int) -> bytes:
+def nested_json(depth: int) -> bytes:
     return b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
 
 
@@ -155,13 +155,13 @@ def test_unusual_spelling_of_a_number_is_parsed(parse: Parse, text, number):
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 1000, 200_000])
 def test_deep_nesting_is_refused(parse: Parse, depth):
     with pytest.raises(MalformedJSON, match="deep"):
-        parse(nested(depth))
+        parse(nested_json(depth))
     with pytest.raises(MalformedJSON):
         parse(b'{"a":' + b'{"a":' * depth)
 
 
 def test_the_deepest_nesting_that_is_accepted(parse: Parse):
-    assert parse(nested(MAX_DEPTH))
+    assert parse(nested_json(MAX_DEPTH))
 
 
 def test_brackets_in_strings_and_siblings_do_not_count_as_depth(parse: Parse):

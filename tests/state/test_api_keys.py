@@ -14,7 +14,7 @@ from scopeguard.state.api_keys import PAUSE, ApiKeyState, KeyFile, LookedUp
 KEY = ApiKey(id="a" * 16, sha256="0" * 64, subject="alice", expires_at=None)
 
 
-def looked_up(**settings: float) -> LookedUp:
+def make_answers(**settings: float) -> LookedUp:
     given: dict[str, Any] = {
         "ttl": 10, "negative_ttl": 5, "max_entries": 2, "unknown_burst": 2, "unknown_interval": 1, **settings,
     }  # fmt: skip
@@ -51,7 +51,7 @@ def test_failed_read_makes_the_keys_unusable_at_once_and_pauses_the_next_one():
 
 
 def test_answer_is_used_for_its_time():
-    answers = looked_up()
+    answers = make_answers()
     assert answers.find(KEY.id, 0.0) is None
     answers.absorb(KEY.id, KEY, 0.0)
     assert answers.find(KEY.id, 9.9) is KEY
@@ -65,7 +65,7 @@ def test_answer_is_used_for_its_time():
 
 
 def test_unknown_ids_have_a_budget_and_found_ones_do_not_need_it():
-    answers = looked_up()
+    answers = make_answers()
     answers.absorb(KEY.id, KEY, 0.0)
     for identifier in ("b" * 16, "c" * 16):
         assert answers.charge(identifier, 0.0) == (0.0, True)
@@ -77,7 +77,7 @@ def test_unknown_ids_have_a_budget_and_found_ones_do_not_need_it():
 
 def test_calls_in_progress_are_charged():
     """Fault: a budget that is checked before the work and charged after it."""
-    answers = looked_up()
+    answers = make_answers()
     assert [answers.charge(letter * 16, 0.0)[0] for letter in "bcd"] == [0.0, 0.0, 1.0]
     answers.absorb("b" * 16, None, 0.0)
     assert answers.charge("d" * 16, 0.0) == (1.0, False)
@@ -87,7 +87,7 @@ def test_calls_in_progress_are_charged():
 
 def test_requests_for_one_id_share_the_call_in_progress():
     """Fault: many requests with one key, at a start, that use up what the first of them needs."""
-    answers = looked_up(unknown_burst=1)
+    answers = make_answers(unknown_burst=1)
     own = answers.begin(KEY.id, 0.0)
     assert own.call is not None
     assert (own.is_own, own.pause, own.call.is_charged) == (True, 0.0, True)
@@ -102,7 +102,7 @@ def test_requests_for_one_id_share_the_call_in_progress():
 
 
 def test_call_of_the_parent_process_does_not_end_that_of_the_child():
-    answers = looked_up(unknown_burst=1)
+    answers = make_answers(unknown_burst=1)
     parents = answers.begin(KEY.id, 0.0).call
     answers.after_fork()
     childs = answers.begin(KEY.id, 1.0)
@@ -114,14 +114,14 @@ def test_call_of_the_parent_process_does_not_end_that_of_the_child():
 
 @pytest.mark.parametrize("ttl", [0, 10])
 def test_known_key_has_a_call_for_each_request_only_without_a_ttl(ttl: float):
-    answers = looked_up(ttl=ttl, unknown_burst=1)
+    answers = make_answers(ttl=ttl, unknown_burst=1)
     answers.absorb(KEY.id, KEY, 0.0)
     assert answers.has_found(KEY.id)
     assert [answers.begin(KEY.id, 20.0).is_own for _ in range(3)] == [True, ttl == 0, ttl == 0]
 
 
 def test_key_that_disappears_does_not_cost_the_budget():
-    answers = looked_up(unknown_burst=1)
+    answers = make_answers(unknown_burst=1)
     answers.absorb(KEY.id, KEY, 0.0)
     assert answers.charge(KEY.id, 10.0) == (0.0, False)
     answers.absorb(KEY.id, None, 10.0)
@@ -129,7 +129,7 @@ def test_key_that_disappears_does_not_cost_the_budget():
 
 
 def test_unknown_ids_evict_no_key():
-    answers = looked_up(unknown_burst=100)
+    answers = make_answers(unknown_burst=100)
     answers.absorb(KEY.id, KEY, 0.0)
     for number in range(50):
         answers.absorb(f"{number:016}", None, 0.0)

@@ -12,7 +12,7 @@ def token(text: str = "sg-opaque-1") -> TokenResponse:
     return TokenResponse(access_token=text, token_type="Bearer", expires_in=60.0, scope=None)
 
 
-def held(max_entries: int = 10) -> ExchangedTokens[str]:
+def make_state(max_entries: int = 10) -> ExchangedTokens[str]:
     return ExchangedTokens(max_entries)
 
 
@@ -22,7 +22,7 @@ def failure(state: ExchangedTokens[str], key: bytes, now: float, seen: int | Non
 
 
 def test_a_token_is_used_for_its_time_by_both_clocks():
-    state = held()
+    state = make_state()
     assert state.find(A, 0.0, 0.0) is None
     state.keep(A, token(), 60.0, 100.0, 1000.0)
     outcome = state.find(A, 159.0, 1059.0)
@@ -35,7 +35,7 @@ def test_a_token_is_used_for_its_time_by_both_clocks():
 
 
 def test_a_caller_that_waited_gets_the_result_even_if_it_has_expired():
-    state = held()
+    state = make_state()
     seen = state.number
     state.keep(A, token(), 0.0, 100.0, 1000.0)
     assert state.find(A, 100.0, 1000.0, seen) is not None
@@ -47,7 +47,7 @@ def test_a_caller_that_waited_gets_the_result_even_if_it_has_expired():
 
 
 def test_the_least_recently_used_result_goes_first():
-    state = held(2)
+    state = make_state(2)
     for key in (A, B, A, C):
         if state.find(key, 0.0, 0.0) is None:
             state.keep(key, token(), 60.0, 0.0, 0.0)
@@ -55,7 +55,7 @@ def test_the_least_recently_used_result_goes_first():
 
 
 def test_refusals_pause_one_token_for_longer_and_longer():
-    state, now = held(), 0.0
+    state, now = make_state(), 0.0
     for pause in (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0):
         state.refuse(A, "refused", now)
         assert failure(state, A, now + pause - 0.1) == "refused"
@@ -68,7 +68,7 @@ def test_refusals_pause_one_token_for_longer_and_longer():
 
 
 def test_failures_of_the_server_pause_all_exchanges():
-    state = held()
+    state = make_state()
     state.fail(A, "down", 0.0, by_server=True, retry_after=7.0)
     assert state.pause(0.0) == 7.0
     assert state.last_failure == "down"
@@ -79,7 +79,7 @@ def test_failures_of_the_server_pause_all_exchanges():
 
 
 def test_failures_that_a_token_may_cause_pause_it_alone():
-    state = held()
+    state = make_state()
     for now in range(0, 400, 40):
         state.fail(A, "broken", float(now), by_server=False)
         assert state.pause(float(now)) == 0.0
@@ -87,7 +87,7 @@ def test_failures_that_a_token_may_cause_pause_it_alone():
 
 
 def test_failures_of_several_tokens_without_a_success_are_an_outage():
-    state = held()
+    state = make_state()
     for key in (A, B, C):
         state.fail(key, "broken", 0.0, by_server=False, timed_out=True)
     assert state.pause(0.0) > 0
@@ -96,7 +96,7 @@ def test_failures_of_several_tokens_without_a_success_are_an_outage():
 
 
 def test_a_token_that_an_api_refuses_is_discarded_once_a_second():
-    state = held()
+    state = make_state()
     assert state.discard(A, token(), 0.0), "nothing is there, so an exchange brings a new one"
     state.keep(A, token(), 60.0, 0.0, 0.0)
     assert not state.discard(A, token(), 0.9)

@@ -28,7 +28,7 @@ METADATA = Metadata(
 )
 
 
-def anything(metadata: Metadata) -> bool:
+def accept_all(metadata: Metadata) -> bool:
     return True
 
 
@@ -38,15 +38,15 @@ def record(policy: KeySetPolicy | None = None) -> IssuerRecord:
 
 
 def test_metadata_is_unknown_until_it_is_stored():
-    assert record().cached_metadata(NOW, anything) is None
+    assert record().cached_metadata(NOW, accept_all) is None
 
 
 @pytest.mark.rule("A-18")
 def test_metadata_is_used_for_the_maximum_age_of_a_key_set():
     known = record(KeySetPolicy(max_ttl=900))
     known.learn(METADATA, NOW, has_keys)
-    assert known.cached_metadata(NOW + 899, anything) is METADATA
-    assert known.cached_metadata(NOW + 900, anything) is None
+    assert known.cached_metadata(NOW + 899, accept_all) is METADATA
+    assert known.cached_metadata(NOW + 900, accept_all) is None
 
 
 def test_newer_document_replaces_the_one_for_the_same_endpoint():
@@ -62,15 +62,15 @@ def test_two_documents_are_kept_if_each_has_an_endpoint_the_other_lacks():
     assert known.cached_metadata(NOW, lambda found: found.introspection_endpoint is not None) is None
     known.learn(asks, NOW + 10, lambda found: found.introspection_endpoint is not None)
     assert known.cached_metadata(NOW + 10, lambda found: found.introspection_endpoint is not None) is asks
-    assert known.cached_metadata(NOW + 10, anything) is METADATA
-    assert known.cached_metadata(NOW + 900, anything) is None
+    assert known.cached_metadata(NOW + 10, accept_all) is METADATA
+    assert known.cached_metadata(NOW + 900, accept_all) is None
 
 
 @pytest.mark.rule("P-19")
 def test_two_issuers_share_nothing():
     one, two = record(), record()
     one.learn(METADATA, NOW, has_keys)
-    assert two.cached_metadata(NOW, anything) is None
+    assert two.cached_metadata(NOW, accept_all) is None
     assert one.ring is not two.ring
     assert one != two
     assert len({one, two}) == 2

@@ -66,7 +66,7 @@ def test_flood_of_invented_ids_does_not_starve_an_existing_key():
     keys = KeysById(POLICY)
     made_up = (f"made-up-{number}" for number in count())
 
-    def fetched(kid: str, now: float) -> str | None:
+    def fetch(kid: str, now: float) -> str | None:
         wanted = keys.ask(kid, now).fetch
         if wanted is not None and keys.begin(wanted, now):
             keys.absorb(wanted, key(wanted) if wanted == "new" else None, now)
@@ -74,12 +74,12 @@ def test_flood_of_invented_ids_does_not_starve_an_existing_key():
         return None
 
     for _ in range(5):
-        fetched(next(made_up), 0.0)
+        fetch(next(made_up), 0.0)
     assert keys.lookup("new", 0.0) == Sought(pause=10)
     fetches = []
     for second in range(1, 31):
-        fetches += [fetched(next(made_up), second) for _ in range(20)]
-        fetches.append(fetched("new", second))
+        fetches += [fetch(next(made_up), second) for _ in range(20)]
+        fetches.append(fetch("new", second))
         if keys.lookup("new", second).key is not None:
             break
     assert second == 10

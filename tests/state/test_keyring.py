@@ -43,14 +43,16 @@ def keys(*kids: str | None) -> KeySet:
     return KeySet(keys=tuple(key(kid) for kid in kids))
 
 
-def fetched(ring: KeyRing, new: KeySet, now: float, *, lifetime: float | None = None, provoked: bool = False) -> int:
+def complete_fetch(
+    ring: KeyRing, new: KeySet, now: float, *, lifetime: float | None = None, provoked: bool = False
+) -> int:
     number = ring.begin(now, provoked=provoked)
     assert number is not None
     ring.absorb(new, now, number=number, lifetime=lifetime)
     return number
 
 
-def failed(ring: KeyRing, now: float, *, retry_after: float | None = None, provoked: bool = False) -> None:
+def fail_fetch(ring: KeyRing, now: float, *, retry_after: float | None = None, provoked: bool = False) -> None:
     number = ring.begin(now, provoked=provoked)
     assert number is not None
     ring.fail(now, number=number, retry_after=retry_after)
@@ -60,7 +62,7 @@ def a_ring(*kids: str | None, policy: KeySetPolicy = POLICY, **options: Any) -> 
     """Return a ring that holds the keys with the ids *kids*, fetched at NOW."""
     ring = KeyRing(policy, **options)
     if kids:
-        fetched(ring, keys(*kids), NOW)
+        complete_fetch(ring, keys(*kids), NOW)
     return ring
 
 
@@ -74,7 +76,7 @@ def found_kids(look: Found | Due | Absent) -> list[str | None]:
             return []
 
 
-def absent(look: Found | Due | Absent) -> Absent:
+def expect_absent(look: Found | Due | Absent) -> Absent:
     assert isinstance(look, Absent), look
     return look
 
@@ -84,7 +86,7 @@ def absent(look: Found | Due | Absent) -> Absent:
 
 @pytest.mark.rule("A-22")
 def test_empty_ring_requests_a_fetch_and_refuses_no_key():
-    look = absent(KeyRing(POLICY).lookup("a", ALG, NOW))
+    look = expect_absent(KeyRing(POLICY).lookup("a", ALG, NOW))
     assert look.may_fetch
     assert not look.held  # No token caused it, so it does not use the budget.
     assert look.undecided
@@ -96,26 +98,26 @@ def test_pause_after_each_failure_doubles():
     now = NOW
     pauses = []
     for _ in range(10):
-        failed(ring, now)
-        look = absent(ring.lookup("a", ALG, now))
+        fail_fetch(ring, now)
+        look = expect_absent(ring.lookup("a", ALG, now))
         assert not look.may_fetch
         assert look.undecided
         pauses.append(look.retry_after)
-        assert not absent(ring.lookup("a", ALG, now + look.retry_after - 0.001)).may_fetch
+        assert not expect_absent(ring.lookup("a", ALG, now + look.retry_after - 0.001)).may_fetch
         now += look.retry_after
-        assert absent(ring.lookup("a", ALG, now)).may_fetch
+        assert expect_absent(ring.lookup("a", ALG, now)).may_fetch
     assert pauses == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
 
 
 def test_success_resets_the_pause():
     ring = KeyRing(POLICY)
     for _ in range(6):
-        failed(ring, NOW)
-    fetched(ring, keys("a"), NOW)
+        fail_fetch(ring, NOW)
+    complete_fetch(ring, keys("a"), NOW)
     assert found_kids(ring.lookup("a", ALG, NOW)) == ["a"]
-    assert absent(ring.lookup("b", ALG, NOW)).may_fetch
-    failed(ring, NOW)
-    assert absent(ring.lookup("b", ALG, NOW)).retry_after == 0.25
+    assert expect_absent(ring.lookup("b", ALG, NOW)).may_fetch
+    fail_fetch(ring, NOW)
+    assert expect_absent(ring.lookup("b", ALG, NOW)).retry_after == 0.25
 
 
 @pytest.mark.parametrize(
@@ -123,15 +125,15 @@ def test_success_resets_the_pause():
 )
 def test_retry_after_lengthens_the_pause_up_to_the_limit_of_the_policy(asked: float | None, kept: float):
     ring = KeyRing(POLICY)
-    failed(ring, NOW, retry_after=asked)
-    assert absent(ring.lookup("a", ALG, NOW)).retry_after == kept
+    fail_fetch(ring, NOW, retry_after=asked)
+    assert expect_absent(ring.lookup("a", ALG, NOW)).retry_after == kept
 
 
 def test_the_back_off_does_not_overflow():
     ring = KeyRing(POLICY)
     for _ in range(2000):
-        failed(ring, NOW)
-    assert absent(ring.lookup("a", ALG, NOW)).retry_after == POLICY.max_backoff
+        fail_fetch(ring, NOW)
+    assert expect_absent(ring.lookup("a", ALG, NOW)).retry_after == POLICY.max_backoff
 
 
 # -- refresh of an old set
@@ -186,10 +188,10 @@ def test_claim_without_a_result_lapses():
 def test_claim_ends_with_its_fetch_for_any_result():
     ring = a_ring("a")
     assert isinstance(ring.lookup("a", ALG, NOW + 480), Due)
-    failed(ring, NOW + 480)
+    fail_fetch(ring, NOW + 480)
     assert isinstance(ring.lookup("a", ALG, NOW + 480.2), Found)  # Back-off.
     assert isinstance(ring.lookup("a", ALG, NOW + 480.3), Due)
-    fetched(ring, keys("a"), NOW + 480.3)
+    complete_fetch(ring, keys("a"), NOW + 480.3)
     assert isinstance(ring.lookup("a", ALG, NOW + 480.3), Found)  # Fresh.
 
 
@@ -213,7 +215,7 @@ def test_overdue_set_makes_only_the_refreshing_caller_wait():
 
 def test_caller_does_not_wait_for_a_refresh_during_failures():
     ring = a_ring("a")
-    failed(ring, NOW + 490)
+    fail_fetch(ring, NOW + 490)
     look = ring.lookup("a", ALG, NOW + 600)
     assert isinstance(look, Due)
     assert not look.overdue
@@ -222,10 +224,10 @@ def test_caller_does_not_wait_for_a_refresh_during_failures():
 @pytest.mark.rule("A-17")
 def test_keys_are_used_during_an_outage_up_to_the_maximum_age():
     ring = a_ring("a")
-    failed(ring, NOW + 490)
+    fail_fetch(ring, NOW + 490)
     assert found_kids(ring.lookup("a", ALG, NOW + POLICY.max_stale - 1)) == ["a"]
     assert ring.candidates("a", ALG, NOW + POLICY.max_stale - 1)
-    look = absent(ring.lookup("a", ALG, NOW + POLICY.max_stale))
+    look = expect_absent(ring.lookup("a", ALG, NOW + POLICY.max_stale))
     assert look.undecided
     assert look.may_fetch
     assert not look.held
@@ -237,9 +239,9 @@ def test_empty_budget_allows_a_fetch_after_the_maximum_age():
     """Otherwise the ring would offer a fetch that it then never allows to start."""
     ring = a_ring("a", policy=replace(POLICY, refetch_interval=1e9))
     for _ in range(POLICY.refetch_burst):
-        failed(ring, NOW, provoked=True)
+        fail_fetch(ring, NOW, provoked=True)
     later = NOW + POLICY.max_stale
-    look = absent(ring.lookup("a", ALG, later))
+    look = expect_absent(ring.lookup("a", ALG, later))
     assert look.may_fetch
     assert ring.begin(later, provoked=look.held) is not None
 
@@ -250,13 +252,13 @@ def test_empty_budget_allows_a_fetch_after_the_maximum_age():
 )
 def test_lifetime_set_by_an_authority_is_clamped(lifetime: float | None, ttl: float):
     ring = KeyRing(POLICY)
-    fetched(ring, keys("a"), NOW, lifetime=lifetime)
+    complete_fetch(ring, keys("a"), NOW, lifetime=lifetime)
     assert isinstance(ring.lookup("a", ALG, NOW + 0.8 * ttl - 0.1), Found)
     before = ring.lookup("a", ALG, NOW + 0.8 * ttl + 0.1)
     assert isinstance(before, Due)
     assert not before.overdue
     ring = KeyRing(POLICY)
-    fetched(ring, keys("a"), NOW, lifetime=lifetime)
+    complete_fetch(ring, keys("a"), NOW, lifetime=lifetime)
     after = ring.lookup("a", ALG, NOW + ttl)
     assert isinstance(after, Due)
     assert after.overdue
@@ -278,7 +280,7 @@ def test_jitter_never_moves_the_refresh_beyond_the_lifetime():
 @pytest.mark.rule("A-18")
 def test_key_missing_from_a_new_set_is_dropped():
     ring = a_ring("a", "b")
-    fetched(ring, keys("b"), NOW + 10)
+    complete_fetch(ring, keys("b"), NOW + 10)
     assert isinstance(ring.lookup("a", ALG, NOW + 10), Absent)
     assert found_kids(ring.lookup("b", ALG, NOW + 10)) == ["b"]
 
@@ -287,7 +289,7 @@ def test_key_missing_from_a_new_set_is_dropped():
 def test_failed_fetch_keeps_all_keys():
     ring = a_ring("a")
     for i in range(20):
-        failed(ring, NOW + i)
+        fail_fetch(ring, NOW + i)
         assert found_kids(ring.lookup("a", ALG, NOW + i)) == ["a"]
 
 
@@ -298,18 +300,18 @@ def test_failed_fetch_keeps_all_keys():
 def test_unknown_key_may_cause_a_fetch_within_a_small_budget():
     ring = a_ring("a")
     for kid in ("b", "c", "d"):
-        look = absent(ring.lookup(kid, ALG, NOW))
+        look = expect_absent(ring.lookup(kid, ALG, NOW))
         assert look.may_fetch
         assert look.held
         assert look.undecided
         assert ring.begin(NOW, provoked=True) is not None
         ring.absorb(keys("a"), NOW, number=ring.begun, lifetime=None)
-    spent = absent(ring.lookup("e", ALG, NOW))
+    spent = expect_absent(ring.lookup("e", ALG, NOW))
     assert not spent.may_fetch
     assert spent.undecided  # It was not looked up: a spent budget is an outage.
     assert spent.retry_after == 10.0
-    assert not absent(ring.lookup("e", ALG, NOW + 9.9)).may_fetch
-    assert absent(ring.lookup("e", ALG, NOW + 10)).may_fetch
+    assert not expect_absent(ring.lookup("e", ALG, NOW + 9.9)).may_fetch
+    assert expect_absent(ring.lookup("e", ALG, NOW + 10)).may_fetch
 
 
 def test_budget_refills_up_to_the_burst():
@@ -321,15 +323,15 @@ def test_budget_refills_up_to_the_burst():
 def test_scheduled_fetches_do_not_use_the_budget():
     ring = a_ring("a")
     for _ in range(50):
-        fetched(ring, keys("a"), NOW)
-    assert absent(ring.lookup("b", ALG, NOW)).may_fetch
+        complete_fetch(ring, keys("a"), NOW)
+    assert expect_absent(ring.lookup("b", ALG, NOW)).may_fetch
 
 
 def test_failed_fetches_use_the_budget_too():
     ring = a_ring("a", policy=replace(POLICY, first_backoff=0.001, max_backoff=0.001))
     for i in range(3):
-        failed(ring, NOW + i * 0.01, provoked=True)
-    look = absent(ring.lookup("b", ALG, NOW + 1))
+        fail_fetch(ring, NOW + i * 0.01, provoked=True)
+    look = expect_absent(ring.lookup("b", ALG, NOW + 1))
     assert not look.may_fetch
     assert look.undecided
     assert look.retry_after == pytest.approx(9.0)
@@ -338,7 +340,7 @@ def test_failed_fetches_use_the_budget_too():
 def test_budget_is_checked_again_when_a_fetch_starts():
     """Several callers were allowed to fetch; their leader was cancelled, so each of them takes over in turn."""
     ring = a_ring("a", policy=replace(POLICY, refetch_burst=1))
-    assert all(absent(ring.lookup("b", ALG, NOW)).may_fetch for _ in range(5))
+    assert all(expect_absent(ring.lookup("b", ALG, NOW)).may_fetch for _ in range(5))
     begun = 0
     for _ in range(5):
         number = ring.begin(NOW, provoked=True)
@@ -346,7 +348,7 @@ def test_budget_is_checked_again_when_a_fetch_starts():
             begun += 1
             ring.abandon(number)
     assert begun == 1
-    assert not absent(ring.lookup("b", ALG, NOW)).may_fetch
+    assert not expect_absent(ring.lookup("b", ALG, NOW)).may_fetch
 
 
 def test_clock_readings_out_of_order_do_not_refill_twice():
@@ -355,18 +357,18 @@ def test_clock_readings_out_of_order_do_not_refill_twice():
     for _ in range(3):
         assert ring.begin(NOW, provoked=True) is not None
     for i in range(1000):
-        assert absent(ring.lookup("b", ALG, NOW + 5 - 0.05 * (i % 2))).retry_after <= 10
+        assert expect_absent(ring.lookup("b", ALG, NOW + 5 - 0.05 * (i % 2))).retry_after <= 10
     assert ring.begin(NOW + 5, provoked=True) is None
 
 
 def test_caller_during_a_running_fetch_joins_it_without_budget():
     ring = a_ring("a", policy=replace(POLICY, refetch_burst=1))
     assert ring.begin(NOW, provoked=True) is not None
-    look = absent(ring.lookup("b", ALG, NOW))
+    look = expect_absent(ring.lookup("b", ALG, NOW))
     assert look.may_fetch
     assert ring.may_doubt(NOW)
     ring.absorb(keys("a"), NOW, number=ring.begun, lifetime=None)
-    assert not absent(ring.lookup("c", ALG, NOW)).may_fetch
+    assert not expect_absent(ring.lookup("c", ALG, NOW)).may_fetch
     assert not ring.may_doubt(NOW)
 
 
@@ -377,36 +379,38 @@ def test_fetch_that_started_before_a_look_up_does_not_answer_it():
     begun = ring.begun
     ring.absorb(keys("a"), NOW, number=number, lifetime=None)
     assert not ring.is_final(begun)
-    fetched(ring, keys("a"), NOW, provoked=True)
+    complete_fetch(ring, keys("a"), NOW, provoked=True)
     assert ring.is_final(begun)
 
 
 def test_failed_fetch_answers_no_look_up():
     ring = a_ring("a")
     begun = ring.begun
-    failed(ring, NOW)
+    fail_fetch(ring, NOW)
     assert not ring.is_final(begun)
 
 
 @pytest.mark.rule("H-19")
 def test_unknown_key_during_an_outage_is_not_refused():
     ring = a_ring("a")
-    failed(ring, NOW)
-    look = absent(ring.lookup("b", ALG, NOW))
+    fail_fetch(ring, NOW)
+    look = expect_absent(ring.lookup("b", ALG, NOW))
     assert look.undecided
     assert not look.may_fetch
-    assert not absent(ring.lookup("a", "ES384", NOW)).undecided  # This token is refused for any state of the authority.
+    assert not expect_absent(
+        ring.lookup("a", "ES384", NOW)
+    ).undecided  # This token is refused for any state of the authority.
 
 
 @pytest.mark.parametrize(("kid", "algorithm"), [("a", "RS256"), ("a", "ES384")])
 def test_held_key_of_another_algorithm_causes_no_fetch(kid: str, algorithm: str):
-    look = absent(a_ring("a").lookup(kid, algorithm, NOW))
+    look = expect_absent(a_ring("a").lookup(kid, algorithm, NOW))
     assert not look.may_fetch
     assert not look.undecided
 
 
 def test_token_without_a_kid_and_a_matching_key_may_cause_a_fetch():
-    look = absent(a_ring("a").lookup(None, "RS256", NOW))
+    look = expect_absent(a_ring("a").lookup(None, "RS256", NOW))
     assert look.may_fetch
     assert look.held
 
@@ -414,35 +418,35 @@ def test_token_without_a_kid_and_a_matching_key_may_cause_a_fetch():
 def test_absent_key_is_not_fetched_again_for_a_while():
     ring = a_ring("a")
     ring.remember_absent("b", ALG, NOW)
-    look = absent(ring.lookup("b", ALG, NOW + 9.9))
+    look = expect_absent(ring.lookup("b", ALG, NOW + 9.9))
     assert not look.may_fetch
     assert not look.undecided
-    assert absent(ring.lookup("b", ALG, NOW + 10)).may_fetch
-    assert absent(ring.lookup("b", "ES384", NOW)).may_fetch
-    assert absent(ring.lookup("c", ALG, NOW)).may_fetch
+    assert expect_absent(ring.lookup("b", ALG, NOW + 10)).may_fetch
+    assert expect_absent(ring.lookup("b", "ES384", NOW)).may_fetch
+    assert expect_absent(ring.lookup("c", ALG, NOW)).may_fetch
 
 
 def test_key_requested_before_a_fetch_and_not_in_it_is_marked_missing():
     ring = a_ring("a")
-    assert absent(ring.lookup("b", ALG, NOW)).undecided
+    assert expect_absent(ring.lookup("b", ALG, NOW)).undecided
     number = ring.begin(NOW, provoked=True)
     assert number is not None
-    assert absent(ring.lookup("d", ALG, NOW)).undecided  # Too late for this fetch.
+    assert expect_absent(ring.lookup("d", ALG, NOW)).undecided  # Too late for this fetch.
     ring.absorb(keys("a", "c"), NOW, number=number, lifetime=None)
-    look = absent(ring.lookup("b", ALG, NOW + 9.9))
+    look = expect_absent(ring.lookup("b", ALG, NOW + 9.9))
     assert not look.may_fetch
     assert not look.undecided
-    assert absent(ring.lookup("b", ALG, NOW + 10)).may_fetch
-    assert absent(ring.lookup("b", "ES384", NOW)).undecided
-    assert absent(ring.lookup("d", ALG, NOW)).undecided
+    assert expect_absent(ring.lookup("b", ALG, NOW + 10)).may_fetch
+    assert expect_absent(ring.lookup("b", "ES384", NOW)).undecided
+    assert expect_absent(ring.lookup("d", ALG, NOW)).undecided
 
 
 def test_key_that_was_fetched_and_removed_is_requested_again():
     ring = a_ring("a")
-    assert absent(ring.lookup("b", ALG, NOW)).undecided
-    fetched(ring, keys("a", "b"), NOW)
-    fetched(ring, keys("a"), NOW + 1)
-    look = absent(ring.lookup("b", ALG, NOW + 1))
+    assert expect_absent(ring.lookup("b", ALG, NOW)).undecided
+    complete_fetch(ring, keys("a", "b"), NOW)
+    complete_fetch(ring, keys("a"), NOW + 1)
+    look = expect_absent(ring.lookup("b", ALG, NOW + 1))
     assert look.may_fetch
     assert look.undecided
 
@@ -450,9 +454,9 @@ def test_key_that_was_fetched_and_removed_is_requested_again():
 def test_missing_key_that_was_added_and_removed_is_requested_again():
     ring = a_ring("a")
     ring.remember_absent("b", ALG, NOW)
-    fetched(ring, keys("a", "b"), NOW + 1)
-    fetched(ring, keys("a"), NOW + 2)
-    assert absent(ring.lookup("b", ALG, NOW + 2)).undecided
+    complete_fetch(ring, keys("a", "b"), NOW + 1)
+    complete_fetch(ring, keys("a"), NOW + 2)
+    assert expect_absent(ring.lookup("b", ALG, NOW + 2)).undecided
 
 
 def test_overtaken_fetch_marks_no_key_missing():
@@ -461,23 +465,23 @@ def test_overtaken_fetch_marks_no_key_missing():
     assert first is not None
     assert second is not None
     ring.absorb(keys("a"), NOW, number=second, lifetime=None)
-    assert absent(ring.lookup("b", ALG, NOW)).undecided
+    assert expect_absent(ring.lookup("b", ALG, NOW)).undecided
     ring.absorb(keys("a"), NOW, number=first, lifetime=None)
-    assert absent(ring.lookup("b", ALG, NOW)).undecided
+    assert expect_absent(ring.lookup("b", ALG, NOW)).undecided
 
 
 def test_flood_of_invented_key_ids_is_bounded_and_evicts_no_waiting_id():
     """An id beyond the limit is not refused: it waits for the next set, for which an existing key needs no entry."""
     ring = a_ring("a", policy=replace(POLICY, refetch_burst=1, negative_kids=16))
-    fetched(ring, keys("a"), NOW, provoked=True)
-    assert absent(ring.lookup("waits", ALG, NOW)).undecided
+    complete_fetch(ring, keys("a"), NOW, provoked=True)
+    assert expect_absent(ring.lookup("waits", ALG, NOW)).undecided
     for number in range(10_000):
-        assert absent(ring.lookup(f"made-up-{number}", ALG, NOW)).undecided
+        assert expect_absent(ring.lookup(f"made-up-{number}", ALG, NOW)).undecided
     assert len(ring._unsearched) == 16
-    fetched(ring, keys("a", "new"), NOW + 10, provoked=True)
-    assert not absent(ring.lookup("waits", ALG, NOW + 10)).undecided
-    assert not absent(ring.lookup("made-up-0", ALG, NOW + 10)).undecided
-    assert absent(ring.lookup("made-up-9999", ALG, NOW + 10)).undecided
+    complete_fetch(ring, keys("a", "new"), NOW + 10, provoked=True)
+    assert not expect_absent(ring.lookup("waits", ALG, NOW + 10)).undecided
+    assert not expect_absent(ring.lookup("made-up-0", ALG, NOW + 10)).undecided
+    assert expect_absent(ring.lookup("made-up-9999", ALG, NOW + 10)).undecided
     assert found_kids(ring.lookup("new", ALG, NOW + 10)) == ["new"]
     assert len(ring._missing) <= 16
 
@@ -486,11 +490,11 @@ def test_long_key_ids_use_no_more_memory_than_short_ones():
     ring = a_ring("a")
     long = "k" * 10_000
     for kid in (long, long + "!"):
-        assert absent(ring.lookup(kid, ALG, NOW)).undecided
+        assert expect_absent(ring.lookup(kid, ALG, NOW)).undecided
     assert len(ring._unsearched) == 2
     assert all(len(kid or "") <= 80 for kid, _, _ in ring._unsearched)
-    fetched(ring, keys("a"), NOW)
-    assert not absent(ring.lookup(long, ALG, NOW)).undecided
+    complete_fetch(ring, keys("a"), NOW)
+    assert not expect_absent(ring.lookup(long, ALG, NOW)).undecided
 
 
 def test_missing_key_causes_a_fetch_now_and_then_but_never_the_last_of_the_budget():
@@ -498,13 +502,13 @@ def test_missing_key_causes_a_fetch_now_and_then_but_never_the_last_of_the_budge
     ring = a_ring("a")
     now, fetches = NOW, []
     while now < NOW + 600:
-        look = absent(ring.lookup("withdrawn", ALG, now))
+        look = expect_absent(ring.lookup("withdrawn", ALG, now))
         if look.may_fetch:
             fetches.append(now - NOW)
-            fetched(ring, keys("a"), now, provoked=True)
+            complete_fetch(ring, keys("a"), now, provoked=True)
         else:
             assert not look.undecided
-        assert absent(ring.lookup(f"new at {now}", ALG, now)).may_fetch
+        assert expect_absent(ring.lookup(f"new at {now}", ALG, now)).may_fetch
         now += 1
     assert fetches[:5] == [0, 10, 30, 70, 130]
     assert len(fetches) <= 4 + 600 / 60
@@ -514,61 +518,61 @@ def test_missing_key_joins_a_running_fetch_only_when_it_may_cause_one():
     ring = a_ring("a")
     ring.remember_absent("b", ALG, NOW)
     assert ring.begin(NOW, provoked=True) is not None
-    assert not absent(ring.lookup("b", ALG, NOW + 1)).may_fetch
-    assert absent(ring.lookup("b", ALG, NOW + 10)).may_fetch
+    assert not expect_absent(ring.lookup("b", ALG, NOW + 1)).may_fetch
+    assert expect_absent(ring.lookup("b", ALG, NOW + 10)).may_fetch
 
 
 def test_missing_key_is_fetched_again_soon_after_the_set_changed():
     ring = a_ring("a")
     for now in (NOW, NOW + 10, NOW + 30):
-        assert absent(ring.lookup("b", ALG, now)).may_fetch
-        fetched(ring, keys("a"), now, provoked=True)
-    assert not absent(ring.lookup("b", ALG, NOW + 69)).may_fetch
-    fetched(ring, keys("a", "c"), NOW + 32)
-    assert not absent(ring.lookup("b", ALG, NOW + 41)).may_fetch
-    assert absent(ring.lookup("b", ALG, NOW + 42)).may_fetch
+        assert expect_absent(ring.lookup("b", ALG, now)).may_fetch
+        complete_fetch(ring, keys("a"), now, provoked=True)
+    assert not expect_absent(ring.lookup("b", ALG, NOW + 69)).may_fetch
+    complete_fetch(ring, keys("a", "c"), NOW + 32)
+    assert not expect_absent(ring.lookup("b", ALG, NOW + 41)).may_fetch
+    assert expect_absent(ring.lookup("b", ALG, NOW + 42)).may_fetch
 
 
 def test_tokens_without_a_kid_are_distinguished():
     ring = a_ring("a")
-    assert absent(ring.look_beyond(ALG, "one", NOW)).undecided
-    fetched(ring, keys("a"), NOW, provoked=True)
-    assert not absent(ring.look_beyond(ALG, "one", NOW)).undecided
-    assert absent(ring.look_beyond(ALG, "two", NOW)).undecided
-    assert absent(ring.lookup(None, "RS256", NOW, mark="one")).undecided
+    assert expect_absent(ring.look_beyond(ALG, "one", NOW)).undecided
+    complete_fetch(ring, keys("a"), NOW, provoked=True)
+    assert not expect_absent(ring.look_beyond(ALG, "one", NOW)).undecided
+    assert expect_absent(ring.look_beyond(ALG, "two", NOW)).undecided
+    assert expect_absent(ring.lookup(None, "RS256", NOW, mark="one")).undecided
     ring.remember_absent(None, "RS256", NOW, "one")
-    assert not absent(ring.lookup(None, "RS256", NOW, mark="one")).undecided
+    assert not expect_absent(ring.lookup(None, "RS256", NOW, mark="one")).undecided
 
 
 def test_failure_does_not_undo_the_last_answer():
     ring = a_ring("a")
     ring.remember_absent("b", ALG, NOW)
-    failed(ring, NOW)
-    assert not absent(ring.lookup("b", ALG, NOW + 1)).undecided
+    fail_fetch(ring, NOW)
+    assert not expect_absent(ring.lookup("b", ALG, NOW + 1)).undecided
 
 
 def test_absent_key_is_found_as_soon_as_it_is_published():
     ring = a_ring("a")
     ring.remember_absent("b", ALG, NOW)
-    fetched(ring, keys("a", "b"), NOW + 1)
+    complete_fetch(ring, keys("a", "b"), NOW + 1)
     assert found_kids(ring.lookup("b", ALG, NOW + 1)) == ["b"]
 
 
 def test_two_clients_with_withdrawn_keys_do_not_trigger_each_others_fetches():
     ring = a_ring("a")
     for kid in ("old-1", "old-2"):
-        assert absent(ring.lookup(kid, ALG, NOW)).may_fetch
-        fetched(ring, keys("a"), NOW, provoked=True)
+        assert expect_absent(ring.lookup(kid, ALG, NOW)).may_fetch
+        complete_fetch(ring, keys("a"), NOW, provoked=True)
         ring.remember_absent(kid, ALG, NOW)
-    assert not absent(ring.lookup("old-1", ALG, NOW + 1)).may_fetch
-    assert not absent(ring.lookup("old-2", ALG, NOW + 1)).may_fetch
+    assert not expect_absent(ring.lookup("old-1", ALG, NOW + 1)).may_fetch
+    assert not expect_absent(ring.lookup("old-2", ALG, NOW + 1)).may_fetch
 
 
 def test_latest_absent_keys_are_remembered():
     ring = a_ring("a", policy=replace(POLICY, negative_kids=2))
     for kid in "bcbd":
         ring.remember_absent(kid, ALG, NOW)
-    assert [absent(ring.lookup(kid, ALG, NOW)).may_fetch for kid in "bcd"] == [False, True, False]
+    assert [expect_absent(ring.lookup(kid, ALG, NOW)).may_fetch for kid in "bcd"] == [False, True, False]
 
 
 @given(st.lists(st.text(max_size=5), max_size=400))
@@ -580,7 +584,7 @@ def test_number_of_remembered_absent_keys_is_bounded(kids: list[str]):
     assert len(ring._missing) <= 16
     latest = list(dict.fromkeys(reversed(kids)))[:16]
     for kid in latest:
-        assert not absent(ring.lookup(kid, "ES384" if kid == "a" else ALG, NOW)).may_fetch or kid == "a"
+        assert not expect_absent(ring.lookup(kid, "ES384" if kid == "a" else ALG, NOW)).may_fetch or kid == "a"
 
 
 # -- bad signatures under a held key
@@ -590,14 +594,14 @@ def test_bad_signature_may_cause_a_fetch_within_the_same_budget():
     ring = a_ring("a")
     assert ring.may_doubt(NOW)
     for _ in range(3):
-        fetched(ring, keys("a"), NOW, provoked=True)
+        complete_fetch(ring, keys("a"), NOW, provoked=True)
     assert not ring.may_doubt(NOW)
     assert ring.may_doubt(NOW + 10)
 
 
 def test_bad_signature_causes_no_fetch_during_a_pause():
     ring = a_ring("a")
-    failed(ring, NOW)
+    fail_fetch(ring, NOW)
     assert not ring.may_doubt(NOW + 0.2)
     assert ring.may_doubt(NOW + 0.25)
 
@@ -624,7 +628,7 @@ def test_overtaken_failure_causes_no_pause():
     assert second is not None
     ring.absorb(keys("a"), NOW + 1, number=second, lifetime=None)
     ring.fail(NOW + 2, number=first, retry_after=30)
-    late = absent(ring.lookup("b", ALG, NOW + 2))
+    late = expect_absent(ring.lookup("b", ALG, NOW + 2))
     assert late.may_fetch
     assert late.retry_after == 0
 
@@ -646,8 +650,8 @@ class _Overtaken(KeySet):
 def test_set_that_arrives_during_a_look_up_causes_no_refusal_of_a_new_key():
     """The old keys were read, then the new ones arrived: the key id is known although the look-up did not find it."""
     ring = KeyRing(POLICY)
-    fetched(ring, _Overtaken(keys=(key("a"),)), NOW)
-    _meanwhile.append(lambda: fetched(ring, keys("a", "b"), NOW))
+    complete_fetch(ring, _Overtaken(keys=(key("a"),)), NOW)
+    _meanwhile.append(lambda: complete_fetch(ring, keys("a", "b"), NOW))
     assert found_kids(ring.lookup("b", ALG, NOW)) == ["b"]
 
 
@@ -658,7 +662,7 @@ def test_set_that_arrives_during_a_look_up_does_not_extend_an_old_key():
 
         def __lt__(self, other: float) -> bool:
             if ring.begun == 1:
-                fetched(ring, keys("b"), NOW + POLICY.max_stale)
+                complete_fetch(ring, keys("b"), NOW + POLICY.max_stale)
             return float(self) < other
 
     ring = a_ring("a")
@@ -672,7 +676,7 @@ def test_static_keys_never_expire_and_are_never_fetched():
     ring = KeyRing(POLICY, static=keys("a"))
     assert ring.is_usable(10**12)
     assert isinstance(ring.lookup("a", ALG, 10**12), Found)
-    look = absent(ring.lookup("b", ALG, NOW))
+    look = expect_absent(ring.lookup("b", ALG, NOW))
     assert not look.may_fetch
     assert not look.undecided
     assert not ring.may_doubt(NOW)
@@ -684,7 +688,7 @@ def test_child_process_does_not_wait_for_flights_of_its_parent():
     assert ring.begin(NOW, provoked=True) is not None
     ring._lock.acquire()  # A thread of the parent held it.
     ring.after_fork()
-    look = absent(ring.lookup("b", ALG, NOW))
+    look = expect_absent(ring.lookup("b", ALG, NOW))
     assert not look.may_fetch  # The budget is spent, and no fetch is running.
     assert found_kids(ring.lookup("a", ALG, NOW)) == ["a"]
 
@@ -835,9 +839,9 @@ def test_any_order_of_events_keeps_budget_keys_and_results_correct():
 def test_age_and_pause_describe_the_ring_to_metrics():
     ring = a_ring()
     assert (ring.age(0.0), ring.pause(0.0), ring.is_failing) == (None, 0.0, False)
-    failed(ring, 0.0)
+    fail_fetch(ring, 0.0)
     assert (ring.age(0.0), ring.pause(0.0), ring.is_failing) == (None, POLICY.first_backoff, True)
-    fetched(ring, keys("a"), 10.0)
+    complete_fetch(ring, keys("a"), 10.0)
     assert (ring.age(25.0), ring.pause(25.0), ring.is_failing) == (15.0, 0.0, False)
     assert KeyRing(POLICY, static=keys("a")).age(25.0) is None
 
@@ -876,7 +880,7 @@ def test_only_a_fetch_decides_that_a_key_does_not_exist():
         assert isinstance(absent, Absent)
         assert absent.undecided
         assert absent.may_fetch
-    fetched(ring, keys("a"), NOW)
+    complete_fetch(ring, keys("a"), NOW)
     assert not ring.is_packed
     absent = ring.lookup("a", "RS256", NOW)
     assert isinstance(absent, Absent)

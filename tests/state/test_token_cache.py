@@ -44,7 +44,7 @@ CLAIMS: dict[str, Any] = {
 SEGMENT = b"the header as it is written"
 
 
-def trusting(**settings: Any) -> IssuerRecord:
+def new_record(**settings: Any) -> IssuerRecord:
     issuer = Issuer("https://as.test", audience="https://api.test", keys=JWKS, **settings)
     return IssuerRecord(
         issuer=issuer,
@@ -66,7 +66,7 @@ def digest(number: int) -> bytes:
     return number.to_bytes(32, "big")
 
 
-def unverified(
+def unverified_token(
     record: IssuerRecord,
     claims: dict[str, Any] = CLAIMS,
     *,
@@ -98,7 +98,7 @@ def add(
     **written: Any,
 ) -> AccessToken:
     """Add a verified token to *memory* as the flow does, and return its access token."""
-    token = unverified(record, claims, key=digest(number), **written)
+    token = unverified_token(record, claims, key=digest(number), **written)
     memory.add(
         digest(number),
         token,
@@ -112,7 +112,7 @@ def add(
     return jwt.accept(token, record.issuer, record.vocabulary)
 
 
-def found_in(memory: TokenCache, number: int) -> CachedToken:
+def find_in(memory: TokenCache, number: int) -> CachedToken:
     found = memory.find(digest(number), WALL)
     assert found is not None
     return found
@@ -121,14 +121,14 @@ def found_in(memory: TokenCache, number: int) -> CachedToken:
 def add_ready(memory: TokenCache, record: IssuerRecord, number: int, *arguments: Any, **options: Any) -> CachedToken:
     """Add a token as :func:`add` does, and use it a second time."""
     add(memory, record, number, *arguments, **options)
-    return found_in(memory, number)
+    return find_in(memory, number)
 
 
-def small(**bounds: int) -> TokenCache:
+def small_cache(**bounds: int) -> TokenCache:
     return TokenCache(TokenCachePolicy(**{"ready_entries": 2, **bounds}))
 
 
-def packed_only(memory: TokenCache) -> None:
+def drop_ready(memory: TokenCache) -> None:
     """Remove the ready form, as an eviction would."""
     ready = memory._ready
     ready.young, ready.old = {}, {}
@@ -144,26 +144,26 @@ def count_entries(memory: TokenCache) -> tuple[int, int]:
 
 
 def test_only_added_tokens_are_found():
-    memory, record = small(), trusting()
+    memory, record = small_cache(), new_record()
     access = add(memory, record, 1)
-    assert found_in(memory, 1).access == access
+    assert find_in(memory, 1).access == access
     assert memory.find(digest(2), WALL) is None
 
 
 def test_token_seen_once_is_packed_and_becomes_ready_when_used():
-    memory, record = small(), trusting()
+    memory, record = small_cache(), new_record()
     for number in (1, 2):
         add(memory, record, number)
     assert count_entries(memory) == (0, 2)
-    found = found_in(memory, 1)
+    found = find_in(memory, 1)
     assert count_entries(memory) == (1, 2)
-    assert found_in(memory, 1) is found
+    assert find_in(memory, 1) is found
 
 
 def test_packed_token_is_restored_with_equal_fields():
-    memory, record = small(), trusting()
+    memory, record = small_cache(), new_record()
     access = add(memory, record, 1)
-    found = found_in(memory, 1)
+    found = find_in(memory, 1)
     for member in fields(AccessToken):
         assert getattr(found.access, member.name) == getattr(access, member.name), member.name
     assert found.key is key_of(record)
@@ -176,13 +176,13 @@ def test_packed_token_is_restored_with_equal_fields():
 
 def test_only_tokens_without_further_checks_are_instant():
     """Exceptions: tokens in a special header, with a status in a list, or of an issuer that a resolver found."""
-    memory, plain = small(ready_entries=8), trusting()
-    with_status = trusting()
+    memory, plain = small_cache(ready_entries=8), new_record()
+    with_status = new_record()
     with_status.status_lists = StatusLists(max_bytes=1000)
     assert add_ready(memory, plain, 1).instant
     assert not add_ready(memory, plain, 2, location="x-token").instant
     assert not add_ready(memory, with_status, 3).instant
-    assert not add_ready(memory, trusting(), 4, issuers=trusts_of(plain)).instant
+    assert not add_ready(memory, new_record(), 4, issuers=trusts_of(plain)).instant
 
 
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
@@ -209,10 +209,10 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("name", SETTINGS)
 def test_packed_token_is_restored_for_any_issuer_settings(name: str):
     settings, changes, in_header = SETTINGS[name]
-    memory, record = small(), trusting(**settings)
+    memory, record = small_cache(), new_record(**settings)
     claims = {claim: value for claim, value in {**CLAIMS, **changes}.items() if value is not None}
     access = add(memory, record, 1, claims, header={**HEADER, **in_header})
-    found = found_in(memory, 1)
+    found = find_in(memory, 1)
     assert found.access == access
     assert found.until == (access.expires_at or 0.0) + record.issuer.leeway
 
@@ -230,9 +230,9 @@ JSON = st.recursive(
 
 @given(extra=st.dictionaries(st.text(min_size=1).map(lambda name: "x" + name), JSON, max_size=5))
 def test_packed_token_is_restored_for_any_claims(extra: dict[str, Any]):
-    memory, record = small(), trusting()
+    memory, record = small_cache(), new_record()
     access = add(memory, record, 1, {**CLAIMS, **extra})
-    assert found_in(memory, 1).access == access
+    assert find_in(memory, 1).access == access
 
 
 def test_guard_gives_the_same_decision_for_a_packed_token():
@@ -244,27 +244,27 @@ def test_guard_gives_the_same_decision_for_a_packed_token():
         token_cache=TokenCachePolicy(max_entries=100, ready_entries=2),
     )
 
-    def granted(token: str) -> AccessToken:
+    def grant(token: str) -> AccessToken:
         headers = HeaderList([(b"authorization", f"Bearer {token}".encode())])
         decision = guard.check(RequestView(method="GET", path="/", headers=headers))
         assert isinstance(decision, Granted)
         return decision.access_token
 
     tokens = [authority.mint("read write", subject=f"user{number}") for number in range(10)]
-    first = [granted(token) for token in tokens]
-    again = [granted(token) for token in tokens]
+    first = [grant(token) for token in tokens]
+    again = [grant(token) for token in tokens]
     assert again == first
     assert all(a is not b for a, b in zip(first, again, strict=True))
 
 
 def test_tokens_of_several_keys_and_headers_do_not_mix():
-    memory, one, other = small(), trusting(), trusting(aliases={"as.test": {}})
+    memory, one, other = small_cache(), new_record(), new_record(aliases={"as.test": {}})
     add(memory, one, 1)
     add(memory, other, 2)
     add(memory, one, 3, segment=b"another header", header={**HEADER, "typ": "JWT"})
     add(memory, one, 4, location="x-token")
     add(memory, one, 5)
-    seen = [found_in(memory, number) for number in (1, 2, 3, 4, 5)]
+    seen = [find_in(memory, number) for number in (1, 2, 3, 4, 5)]
     assert [(found.record is one, found.header["typ"], found.location) for found in seen] == [
         (True, "at+jwt", None),
         (False, "at+jwt", None),
@@ -276,25 +276,25 @@ def test_tokens_of_several_keys_and_headers_do_not_mix():
 
 
 def test_tokens_of_issuers_that_share_a_key_do_not_mix():
-    memory, one, other = small(), trusting(), trusting(aliases={"as.test": {}})
+    memory, one, other = small_cache(), new_record(), new_record(aliases={"as.test": {}})
     for number, record in ((1, one), (2, other)):
         add(memory, record, number, key=key_of(one))
-    assert found_in(memory, 1).record is one
-    assert found_in(memory, 2).record is other
+    assert find_in(memory, 1).record is one
+    assert find_in(memory, 2).record is other
 
 
 def test_tokens_of_different_keys_of_one_issuer_do_not_mix():
     """The signing key decides whether the removal of a key removes the token."""
-    memory, record, others = small(), trusting(), trusting()
+    memory, record, others = small_cache(), new_record(), new_record()
     for number, key in ((1, key_of(record)), (2, key_of(others))):
         add(memory, record, number, key=key)
-    assert found_in(memory, 1).key is key_of(record)
-    assert found_in(memory, 2).key is key_of(others)
+    assert find_in(memory, 1).key is key_of(record)
+    assert find_in(memory, 2).key is key_of(others)
 
 
 def test_two_concurrent_requests_give_a_seal_one_number():
     """The second one looks again when it has the lock."""
-    memory, record = small(), trusting()
+    memory, record = small_cache(), new_record()
     packed = memory._packed
 
     class Late(dict[Any, int]):
@@ -311,16 +311,16 @@ def test_two_concurrent_requests_give_a_seal_one_number():
     add(memory, record, 2)
     assert late.looks == 2
     assert len(packed._seals) == 1
-    assert found_in(memory, 2).record is record
+    assert find_in(memory, 2).record is record
 
 
 # -- time
 
 
 @pytest.fixture(params=["packed", "ready", "ready, and no longer young"])
-def kept(request: pytest.FixtureRequest) -> TokenCache:
+def filled_cache(request: pytest.FixtureRequest) -> TokenCache:
     """Return a cache with one token, in one of its forms."""
-    memory, record = small(), trusting()
+    memory, record = small_cache(), new_record()
     if request.param == "packed":
         add(memory, record, 1)
     else:
@@ -334,70 +334,70 @@ def kept(request: pytest.FixtureRequest) -> TokenCache:
 UNTIL = CLAIMS["exp"] + 30.0  # The leeway.
 
 
-def test_expired_token_is_removed(kept: TokenCache):
-    assert kept.find(digest(1), UNTIL) is None
-    assert kept.find(digest(1), WALL) is None  # Permanently.
+def test_expired_token_is_removed(filled_cache: TokenCache):
+    assert filled_cache.find(digest(1), UNTIL) is None
+    assert filled_cache.find(digest(1), WALL) is None  # Permanently.
 
 
-def test_token_is_usable_until_just_before_its_expiry(kept: TokenCache):
-    assert kept.find(digest(1), UNTIL - 0.001) is not None
+def test_token_is_usable_until_just_before_its_expiry(filled_cache: TokenCache):
+    assert filled_cache.find(digest(1), UNTIL - 0.001) is not None
 
 
-def test_token_is_removed_if_the_clock_was_set_back(kept: TokenCache):
+def test_token_is_removed_if_the_clock_was_set_back(filled_cache: TokenCache):
     """A token whose ``nbf`` lies between the two times would be accepted too early."""
-    assert kept.find(digest(1), WALL - 0.001) is None
-    assert kept.find(digest(1), WALL) is None
+    assert filled_cache.find(digest(1), WALL - 0.001) is None
+    assert filled_cache.find(digest(1), WALL) is None
 
 
 # -- the short path
 
 
 def test_recall_returns_a_token_only_after_find_has_unpacked_it():
-    memory, record = small(), trusting()
+    memory, record = small_cache(), new_record()
     assert memory.recall(digest(1)) is None
     add(memory, record, 1)
     assert memory.recall(digest(1)) is None
     assert memory.recall(digest(1)) is None  # recall() itself unpacks nothing
-    found = found_in(memory, 1)
+    found = find_in(memory, 1)
     assert memory.recall(digest(1)) is found
     assert memory.recall(sha256(digest(1)).digest()) is None
 
 
 def test_token_of_the_old_generation_is_recalled_after_it_was_found_again():
-    memory, record = small(ready_entries=4), trusting()
+    memory, record = small_cache(ready_entries=4), new_record()
     found = add_ready(memory, record, 1)
     add_ready(memory, record, 2)
     assert memory.recall(digest(1)) is found
     add_ready(memory, record, 3)
     assert memory.recall(digest(1)) is None
-    assert found_in(memory, 1) is found
+    assert find_in(memory, 1) is found
     assert memory.recall(digest(1)) is found
 
 
 @pytest.mark.parametrize("time", [UNTIL, WALL - 1], ids=["expired", "the clock was set back"])
 def test_unusable_token_is_not_recalled(time: float):
-    memory, record = small(), trusting()
+    memory, record = small_cache(), new_record()
     add_ready(memory, record, 1)
     assert memory.find(digest(1), time) is None
     assert memory.recall(digest(1)) is None
 
 
 def test_token_too_large_to_be_ready_is_not_recalled():
-    memory, record = small(max_bytes=200_000), trusting()
+    memory, record = small_cache(max_bytes=200_000), new_record()
     add_ready(memory, record, 1, {**CLAIMS, "note": "x" * 10_000})
     assert count_entries(memory) == (0, 1)
     assert memory.recall(digest(1)) is None
 
 
 def test_held_tokens_are_those_of_any_form_and_generation():
-    memory, record = small(ready_entries=4), trusting()
+    memory, record = small_cache(ready_entries=4), new_record()
     assert not memory.holds(digest(1))
     add(memory, record, 1)
     assert memory.holds(digest(1))
     for number in (1, 2, 3):
         add_ready(memory, record, number)
         assert memory.holds(digest(1))
-    packed_only(memory)
+    drop_ready(memory)
     assert memory.holds(digest(1))
     memory.discard(digest(1))
     assert not memory.holds(digest(1))
@@ -407,7 +407,7 @@ def test_held_tokens_are_those_of_any_form_and_generation():
 
 
 def test_a_flood_of_valid_tokens_evicts_and_never_grows():
-    memory, record = small(max_entries=100, ready_entries=10), trusting()
+    memory, record = small_cache(max_entries=100, ready_entries=10), new_record()
     for number in range(1000):
         add_ready(memory, record, number)
         ready, packed = count_entries(memory)
@@ -419,7 +419,7 @@ def test_a_flood_of_valid_tokens_evicts_and_never_grows():
 
 
 def test_size_in_bytes_is_bounded_too():
-    memory, record = small(max_entries=1_000_000, ready_entries=1_000_000, max_bytes=200_000), trusting()
+    memory, record = small_cache(max_entries=1_000_000, ready_entries=1_000_000, max_bytes=200_000), new_record()
     for number in range(1000):
         add_ready(memory, record, number, {**CLAIMS, "note": "x" * (number % 300)})
     packed = memory._packed.tokens
@@ -431,7 +431,7 @@ def test_size_in_bytes_is_bounded_too():
 
 
 def test_token_larger_than_the_cache_is_not_kept_and_evicts_nothing():
-    memory, record = small(max_entries=100, max_bytes=200_000), trusting()
+    memory, record = small_cache(max_entries=100, max_bytes=200_000), new_record()
     add(memory, record, 1)
     add(memory, record, 2, {**CLAIMS, "note": "x" * 70_000})
     assert memory.find(digest(2), WALL) is None
@@ -439,7 +439,7 @@ def test_token_larger_than_the_cache_is_not_kept_and_evicts_nothing():
 
 
 def test_used_token_is_kept_while_others_are_evicted():
-    memory, record = small(max_entries=20, ready_entries=2), trusting()
+    memory, record = small_cache(max_entries=20, ready_entries=2), new_record()
     add(memory, record, 0)
     for number in range(1, 200):
         add_ready(memory, record, number)
@@ -448,7 +448,7 @@ def test_used_token_is_kept_while_others_are_evicted():
 
 
 def test_used_ready_token_moves_to_the_younger_generation():
-    memory, record = small(ready_entries=4), trusting()
+    memory, record = small_cache(ready_entries=4), new_record()
     found = add_ready(memory, record, 1)
     add_ready(memory, record, 2)
     add_ready(memory, record, 3)
@@ -458,7 +458,7 @@ def test_used_ready_token_moves_to_the_younger_generation():
 
 
 def test_used_packed_token_moves_to_the_younger_generation():
-    memory, record = small(max_entries=4), trusting()
+    memory, record = small_cache(max_entries=4), new_record()
     for number in (1, 2, 3):
         add(memory, record, number)
     assert digest(1) in memory._packed.tokens.old
@@ -467,7 +467,7 @@ def test_used_packed_token_moves_to_the_younger_generation():
 
 
 def test_token_verified_by_concurrent_requests_counts_once():
-    memory, record = small(max_bytes=100_000), trusting()
+    memory, record = small_cache(max_bytes=100_000), new_record()
     found = add_ready(memory, record, 0)
     before = memory._packed.tokens._bytes, memory._ready._bytes
     for _ in range(1000):
@@ -485,7 +485,7 @@ def test_at_least_one_entry_is_kept():
 
 
 def test_number_of_distinct_headers_is_bounded():
-    memory, record = small(max_entries=100_000, max_bytes=400_000), trusting()
+    memory, record = small_cache(max_entries=100_000, max_bytes=400_000), new_record()
     most = 0
     ready = add_ready(memory, record, 1000)
     for number in range(500):
@@ -494,31 +494,31 @@ def test_number_of_distinct_headers_is_bounded():
         most = max(most, len(memory._packed._seals))
     assert most == 50_000 // (1024 + 6 * 510)
     assert memory.find(digest(1000), WALL) is ready  # Ready tokens stay.
-    assert found_in(memory, 499).header["x"] == "499"
+    assert find_in(memory, 499).header["x"] == "499"
     assert memory.find(digest(0), WALL) is None
 
 
 def test_number_of_a_seal_is_not_used_after_the_seals_were_replaced(monkeypatch: pytest.MonkeyPatch):
     """It would belong to the key of another issuer."""
-    memory, mine, other = small(), trusting(), trusting(aliases={"as.test": {}})
+    memory, mine, other = small_cache(), new_record(), new_record(aliases={"as.test": {}})
     packed = memory._packed
     number = packed.number
 
-    def interrupted(_: object, *arguments: Any) -> int | None:
+    def interrupt(_: object, *arguments: Any) -> int | None:
         seen = number(*arguments)
         monkeypatch.undo()
         memory._packed = type(packed)(memory._policy)
         add(memory, other, 2)
         return seen
 
-    monkeypatch.setattr(type(packed), "number", interrupted)
+    monkeypatch.setattr(type(packed), "number", interrupt)
     add(memory, mine, 1)
     assert memory.find(digest(1), WALL) is None
-    assert found_in(memory, 2).record is other
+    assert find_in(memory, 2).record is other
 
 
 def test_a_seal_holds_no_token():
-    memory, record = small(), trusting()
+    memory, record = small_cache(), new_record()
     add_ready(memory, record, 1)
     (seal,) = memory._packed._seals
     kinds = (AccessToken, Unverified, CachedToken)
@@ -526,15 +526,15 @@ def test_a_seal_holds_no_token():
 
 
 def test_token_in_both_forms_counts_once():
-    memory, record = small(max_entries=4), trusting()
+    memory, record = small_cache(max_entries=4), new_record()
     assert len(memory) == 0
     for number in (1, 2, 3, 3):
         add(memory, record, number)
     assert len(memory) == 3
     for number in (1, 2, 3):
-        found_in(memory, number)
+        find_in(memory, number)
     assert len(memory) == 3
-    packed_only(memory)
+    drop_ready(memory)
     assert len(memory) == 3
 
 
@@ -543,7 +543,7 @@ def test_token_in_both_forms_counts_once():
 
 @pytest.mark.parametrize("form", ["ready", "packed"])
 def test_discarded_token_is_removed_in_each_form_and_generation(form: str):
-    memory, record = small(max_entries=4, ready_entries=4), trusting()
+    memory, record = small_cache(max_entries=4, ready_entries=4), new_record()
     for number in range(4):
         if form == "ready":
             add_ready(memory, record, number)
@@ -558,7 +558,7 @@ def test_discarded_token_is_removed_in_each_form_and_generation(form: str):
 
 
 def test_clear_removes_all_tokens():
-    memory, record = small(), trusting()
+    memory, record = small_cache(), new_record()
     add_ready(memory, record, 1)
     memory.clear()
     assert memory.find(digest(1), WALL) is None
@@ -567,7 +567,7 @@ def test_clear_removes_all_tokens():
 
 
 def test_child_process_clears_the_cache_even_if_its_lock_was_held():
-    memory, record = small(), trusting()
+    memory, record = small_cache(), new_record()
     add_ready(memory, record, 1)
     parts = (memory._ready, memory._packed.tokens, memory._packed)
 
@@ -588,7 +588,7 @@ def test_child_process_clears_the_cache_even_if_its_lock_was_held():
 
 
 def test_threads_can_share_the_cache():
-    memory, record = small(max_entries=64, ready_entries=8, max_bytes=200_000), trusting()
+    memory, record = small_cache(max_entries=64, ready_entries=8, max_bytes=200_000), new_record()
     failures: list[BaseException] = []
 
     def work(seed: int) -> None:
@@ -621,9 +621,9 @@ def test_threads_can_share_the_cache():
 
 
 def test_number_of_entries_is_bounded_from_above_without_counting_them():
-    memory, record = small(max_entries=4), trusting()
+    memory, record = small_cache(max_entries=4), new_record()
     for number in range(3):
         add(memory, record, number)
     assert (memory.most_entries, len(memory)) == (3, 3)
-    found_in(memory, 0)  # moves to the young generation, and stays in the old one
+    find_in(memory, 0)  # moves to the young generation, and stays in the old one
     assert memory.most_entries >= len(memory) == 3

@@ -12,7 +12,7 @@ import pytest
 from redis.exceptions import TimeoutError  # noqa: A004 - that of redis-py
 
 from loopback import Certificates
-from redis_groups import RedisCluster, running, wait_for
+from redis_groups import RedisCluster, run_group, wait_for
 from redis_server import free_ports, valkey_program
 from scopeguard import AuthorityUnavailable, ConfigurationError, DPoP, Guard
 from scopeguard.doctor.finding import Level
@@ -35,7 +35,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="module")
 def one_cluster(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[RedisCluster]:
-    with running(RedisCluster(tmp_path_factory.mktemp("cluster"), certificates=certificates)) as cluster:
+    with run_group(RedisCluster(tmp_path_factory.mktemp("cluster"), certificates=certificates)) as cluster:
         for port in cluster.ports:
             cluster.set_user(port, PERMISSIONS, WITH_REPLICAS, IN_A_CLUSTER)
         yield cluster
@@ -220,7 +220,7 @@ def test_node_that_hangs_is_asked_once_with_a_short_time_limit(cluster: RedisClu
     assert wait_for(lambda: store.get("answer")) == b"value"
     primary = cluster.primary_of("scopeguard:answer")
     replica = cluster.replica_of(primary)
-    with cluster.servers[primary].frozen():
+    with cluster.servers[primary].keep_frozen():
         with pytest.raises(AuthorityUnavailable) as caught:
             store.get("answer")
         assert caught.value.detail["problem"] == "TimeoutError"
@@ -255,7 +255,7 @@ def test_client_of_the_app_is_refused(cluster: RedisCluster):
 
 
 def test_valkey_as_a_cluster(tmp_path: Path):
-    with running(RedisCluster(tmp_path, program=valkey_program())) as cluster:
+    with run_group(RedisCluster(tmp_path, program=valkey_program())) as cluster:
         store, other = (RedisStore(cluster.url, timeout=2.0, replicas=1) for _ in range(2))
         use_everything(store, other)
         primary = cluster.primary_of("scopeguard:{proofs}")

@@ -306,7 +306,7 @@ def test_operation_that_writes_nothing_needs_a_new_confirmation(server: RedisSer
     settings = {"replicaof": f"127.0.0.1 {server.port}"}
     with RedisServer(tmp_path, settings=settings) as replica, Cutting(server) as proxy:
         wait_for(lambda: has_replica(server))
-        with replica.frozen(), closing(RedisStore(proxy.url, timeout=2.0, replicas=1)) as store:
+        with replica.keep_frozen(), closing(RedisStore(proxy.url, timeout=2.0, replicas=1)) as store:
             with pytest.raises(AuthorityUnavailable) as caught:
                 claim(store, b"one")
             assert proxy.scripts == 2

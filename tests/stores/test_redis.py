@@ -53,7 +53,7 @@ def stores() -> Iterator[Callable[..., RedisStore]]:
 Stores = Callable[..., RedisStore]
 
 
-def everything_read(store: RedisStore) -> list[bytes]:
+def read_everything(store: RedisStore) -> list[bytes]:
     position, found = store.read(None)
     while True:
         following, more = store.read(position)
@@ -80,7 +80,7 @@ def test_value_is_shared_with_other_processes_until_it_expires(server: RedisServ
 
 def test_value_without_a_remaining_lifetime_is_not_kept(server: RedisServer, stores: Stores):
     stores(server).put("answer:1", b"value", seconds=0.0001)
-    assert all(left != -1 for _, left in server.everything().values())
+    assert all(left != -1 for _, left in server.dump().values())
 
 
 def test_prefix_separates_two_apis(server: RedisServer, stores: Stores):
@@ -89,7 +89,7 @@ def test_prefix_separates_two_apis(server: RedisServer, stores: Stores):
     one.append(b"entry", seconds=60)
     assert two.get("answer:1") is None
     assert two.read(None) == (None, [])
-    assert {key.partition(":")[0] for key in server.everything()} == {"one"}
+    assert {key.partition(":")[0] for key in server.dump()} == {"one"}
 
 
 def test_unix_socket_is_supported(server: RedisServer, stores: Stores):
@@ -200,7 +200,7 @@ def test_long_log_is_read_in_parts_with_each_entry_once(server: RedisServer, sto
         pipeline.execute()
     _, first = store.read(None)
     assert 1000 <= len(first) <= 1001
-    assert everything_read(store) == [str(number).encode() for number in range(2500)]
+    assert read_everything(store) == [str(number).encode() for number in range(2500)]
 
 
 def test_expired_entries_are_dropped_a_hundred_at_a_time(server: RedisServer, stores: Stores):
@@ -210,11 +210,11 @@ def test_expired_entries_are_dropped_a_hundred_at_a_time(server: RedisServer, st
         store.append(str(number).encode(), seconds=60)
     pass_time(server, 61)
     store.append(b"new", seconds=60)
-    kept = everything_read(store)
+    kept = read_everything(store)
     assert (len(kept), kept[-1]) == (51, b"new")
     store.append(b"newer", seconds=60)
-    assert everything_read(store) == [b"new", b"newer"]
-    assert all(0 < left <= 60_000 for _, left in server.everything().values())
+    assert read_everything(store) == [b"new", b"newer"]
+    assert all(0 < left <= 60_000 for _, left in server.dump().values())
 
 
 @pytest.mark.rule("E-15")
@@ -226,11 +226,11 @@ def test_each_entry_has_its_own_life_and_the_log_that_of_the_longest(
     store = stores(server)
     store.append(b"first", seconds=first)
     store.append(b"second", seconds=second)
-    assert all(60_000 < left <= 1_000_000 for _, left in server.everything().values())
+    assert all(60_000 < left <= 1_000_000 for _, left in server.dump().values())
     pass_time(server, 61)
     store.append(b"third", seconds=60)
-    assert everything_read(store) == [b"first" if first == 1000 else b"second", b"third"]
-    assert all(60_000 < left <= 1_000_000 for _, left in server.everything().values())
+    assert read_everything(store) == [b"first" if first == 1000 else b"second", b"third"]
+    assert all(60_000 < left <= 1_000_000 for _, left in server.dump().values())
 
 
 def test_reader_whose_last_entry_was_dropped_reads_the_rest_again(server: RedisServer, stores: Stores):
@@ -290,7 +290,7 @@ def test_hanging_redis_is_tried_once_with_a_short_time_limit(server: RedisServer
     stores(server).put("k", b"v", seconds=60)
     store = stores(server, timeout=0.2)
     assert wait_for(lambda: store.get("k")) == b"v"  # on a busy machine, any operation may take longer
-    with server.frozen():
+    with server.keep_frozen():
         unavailable(lambda: store.get("k"))  # on the connection that was there
         unavailable(lambda: store.get("k"))  # on a new one
         unavailable(lambda: store.put("k", b"v", seconds=60))
@@ -574,7 +574,7 @@ def test_redis_contains_no_token_and_no_permanent_entry(
     guard.revoke(subject="somebody@example.com")
     guard.revoke(client_id="robot-8")
     guard.close()
-    content = server.everything()
+    content = server.dump()
     assert len(content) == 5  # three answers, the log, and the times at which its entries expire
     for key, (value, left) in content.items():
         for token in (*opaque, jwt, "sg-opaque-made-up"):

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from loopback import Certificates
-from redis_groups import SentinelTrio, running, wait_for
+from redis_groups import SentinelTrio, run_group, wait_for
 from redis_server import valkey_program
 from scopeguard import AuthorityUnavailable, Guard
 from scopeguard.doctor.finding import Level
@@ -32,7 +32,7 @@ def certificates(tmp_path: Path) -> Certificates:
 
 @pytest.fixture
 def trio(tmp_path: Path, certificates: Certificates) -> Iterator[SentinelTrio]:
-    with running(SentinelTrio(tmp_path, replicas=2, certificates=certificates)) as trio:
+    with run_group(SentinelTrio(tmp_path, replicas=2, certificates=certificates)) as trio:
         for port in trio.ports:
             trio.set_user(port, *(("+sentinel|masters",) if port in trio.sentinels else (PERMISSIONS, WITH_REPLICAS)))
         yield trio
@@ -99,7 +99,7 @@ def test_claims_and_revocations_outlive_the_primary(trio: SentinelTrio, stores: 
 
 
 def test_valkey_with_sentinels(tmp_path: Path):
-    with running(SentinelTrio(tmp_path, program=valkey_program())) as trio:
+    with run_group(SentinelTrio(tmp_path, program=valkey_program())) as trio:
         store = RedisStore(trio.url, timeout=2.0, replicas=1)
         assert claim(store) == "new"
         trio.servers[trio.primary()].kill()

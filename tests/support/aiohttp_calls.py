@@ -50,12 +50,12 @@ async def exchange_bytes(app: web.Application, request: bytes, *, patience: floa
 
     An app waits for the rest of an incomplete request.
     """
-    async with _running(app) as runner:
+    async with _run_app(app) as runner:
         return await _send(runner, request, patience=patience, **extra)
 
 
 @contextlib.asynccontextmanager
-async def _running(app: web.Application) -> AsyncIterator[web.AppRunner]:
+async def _run_app(app: web.Application) -> AsyncIterator[web.AppRunner]:
     runner = web.AppRunner(app, max_line_size=32_000, max_field_size=32_000, access_log=None)
     await runner.setup()
     try:
@@ -106,7 +106,7 @@ class RunningApp:
 
     async def _send(self, request: bytes, extra: dict[str, Any]) -> bytes:
         if self._runner is None:
-            self._runner = await self._stack.enter_async_context(_running(self._make_app()))
+            self._runner = await self._stack.enter_async_context(_run_app(self._make_app()))
         return await _send(self._runner, request, **extra)
 
 

@@ -65,7 +65,7 @@ AREA: Final = {"/secret": "area-secret", "/public": "area-public"}
 _Headers = dict[str, str]
 
 
-def _said(name: str) -> _Headers:
+def _handler_header(name: str) -> _Headers:
     return {"X-Handler": name}
 
 
@@ -80,12 +80,12 @@ def _starlette() -> Any:
 
     def says(name: str) -> Any:
         async def endpoint(request: Any) -> Response:
-            return Response(name, headers=_said(name))
+            return Response(name, headers=_handler_header(name))
 
         return endpoint
 
     async def dual(request: Any) -> Response:
-        return Response(headers=_said(_dual(request.method)))
+        return Response(headers=_handler_header(_dual(request.method)))
 
     async def live(websocket: Any) -> None:
         await websocket.accept(headers=[(b"x-handler", b"live")])
@@ -111,12 +111,12 @@ def _fastapi() -> Any:
 
     def says(name: str) -> Callable[[], Response]:
         def endpoint() -> Response:
-            return Response(name, headers=_said(name))
+            return Response(name, headers=_handler_header(name))
 
         return endpoint
 
     async def dual(request: Request) -> Response:
-        return Response(headers=_said(_dual(request.method)))
+        return Response(headers=_handler_header(_dual(request.method)))
 
     async def live(websocket: WebSocket) -> None:
         await websocket.accept(headers=[(b"x-handler", b"live")])
@@ -142,29 +142,29 @@ def _quart(*, declares: bool = False) -> Any:
 
     from scopeguard.quart import ScopeGuard, public, requires
 
-    def declared(view: Any, name: str) -> Any:
+    def declare(view: Any, name: str) -> Any:
         if not declares:
             return view
         return requires(_NEEDED[LEVELS[name]])(view) if LEVELS[name] else public(view)
 
     def says(name: str) -> Any:
         async def view(**_: str) -> Response:
-            return Response(name, headers=_said(name))
+            return Response(name, headers=_handler_header(name))
 
-        return declared(view, name)
+        return declare(view, name)
 
     class Dual(MethodView):
         async def get(self) -> Response:
-            return Response("", headers=_said(_dual(request.method)))
+            return Response("", headers=_handler_header(_dual(request.method)))
 
         async def post(self) -> Response:
-            return Response("", headers=_said("dual-post"))
+            return Response("", headers=_handler_header("dual-post"))
 
     for name in ("get", "post"):
-        setattr(Dual, name, declared(getattr(Dual, name), f"dual-{name}"))
+        setattr(Dual, name, declare(getattr(Dual, name), f"dual-{name}"))
 
     async def live() -> None:
-        await websocket.accept(headers=_said("live"))
+        await websocket.accept(headers=_handler_header("live"))
 
     app, area = Quart(__name__), Blueprint("area", __name__, url_prefix="/area")
     for owner, paths in ((app, PATHS), (area, AREA)):
@@ -173,7 +173,7 @@ def _quart(*, declares: bool = False) -> Any:
     app.register_blueprint(area)
     app.add_url_rule("/items/<name>", "item", says("item"), methods=ANY_METHOD)
     app.add_url_rule("/dual", "dual", Dual.as_view("dual"))
-    app.add_websocket("/live", "live", declared(live, "live"))
+    app.add_websocket("/live", "live", declare(live, "live"))
     app.add_url_rule("/<path:rest>", "catch-all", says("catch-all"), methods=ANY_METHOD)
     if declares:
         ScopeGuard(app, _guard())
@@ -188,25 +188,25 @@ def _litestar(*, declares: bool = False) -> Any:
 
     methods = [HttpMethod.GET, HttpMethod.POST, HttpMethod.PUT, HttpMethod.DELETE, HttpMethod.PATCH]
 
-    def declared(name: str) -> Any:
+    def declare(name: str) -> Any:
         if not declares:
             return {}
         return {"guards": [requires(_NEEDED[LEVELS[name]])]} if LEVELS[name] else {"scopeguard": "public"}
 
     def says(path: str, name: str) -> Any:
         async def handler() -> Response[str]:
-            return Response(name, headers=_said(name), status_code=200)
+            return Response(name, headers=_handler_header(name), status_code=200)
 
-        return route(path, http_method=methods, **declared(name))(handler)
+        return route(path, http_method=methods, **declare(name))(handler)
 
     def dual(method: HttpMethod, name: str) -> Any:
         async def handler(request: Request[Any, Any, Any]) -> Response[str]:
-            return Response("", headers=_said(_dual(request.method)), status_code=200)
+            return Response("", headers=_handler_header(_dual(request.method)), status_code=200)
 
-        return route("/dual", http_method=[method], **declared(name))(handler)
+        return route("/dual", http_method=[method], **declare(name))(handler)
 
     async def live(socket: WebSocket[Any, Any, Any]) -> None:
-        await socket.accept(headers=_said("live"))
+        await socket.accept(headers=_handler_header("live"))
         await socket.close()
 
     app = Litestar(
@@ -216,7 +216,7 @@ def _litestar(*, declares: bool = False) -> Any:
             says("/items/{name:str}", "item"),
             dual(HttpMethod.GET, "dual-get"),
             dual(HttpMethod.POST, "dual-post"),
-            websocket("/live", **declared("live"))(live),
+            websocket("/live", **declare("live"))(live),
             says("/{rest:path}", "catch-all"),
         ],
         openapi_config=None,
@@ -250,7 +250,7 @@ class _AsyncResource:
 
     async def on_websocket(self, request: Any, socket: Any, **_: str) -> None:
         if self._name == "live":
-            await socket.accept(headers=_said("live"))
+            await socket.accept(headers=_handler_header("live"))
         await socket.close()
 
 
@@ -292,11 +292,11 @@ def _django_set_up() -> None:
     django.setup()
 
     def says(name: str) -> Any:
-        return lambda request, **_: HttpResponse(name, headers=_said(name))
+        return lambda request, **_: HttpResponse(name, headers=_handler_header(name))
 
     def dual(request: Any) -> Any:
         known = request.method in ("GET", "HEAD", "POST")
-        return HttpResponse(headers=_said(_dual(request.method))) if known else HttpResponse(status=405)
+        return HttpResponse(headers=_handler_header(_dual(request.method))) if known else HttpResponse(status=405)
 
     def patterns(paths: dict[str, str]) -> list[Any]:
         return [path(at[1:], says(name)) for at, name in paths.items()]
@@ -341,7 +341,7 @@ def _flask(*, extension: bool = False) -> Any:
     from scopeguard.flask import ScopeGuard
 
     def says(name: str) -> Any:
-        return lambda **_: Response(name, headers=_said(name))
+        return lambda **_: Response(name, headers=_handler_header(name))
 
     app, area = Flask(__name__), Blueprint("area", __name__, url_prefix="/area")
     for owner, paths in ((app, PATHS), (area, AREA)):
@@ -349,7 +349,9 @@ def _flask(*, extension: bool = False) -> Any:
             owner.add_url_rule(path, name, says(name), methods=ANY_METHOD)
     app.register_blueprint(area)
     app.add_url_rule("/items/<name>", "item", says("item"), methods=ANY_METHOD)
-    app.add_url_rule("/dual", "dual", lambda: Response(headers=_said(_dual(request.method))), methods=["GET", "POST"])
+    app.add_url_rule(
+        "/dual", "dual", lambda: Response(headers=_handler_header(_dual(request.method))), methods=["GET", "POST"]
+    )
     app.add_url_rule("/<path:rest>", "catch-all", says("catch-all"), methods=ANY_METHOD)
     if extension:
         ScopeGuard(app, _guard(), rules=RULES)
@@ -384,10 +386,10 @@ def _mount_wsgi(app: Any) -> Any:
 def _add_root_path(app: Any) -> Any:
     """An ASGI *app* on a server with a ``root_path`` that a proxy has removed from the path, as on Hypercorn."""
 
-    async def called(scope: Any, receive: Any, send: Any) -> None:
+    async def call_app(scope: Any, receive: Any, send: Any) -> None:
         await app({**scope, "root_path": MOUNT}, receive, send)
 
-    return called
+    return call_app
 
 
 _ASGI: Final[dict[str, Callable[[], Any]]] = {

@@ -42,7 +42,7 @@ class Spelling:
         return b"\r\n".join((*lines, *self.headers)) + b"\r\n\r\n" + self.body
 
 
-def _plain() -> list[Spelling]:
+def _plain_spellings() -> list[Spelling]:
     named = {
         b"/secret": "secret",
         b"/secret/deep": "deep",
@@ -291,6 +291,6 @@ def _websockets() -> list[Spelling]:
     ]
 
 
-PLAIN: Final = _plain()
+PLAIN: Final = _plain_spellings()
 SUSPICIOUS: Final = [*(Spelling(name=name, target=target) for name, target in _PATHS.items()), *_others()]
 WEBSOCKETS: Final = _websockets()

@@ -61,8 +61,8 @@ set_up_django()
 from django.contrib.auth.mixins import LoginRequiredMixin  # noqa: E402 - needs the settings
 
 __all__ = [
-    "GUARD_MIDDLEWARE", "USUAL_MIDDLEWARE", "LoginRequiredMixin", "handler", "project", "serving", "set_up_django",
-    "url_conf",
+    "GUARD_MIDDLEWARE", "USUAL_MIDDLEWARE", "LoginRequiredMixin", "handler", "make_application", "project",
+    "set_up_django", "url_conf",
 ]  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def handler(*, asynchronous: bool = False) -> Any:
     return ASGIHandler() if asynchronous else WSGIHandler()
 
 
-def serving(
+def make_application(
     urls: ModuleType, scopeguard: dict[str, Any], *, asynchronous: bool = False, **others: Any
 ) -> Callable[..., Any]:
     """Return the application object of the project. The settings hold during each call."""

@@ -77,7 +77,7 @@ def rules(guard: Guard | None = None, *, with_scopes: bool = True) -> Rules:
     return Rules(routes, public=["/public"])
 
 
-def seen(token: AccessToken | None, query: bytes, body: bytes) -> bytes:
+def describe_request(token: AccessToken | None, query: bytes, body: bytes) -> bytes:
     """The response of the app behind the guard, which describes the request."""
     return json.dumps(
         {
@@ -101,7 +101,7 @@ async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
         body += message.get("body", b"")
         more = message.get("more_body", False)
     assert access_token_or_none() is scope["state"]["access_token"]
-    content = seen(scope["state"]["access_token"], scope["query_string"], body)
+    content = describe_request(scope["state"]["access_token"], scope["query_string"], body)
     headers = [(b"content-type", b"application/json"), (b"cache-control", b"public, max-age=60")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else content})
@@ -155,7 +155,7 @@ def wsgi_app(environ: Any, start_response: Any) -> Iterable[bytes]:
     """The API as a plain WSGI app."""
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     assert access_token_or_none() is environ.get("scopeguard.access_token")
-    content = seen(environ.get("scopeguard.access_token"), environ["QUERY_STRING"].encode("latin-1"), body)
+    content = describe_request(environ.get("scopeguard.access_token"), environ["QUERY_STRING"].encode("latin-1"), body)
     start_response("200 OK", [("Content-Type", "application/json"), ("Cache-Control", "public, max-age=60")])
     return [b"" if environ["REQUEST_METHOD"] == "HEAD" else content]
 
@@ -212,7 +212,7 @@ def _rule_of(guard: Guard, exchange: Exchange) -> tuple[RequestView, Rule | None
     return view, rules(guard).find(view.method, view.path)
 
 
-def _answered(decision: Any, rule: Rule | None) -> Answered:
+def _answer(decision: Any, rule: Rule | None) -> Answered:
     match decision:
         case Granted():
             return Answered(status=200, headers=(), body=b"{}")
@@ -243,7 +243,7 @@ def call_check(guard: Guard, exchange: Exchange) -> Answered:
 
     mode = None if rule is None else rule.mode
     decision = engine_of(guard).check(view, requirement, sources=sources, read_form=read_form, dpop=mode)
-    return _answered(decision, rule)
+    return _answer(decision, rule)
 
 
 async def call_acheck(guard: Guard, exchange: Exchange) -> Answered:
@@ -262,7 +262,7 @@ async def call_acheck(guard: Guard, exchange: Exchange) -> Answered:
     body = FormBody(scope, receive, sources)
     mode = None if rule is None else rule.mode
     decision = await engine_of(guard).acheck(view, requirement, sources=sources, read_form=body.read, dpop=mode)
-    return _answered(decision, rule)
+    return _answer(decision, rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,11 +288,11 @@ def call_in_loop(
     return send
 
 
-def _blocking(guard: Guard) -> Callable[[Exchange], Answered]:
+def _open_blocking(guard: Guard) -> Callable[[Exchange], Answered]:
     return partial(call_check, guard)
 
 
-def _async(backend: str) -> Callable[[Guard], Callable[[Exchange], Answered]]:
+def _open_async(backend: str) -> Callable[[Guard], Callable[[Exchange], Answered]]:
     return lambda guard: call_in_loop(backend, call_acheck, guard)
 
 
@@ -307,9 +307,9 @@ def _wsgi(guard: Guard) -> Callable[[Exchange], Answered]:
 
 
 DOORS: tuple[Door, ...] = (
-    Door("blocking", _blocking, saw=False),
-    Door("asyncio", _async("asyncio"), saw=False),
-    Door("trio", _async("trio"), saw=False),
+    Door("blocking", _open_blocking, saw=False),
+    Door("asyncio", _open_async("asyncio"), saw=False),
+    Door("trio", _open_async("trio"), saw=False),
     Door("asgi-asyncio", _asgi("asyncio")),
     Door("asgi-trio", _asgi("trio")),
     Door("wsgi", _wsgi),
@@ -331,7 +331,7 @@ class Api:
         """*scenario* with a token that was never seen; then with one that is remembered: the answers are equal."""
         if scenario.name in self.door.without:
             return
-        exchange = scenario.send.filled(self.tokens)
+        exchange = scenario.send.fill(self.tokens)
         cache = engine_of(self.guard).context.token_cache
         if cache is not None:
             cache.clear()

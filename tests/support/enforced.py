@@ -13,7 +13,7 @@ from typing import Any
 
 import uvicorn
 
-from environment import ROOT, missing
+from environment import ROOT, skip_or_fail
 from scopeguard import Guard, Rules
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.contracts import Contract
@@ -25,19 +25,19 @@ def discovery_documents() -> Path:
     """The folder of discovery documents in Google's API client for Python."""
     found = find_spec("googleapiclient")
     if found is None or not found.submodule_search_locations:
-        missing("google-api-python-client is not installed: it brings the discovery documents")
+        skip_or_fail("google-api-python-client is not installed: it brings the discovery documents")
     return Path(found.submodule_search_locations[0]) / "discovery_cache" / "documents"
 
 
-def published(name: str) -> Path:
+def document_path(name: str) -> Path:
     """A file of the npm packages that ``make documents`` fetches."""
     path = ROOT / "build" / "documents" / "package" / name
     if not path.is_file():
-        missing(f"{name} is not here: make documents")
+        skip_or_fail(f"{name} is not here: make documents")
     return path
 
 
-async def anything(scope: Any, receive: Any, send: Any) -> None:
+async def answer_all(scope: Any, receive: Any, send: Any) -> None:
     """Answers 200 to everything."""
     del scope, receive
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
@@ -45,7 +45,7 @@ async def anything(scope: Any, receive: Any, send: Any) -> None:
 
 
 class Enforced:
-    """*contract* in front of :func:`anything`, and what callers with certain scopes are answered."""
+    """*contract* in front of :func:`answer_all`, and what callers with certain scopes are answered."""
 
     def __init__(self, contract: Contract) -> None:
         self.authority = FakeAuthority()
@@ -56,7 +56,7 @@ class Enforced:
             clock=self.authority.clock,
             audit="off",
         )
-        self.app = GuardMiddleware(anything, guard=guard, rules=Rules(contract.rules))
+        self.app = GuardMiddleware(answer_all, guard=guard, rules=Rules(contract.rules))
 
     def headers(self, scopes: tuple[str, ...] | None) -> dict[str, str]:
         """For a token with *scopes*, the same for the same; none for ``None``."""
@@ -94,7 +94,7 @@ class Enforced:
         return uvicorn.Server(uvicorn.Config(self.app, lifespan="off", log_config=None, access_log=False))
 
     @contextmanager
-    def served(self) -> Iterator[Served]:
+    def serve(self) -> Iterator[Served]:
         """Behind uvicorn, with one connection that is kept."""
         with listen("127.0.0.1", 0) as listener:
             thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})

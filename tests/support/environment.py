@@ -20,7 +20,7 @@ def in_ci() -> bool:
     return bool(os.environ.get("CI"))
 
 
-def missing(reason: str) -> NoReturn:
+def skip_or_fail(reason: str) -> NoReturn:
     """Something that a test needs is not here: a failure in CI, a skip with *reason* elsewhere."""
     if in_ci():
         pytest.fail(f"{reason} (CI runs every test)", pytrace=False)

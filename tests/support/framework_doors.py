@@ -25,8 +25,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from aiohttp_calls import RunningApp
-from django_project import GUARD_MIDDLEWARE, serving, url_conf
-from doors import ANY, BOTH, EVERYWHERE, GOLD, Door, call_asgi, call_in_loop, call_wsgi, rules, seen
+from django_project import GUARD_MIDDLEWARE, make_application, url_conf
+from doors import ANY, BOTH, EVERYWHERE, GOLD, Door, call_asgi, call_in_loop, call_wsgi, describe_request, rules
 from kept import keep
 from lambda_events import http_api, load_balancer, rest_api
 from lambda_events import send as send_event
@@ -67,9 +67,11 @@ ALL = ("/both", "/any", "/gold", "/bound", "/none", "/query", "/form", "/both-pl
 
 
 def _starlette(backend: str) -> Callable[[Guard], Send]:
-    def opened(guard: Guard) -> Send:
+    def open_door(guard: Guard) -> Send:
         async def endpoint(request: Request) -> Response:
-            return Response(seen(request.state.access_token, request.scope["query_string"], await request.body()))
+            return Response(
+                describe_request(request.state.access_token, request.scope["query_string"], await request.body())
+            )
 
         routes = [
             Route(path, starlette_requires(SCOPED[path])(endpoint) if path in SCOPED else endpoint, methods=METHODS)
@@ -78,7 +80,7 @@ def _starlette(backend: str) -> Callable[[Guard], Send]:
         middleware: Any = Middleware(GuardMiddleware, guard=guard, rules=rules(guard, with_scopes=False))
         return call_in_loop(backend, call_asgi, Starlette(routes=routes, middleware=[middleware]))
 
-    return opened
+    return open_door
 
 
 def _with_length(exchange: Exchange) -> Exchange:
@@ -105,7 +107,7 @@ def _fastapi_app(guard: Guard, *, behind_middleware: bool) -> fastapi.FastAPI:
     for path, dependency in dependencies.items():
 
         async def endpoint(request: fastapi.Request, token: Annotated[AccessToken | None, dependency]) -> Any:
-            return json.loads(seen(token, request.scope["query_string"], await request.body()))
+            return json.loads(describe_request(token, request.scope["query_string"], await request.body()))
 
         app.add_api_route(path, endpoint, methods=METHODS, name=path)
     if behind_middleware:
@@ -114,12 +116,12 @@ def _fastapi_app(guard: Guard, *, behind_middleware: bool) -> fastapi.FastAPI:
 
 
 def _fastapi(backend: str, *, behind_middleware: bool) -> Callable[[Guard], Send]:
-    def opened(guard: Guard) -> Send:
+    def open_door(guard: Guard) -> Send:
         app = _fastapi_app(guard, behind_middleware=behind_middleware)
         send = call_in_loop(backend, call_asgi, app)
         return lambda exchange: send(_with_length(exchange))
 
-    return opened
+    return open_door
 
 
 def _proof_rules(guard: Guard) -> list[Rule] | None:
@@ -134,7 +136,7 @@ def _flask(guard: Guard) -> Send:
     ScopeGuard(app, guard, rules=_proof_rules(guard))
 
     def view() -> Any:
-        answer = seen(access_token_or_none(), flask.request.query_string, flask.request.get_data())
+        answer = describe_request(access_token_or_none(), flask.request.query_string, flask.request.get_data())
         return answer, {"Cache-Control": "public, max-age=60"}
 
     @optional
@@ -154,10 +156,10 @@ def _flask(guard: Guard) -> Send:
 
 
 def _django(*, asynchronous: bool) -> Callable[[Guard], Send]:
-    def opened(guard: Guard) -> Send:
+    def open_door(guard: Guard) -> Send:
         def view(request: HttpRequest) -> HttpResponse:
             assert django_access_token_or_none() is request.access_token
-            answer = seen(request.access_token, request.META["QUERY_STRING"].encode(), request.body)
+            answer = describe_request(request.access_token, request.META["QUERY_STRING"].encode(), request.body)
             return HttpResponse(answer, headers={"Cache-Control": "public, max-age=60"})
 
         async def view_async(request: HttpRequest) -> HttpResponse:
@@ -169,16 +171,16 @@ def _django(*, asynchronous: bool) -> Callable[[Guard], Send]:
         views |= {"/optional": django_optional(_copy_of(plain)), "/public": django_public(_copy_of(plain))}
         places = [Rule(path, token_sources=sources) for path, sources in SOURCES.items()]
         scopeguard = {"GUARD": guard, "RULES": [*places, *(_proof_rules(guard) or [Rule("/none")])]}
-        app = serving(url_conf(views), scopeguard, asynchronous=asynchronous, MIDDLEWARE=[GUARD_MIDDLEWARE])
+        app = make_application(url_conf(views), scopeguard, asynchronous=asynchronous, MIDDLEWARE=[GUARD_MIDDLEWARE])
         return call_in_loop("asyncio", call_asgi, app) if asynchronous else lambda exchange: call_wsgi(app, exchange)
 
-    return opened
+    return open_door
 
 
 def _falcon_answer(req: Any, resp: Any, body: bytes) -> None:
     token = req.context.access_token
     assert falcon_access_token_or_none() is token
-    resp.data = seen(token, req.query_string.encode(), body)
+    resp.data = describe_request(token, req.query_string.encode(), body)
     resp.set_headers({"Content-Type": "application/json", "Cache-Control": "public, max-age=60"})
 
 
@@ -205,7 +207,7 @@ class _FalconAsyncResource:
 
 
 def _falcon(*, asynchronous: bool) -> Callable[[Guard], Send]:
-    def opened(guard: Guard) -> Send:
+    def open_door(guard: Guard) -> Send:
         app: Any = falcon.asgi.App() if asynchronous else falcon.App()
         resource = _FalconAsyncResource() if asynchronous else _FalconResource()
         suffixes = {"/both": "both", "/bound": "both", "/any": "any", "/gold": "gold"}
@@ -218,14 +220,14 @@ def _falcon(*, asynchronous: bool) -> Callable[[Guard], Send]:
             else lambda exchange: call_wsgi(guarded, exchange)
         )
 
-    return opened
+    return open_door
 
 
 def _aiohttp(guard: Guard) -> Send:
     async def handler(request: web.Request) -> web.StreamResponse:
         token = request["access_token"]
         assert aiohttp_access_token_or_none() is token
-        answer = seen(token, request.query_string.encode(), await request.read())
+        answer = describe_request(token, request.query_string.encode(), await request.read())
         return web.Response(body=answer, headers={"Cache-Control": "public, max-age=60"})
 
     handlers: dict[str, Any] = dict.fromkeys((*SOURCES, "/none"), handler)
@@ -246,7 +248,7 @@ def _aiohttp(guard: Guard) -> Send:
 
 
 def _lambda(shape: Callable[..., Any]) -> Callable[[Guard], Send]:
-    def opened(guard: Guard) -> Send:
+    def open_door(guard: Guard) -> Send:
         @aws_lambda.protect(guard, rules=rules(guard))
         def handler(event: Any, _: Any) -> Any:
             if "rawQueryString" in event:
@@ -256,12 +258,12 @@ def _lambda(shape: Callable[..., Any]) -> Callable[[Guard], Send]:
             text = event["body"] or ""
             body = b64decode(text) if event["isBase64Encoded"] else text.encode()
             headers = {"content-type": "application/json", "cache-control": "public, max-age=60"}
-            content = seen(access_token_or_none(), query.encode(), body).decode()
+            content = describe_request(access_token_or_none(), query.encode(), body).decode()
             return {"statusCode": 200, "headers": headers, "body": content}
 
         return lambda exchange: send_event(handler, shape, exchange)
 
-    return opened
+    return open_door
 
 
 def _copy_of(view: Any) -> Any:
@@ -275,7 +277,9 @@ def _litestar(guard: Guard) -> Send:
         async def answer(request: LitestarRequest[Any, Any, Any]) -> LitestarResponse[bytes]:
             assert litestar_access_token_or_none() is request.scope["state"]["access_token"]
             assert request.user is request.auth
-            content = seen(litestar_access_token_or_none(), request.scope["query_string"], await request.body())
+            content = describe_request(
+                litestar_access_token_or_none(), request.scope["query_string"], await request.body()
+            )
             headers = {"Cache-Control": "public, max-age=60"}
             return LitestarResponse(
                 b"" if request.method == "HEAD" else content,
@@ -301,7 +305,7 @@ def _quart(guard: Guard) -> Send:
 
     async def view() -> Any:
         body: Any = await quart.request.get_data()
-        answer = seen(quart_access_token_or_none(), quart.request.query_string, body)
+        answer = describe_request(quart_access_token_or_none(), quart.request.query_string, body)
         return answer, {"Cache-Control": "public, max-age=60"}
 
     views: dict[str, Any] = {path: quart_requires(requirement)(view) for path, requirement in SCOPED.items()}

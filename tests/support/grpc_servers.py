@@ -133,7 +133,7 @@ class GrpcServer:
     def is_async(self) -> bool:
         return self.make is AsyncGuardInterceptor
 
-    def guarded(self, guard: Guard, **settings: Any) -> str:
+    def add_guarded(self, guard: Guard, **settings: Any) -> str:
         """Add an interceptor with *guard*, and return its name."""
         return self.add(self.make(guard, **settings))
 

@@ -146,7 +146,7 @@ def http_authorizer(method: str, target: str, headers: Pairs = ()) -> Event:
     return {"type": "REQUEST", "routeArn": f"{ARN}/{method}{path}", "identitySource": identity, **event}
 
 
-def answered(answer: Any) -> Answered:
+def parse_answer(answer: Any) -> Answered:
     """The response that a client gets for *answer*. Challenges in one field are a list (RFC 9110 section 11.6.1)."""
     headers = [
         (name.lower(), one)
@@ -166,4 +166,4 @@ def send(handler: Callable[[Event, Any], Any], shape: Callable[..., Event], exch
     pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in exchange.headers]
     event = shape(exchange.method, exchange.target, [("Host", "api.test"), *pairs], exchange.body)
     json.dumps(event)  # an event is JSON
-    return answered(handler(event, None))
+    return parse_answer(handler(event, None))

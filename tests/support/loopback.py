@@ -150,7 +150,7 @@ def json_response(document: object, *headers: str) -> bytes:
     return response(json.dumps(document).encode(), *headers)
 
 
-def answering(data: bytes) -> Handler:
+def answer_with(data: bytes) -> Handler:
     """Answer everything with *data*."""
     return lambda connection, request: connection.send(data)
 

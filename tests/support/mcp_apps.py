@@ -36,7 +36,7 @@ def _fastmcp() -> Any:
     return server.http_app(path="/mcp")
 
 
-def guarded(kind: str, url: str, issuer: str) -> Any:
+def guard_server(kind: str, url: str, issuer: str) -> Any:
     """Return the MCP server of *kind* behind the middleware, for the URL *url*.
 
     There are two ways to make a client begin with the scope ``files:read`` only. The first challenge names it in front
@@ -53,7 +53,7 @@ def guarded(kind: str, url: str, issuer: str) -> Any:
 
 
 def main(port: str, kind: str, issuer: str) -> None:
-    app = guarded(kind, f"http://127.0.0.1:{port}/mcp", issuer)
+    app = guard_server(kind, f"http://127.0.0.1:{port}/mcp", issuer)
     import_module("uvicorn").run(app, port=int(port))
 
 

@@ -84,7 +84,9 @@ def modern(method: str, name: str | None = None, /, **params: Any) -> tuple[str,
     return "POST", [("mcp-protocol-version", "2026-07-28"), ("mcp-method", method), *named], json.dumps(body).encode()
 
 
-def older(method: str, message_id: int | None = 1, /, **params: Any) -> tuple[str, list[tuple[str, str]], bytes]:
+def older_request(
+    method: str, message_id: int | None = 1, /, **params: Any
+) -> tuple[str, list[tuple[str, str]], bytes]:
     """Return a request of version 2025-06-18."""
     body: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params}
     if message_id is not None:
@@ -154,14 +156,14 @@ ASKED: Final = {
 async def session(app: App, *fields: tuple[str, str]) -> list[list[tuple[Any, ...]]]:
     """Return the responses in a session of version 2025-06-18, without its random identifier."""
     client = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
-    opened = await send(app, older("initialize", **client), *fields)
+    opened = await send(app, older_request("initialize", **client), *fields)
     found = dict(opened[0][1:])
     held = (("mcp-session-id", found["mcp-session-id"]),) if "mcp-session-id" in found else ()
     responses = [
         opened,
-        await send(app, older("notifications/initialized", None), *fields, *held),
-        await send(app, older("tools/list", 2), *fields, *held),
-        await send(app, older("tools/call", 3, name="echo", arguments={"text": "x"}), *fields, *held),
+        await send(app, older_request("notifications/initialized", None), *fields, *held),
+        await send(app, older_request("tools/list", 2), *fields, *held),
+        await send(app, older_request("tools/call", 3, name="echo", arguments={"text": "x"}), *fields, *held),
         await send(app, ("DELETE", [("mcp-protocol-version", "2025-06-18")], b""), *fields, *held),
     ]
     secret = found.get("mcp-session-id", "-")

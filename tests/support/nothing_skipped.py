@@ -12,7 +12,7 @@ from environment import in_ci
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
-def judged(report: Report) -> Report:
+def fail_skipped(report: Report) -> Report:
     """*report*, failed if it is of a skip and this is CI."""
     if in_ci() and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
@@ -23,9 +23,9 @@ def judged(report: Report) -> Report:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    return judged((yield))
+    return fail_skipped((yield))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    return judged((yield))
+    return fail_skipped((yield))

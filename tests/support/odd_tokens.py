@@ -120,10 +120,10 @@ class Comparison:
         cache = self._engine.context.token_cache
         assert cache is not None
         self._cache: TokenCache = cache
-        assert isinstance(self.by_flow(known), AccessToken)
+        assert isinstance(self.judge_by_flow(known), AccessToken)
         self.granted = self.left = self.refused = 0
 
-    def by_flow(self, token: str) -> AccessToken | str:
+    def judge_by_flow(self, token: str) -> AccessToken | str:
         """Return the access token, or the reason of the refusal."""
         self._cache.clear()
         try:
@@ -133,7 +133,7 @@ class Comparison:
         except (InvalidToken, AuthorityUnavailable) as error:
             return error.reason
 
-    def at_once(self, token: str) -> AccessToken | None:
+    def judge_at_once(self, token: str) -> AccessToken | None:
         """Return the access token, or ``None`` for a token that is left to the flow."""
         self._cache.clear()
         for record in self._engine.issuers.all:  # as if each token came long after the last forged one
@@ -145,7 +145,7 @@ class Comparison:
 
     def compare(self, token: str) -> str | None:
         """Judge *token* in both ways. Return what differs, or ``None``."""
-        quick, thorough = self.at_once(token), self.by_flow(token)
+        quick, thorough = self.judge_at_once(token), self.judge_by_flow(token)
         if quick is None:
             self.left += isinstance(thorough, AccessToken)
             self.refused += not isinstance(thorough, AccessToken)

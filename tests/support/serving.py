@@ -154,7 +154,7 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-def eventually(holds: Callable[[], bool], what: str) -> None:
+def wait_until(holds: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while not holds():
         if time.monotonic() > deadline:

@@ -38,20 +38,20 @@ class Storm:
         flights: Any = engine_of(guard).runtime.flights
         join = flights.join
 
-        def counted(key: str, wake: Callable[[], None]) -> bool:
+        def count_and_join(key: str, wake: Callable[[], None]) -> bool:
             try:
                 joined: bool = join(key, wake)
                 return joined
             finally:
                 self._boarded.release()
 
-        flights.join = counted  # counts the callers that reach a flight
+        flights.join = count_and_join  # counts the callers that reach a flight
 
     def crowd(self, count: int) -> None:
         for _ in range(count):
             assert self._boarded.acquire(timeout=PATIENCE), "callers did not reach a flight"
 
-    def served(self, count: int) -> None:
+    def wait_for_decisions(self, count: int) -> None:
         """Wait until *count* decisions have been made since the start of the storm."""
         for _ in range(count):
             assert self._decided.acquire(timeout=PATIENCE), "requests did not end"
@@ -77,9 +77,9 @@ class Storm:
             thread.join(PATIENCE)
             assert not thread.is_alive(), "a request never ends"
         self._threads.clear()
-        return self.told()
+        return self.count_decisions()
 
-    def told(self) -> Counter[str]:
+    def count_decisions(self) -> Counter[str]:
         return Counter(type(decision).__name__ for decision in self.decisions)
 
     def run(self, tokens: Sequence[str]) -> Counter[str]:

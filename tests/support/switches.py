@@ -53,12 +53,12 @@ def needs_less(old: list[str], new: list[str]) -> bool:
     return bool(old) and (not new or grew(old, new))
 
 
-def switched_on(old: bool, new: bool) -> bool:
+def was_switched_on(old: bool, new: bool) -> bool:
     """For flags that give up a check."""
     return new and not old
 
 
-def switched_off(old: bool, new: bool) -> bool:
+def was_switched_off(old: bool, new: bool) -> bool:
     """For flags that add a check."""
     return old and not new
 
@@ -73,7 +73,7 @@ def became_shorter(old: float, new: float) -> bool:
     return new < old
 
 
-def changed(old: object, new: object) -> bool:
+def has_changed(old: object, new: object) -> bool:
     """For values without an order: each change needs a reason."""
     return old != new
 
@@ -87,7 +87,7 @@ OF_ISSUER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "scope_claims": grew,
     "role_claims": grew,
     "client_id_claims": grew,
-    "subject_claims": changed,
+    "subject_claims": has_changed,
     "header_claims": grew,
     "implies": accepts_more,
     "internal_hosts": grew,
@@ -100,50 +100,50 @@ OF_ISSUER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "expected_headers": expects_less,
     "claim_prefixes": expects_less,
     "any_claims": needs_less,
-    "dpop": changed,
-    "mutual_tls": switched_on,
-    "single_audience": switched_off,
-    "require_sender_constraint": switched_off,
-    "canonicalize_audience": switched_on,
-    "merge_scope_claims": switched_on,
-    "roles_as_scopes": switched_on,
-    "accept_id_tokens_dangerously": switched_on,
-    "issuer_claim_optional_dangerously": switched_on,
-    "padded_segments": switched_on,
+    "dpop": has_changed,
+    "mutual_tls": was_switched_on,
+    "single_audience": was_switched_off,
+    "require_sender_constraint": was_switched_off,
+    "canonicalize_audience": was_switched_on,
+    "merge_scope_claims": was_switched_on,
+    "roles_as_scopes": was_switched_on,
+    "accept_id_tokens_dangerously": was_switched_on,
+    "issuer_claim_optional_dangerously": was_switched_on,
+    "padded_segments": was_switched_on,
     "leeway": became_longer,
     "max_lifetime": became_longer,
-    "validate": changed,
-    "token_header": changed,
-    "scope_prefix": changed,
-    "machine_signs": changed,
+    "validate": has_changed,
+    "token_header": has_changed,
+    "scope_prefix": has_changed,
+    "machine_signs": has_changed,
 }
 OF_PARTS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
-    "introspection.require_audience": switched_off,
-    "introspection.signed": switched_off,
+    "introspection.require_audience": was_switched_off,
+    "introspection.signed": was_switched_off,
     "introspection.ttl": became_longer,
-    "introspection.dialect": changed,
-    "experimental_status_list.required": switched_off,
-    "experimental_status_list.fail_open_dangerously": switched_on,
+    "introspection.dialect": has_changed,
+    "experimental_status_list.required": was_switched_off,
+    "experimental_status_list.fail_open_dangerously": was_switched_on,
     "key_set.max_stale": became_longer,
     "key_set.max_seed_age": became_longer,
     "key_set.max_ttl": became_longer,
-    "key_set.padded": switched_on,
+    "key_set.padded": was_switched_on,
 }
 OF_GUARD: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "token_sources": grew,
-    "stray_query_token": changed,
+    "stray_query_token": has_changed,
     "max_token_bytes": became_longer,
-    "require_https": switched_off,
-    "forward_token_dangerously": switched_on,
-    "keep_token_for_exchange": switched_on,
-    "api_keys": switched_on,
+    "require_https": was_switched_off,
+    "forward_token_dangerously": was_switched_on,
+    "keep_token_for_exchange": was_switched_on,
+    "api_keys": was_switched_on,
     "insecure_http_dangerously of the guard": grew,
-    "cors_preflight": changed,
-    "resource": switched_off,
+    "cors_preflight": has_changed,
+    "resource": was_switched_off,
     "revocation.retention": became_shorter,
     "revocation.max_lag": became_longer,
-    "revocation.fail_open_dangerously": switched_on,
-    "revocation_status": switched_off,
+    "revocation.fail_open_dangerously": was_switched_on,
+    "revocation_status": was_switched_off,
 }
 KINDS: Final = {**OF_ISSUER, **OF_PARTS, **OF_GUARD}
 # Settings of an issuer that decide where something is, and not what is enforced.
@@ -155,7 +155,7 @@ PLACES: Final = frozenset(
 )  # fmt: skip
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """Return *value* of a setting in JSON."""
     match value:
         case None | bool() | int() | float():
@@ -163,7 +163,7 @@ def _plain(value: Any) -> Any:
         case str():
             return str(value)
         case Mapping():
-            return {str(name): _plain(of_name) for name, of_name in sorted(value.items())}
+            return {str(name): _to_json(of_name) for name, of_name in sorted(value.items())}
         case Iterable():
             return sorted("" if item is None else item if isinstance(item, str) else repr(item) for item in value)
         case _:
@@ -172,7 +172,7 @@ def _plain(value: Any) -> Any:
 
 def of_issuer(issuer: Issuer) -> Switches:
     """Return the switches of *issuer*."""
-    found = {name: _plain(getattr(issuer, name)) for name in OF_ISSUER}
+    found = {name: _to_json(getattr(issuer, name)) for name in OF_ISSUER}
     if issuer.audience is ANY_AUDIENCE_DANGEROUSLY:
         found["audience"] = ["any"]
     if issuer.required_claims is None:
@@ -181,7 +181,7 @@ def of_issuer(issuer: Issuer) -> Switches:
         part, _, member = name.partition(".")
         settings: Introspection | StatusListPolicy | Any = getattr(issuer, part)
         if settings is not None:
-            found[name] = _plain(getattr(settings, member))
+            found[name] = _to_json(getattr(settings, member))
     return found
 
 
@@ -194,8 +194,8 @@ def of_guard(guard: Guard) -> Switches:
         "forward_token_dangerously": settings.forward_token_dangerously,
         "keep_token_for_exchange": settings.keep_token_for_exchange,
         "api_keys": settings.api_keys is not None,
-        "insecure_http_dangerously of the guard": _plain(settings.insecure_hosts),
-        "cors_preflight": _plain(settings.cors_preflight),
+        "insecure_http_dangerously of the guard": _to_json(settings.insecure_hosts),
+        "cors_preflight": _to_json(settings.cors_preflight),
         "revocation.retention": settings.revocation.retention,
         "revocation.max_lag": settings.revocation.max_lag,
         "revocation.fail_open_dangerously": settings.revocation.fail_open_dangerously,
@@ -204,8 +204,8 @@ def of_guard(guard: Guard) -> Switches:
 
 def _of_sources(sources: TokenSources) -> Switches:
     return {
-        "token_sources": _plain(sources.methods),
-        "stray_query_token": _plain(sources.stray_query_token),
+        "token_sources": _to_json(sources.methods),
+        "stray_query_token": _to_json(sources.stray_query_token),
         "max_token_bytes": sources.max_token_bytes,
     }
 
@@ -223,7 +223,7 @@ def of_profile(profile: Profile) -> Switches:
     }
 
 
-def current() -> dict[str, Switches]:
+def current_switches() -> dict[str, Switches]:
     """Return the switches of this version: of a default guard, and of each profile and preset."""
     default = Guard(Issuer("https://as.example", audience=API))
     return {
@@ -233,7 +233,7 @@ def current() -> dict[str, Switches]:
     }
 
 
-def loosened(old: Mapping[str, Switches], new: Mapping[str, Switches]) -> list[str]:
+def find_loosened(old: Mapping[str, Switches], new: Mapping[str, Switches]) -> list[str]:
     """Return each switch of *old* that enforces less in *new*, as ``"preset x: leeway: 30 -> 60"``.
 
     A switch that is missing in *new* counts. What is missing in *old* is new, and loosens nothing.
@@ -252,8 +252,8 @@ def loosened(old: Mapping[str, Switches], new: Mapping[str, Switches]) -> list[s
 def record(because: str | None) -> None:
     """Write the current switches. Exits with an error for one that became looser, unless *because* is a reason."""
     old = json.loads(RECORD.read_text("utf-8")) if RECORD.exists() else {"loosened": [], "switches": {}}
-    new = current()
-    looser = loosened(old["switches"], new)
+    new = current_switches()
+    looser = find_loosened(old["switches"], new)
     if looser and not because:
         sys.exit("\n".join((*looser, 'these enforce less; if that is intended: --because "the reason"')))
     entries = [*old["loosened"], *({"switch": switch, "because": because} for switch in looser)]

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from waitress.server import create_server
 
-from environment import missing
+from environment import skip_or_fail
 from scopeguard import Guard
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.devserver.uvicorn_server import Serving
@@ -192,14 +192,14 @@ PROXIES: Final[dict[str, Callable[[Path, Upstream], list[str]]]] = {"nginx": ngi
 
 
 @contextmanager
-def running(
+def run_proxy(
     name: str, folder: Path, app: int, certificates: Certificates, *, large_heads: bool = False
 ) -> Iterator[int]:
     """Run the proxy *name* in front of port *app*, if *large_heads* with :data:`LARGE_HEADS`; the value is its port."""
     beside = Path(sys.executable).parent  # Envoy is installed there
     program = shutil.which(name) or shutil.which(name, path=str(beside))
     if program is None:
-        missing(f"no {name}: make system installs nginx and haproxy, and the extra dev installs envoy")
+        skip_or_fail(f"no {name}: make system installs nginx and haproxy, and the extra dev installs envoy")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -238,7 +238,7 @@ def _wsgi_app(environ: Any, start_response: Any) -> list[bytes]:
 
 
 @contextmanager
-def served(interface: str, guard: Guard) -> Iterator[int]:
+def serve_app(interface: str, guard: Guard) -> Iterator[int]:
     """Serve an app behind *guard*, with uvicorn or waitress; the value is its port."""
     listener = socket.create_server(("127.0.0.1", 0))
     port: int = listener.getsockname()[1]

@@ -81,7 +81,7 @@ class Stepper:
         if name not in ("match", "fullmatch", "search", "findall", "finditer", "split", "sub"):
             return getattr(self._pattern, name)
 
-        def matched(*arguments: Any, **options: Any) -> Any:
+        def match(*arguments: Any, **options: Any) -> Any:
             self.used = True
             text = arguments[1] if name == "sub" else arguments[0]
             trace = sys.gettrace()
@@ -95,14 +95,14 @@ class Stepper:
                 sys.settrace(trace)
             return getattr(self._pattern, name)(*arguments, **options)
 
-        return matched
+        return match
 
     def _prepare(self, tree: Any) -> _Nodes:
         return [self._node(op, argument) for op, argument in tree]
 
     def _node(self, op: Any, argument: Any) -> tuple[Any, Any]:
         if op in _SINGLE:
-            return _ONE, _Characters(self._compiled(op, argument))
+            return _ONE, _Characters(self._compile(op, argument))
         if op is ops.SUBPATTERN:
             return op, self._prepare(argument[3])
         if op is ops.BRANCH:
@@ -213,7 +213,7 @@ class Stepper:
             if end is not None:
                 yield end
         elif op in (ops.MAX_REPEAT, ops.POSSESSIVE_REPEAT):
-            yield from self._repeated(op, argument, text, at)
+            yield from self._ends_of_repetition(op, argument, text, at)
         else:
             raise AssertionError(f"the reference matcher cannot count {op} in {self._pattern.pattern!r}; teach it")
 
@@ -222,7 +222,7 @@ class Stepper:
         found = at >= back and self._first(inner, 0, text, at - back) is not None
         return found == (op is ops.ASSERT)
 
-    def _repeated(self, op: Any, argument: Any, text: Any, at: int) -> Iterator[int]:
+    def _ends_of_repetition(self, op: Any, argument: Any, text: Any, at: int) -> Iterator[int]:
         """The ends of a greedy repetition, the longest first; of a possessive one that one only.
 
         One character, or one way each time, is enough for the patterns in use: a repetition whose inner part could
@@ -256,7 +256,7 @@ class Stepper:
             ends.append(end)
         return ends
 
-    def _compiled(self, op: Any, argument: Any) -> re.Pattern[Any]:
+    def _compile(self, op: Any, argument: Any) -> re.Pattern[Any]:
         items = argument if op is ops.IN else [(op, argument)]
         if op is ops.ANY:
             source = "."
@@ -294,7 +294,7 @@ def _item(item: tuple[Any, Any]) -> str:
 
 
 @contextmanager
-def counting() -> Iterator[Callable[..., int]]:
+def count_work() -> Iterator[Callable[..., int]]:
     """Yields ``units_of(call, limit=...)``: the work that *call* does, whether it returns or raises.
 
     Meanwhile the patterns of scopeguard's modules, defaults of functions among them, are stepped through.

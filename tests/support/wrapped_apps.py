@@ -217,7 +217,7 @@ APPS: Final[dict[str, tuple[str, Callable[[], Any]]]] = {
 }
 
 
-def _chosen() -> Any:
+def _choose_app() -> Any:
     kind, make = APPS[os.environ["WRAPPED_APP"]]
     if "WRAPPED_JWKS" not in os.environ:
         return make()
@@ -231,4 +231,4 @@ def _chosen() -> Any:
 
 
 if "WRAPPED_APP" in os.environ:
-    app = _chosen()
+    app = _choose_app()

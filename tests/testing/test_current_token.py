@@ -42,7 +42,7 @@ from testing_doors import DOORS
 
 
 @pytest.fixture(autouse=True)
-def outside_of_requests() -> Iterator[None]:
+def leave_requests() -> Iterator[None]:
     """Begin without the token of a WSGI response that an earlier test has left open."""
     before = begin_serving(current_token._NO_REQUEST)
     yield
@@ -238,11 +238,11 @@ def test_override_can_check_the_scopes_that_a_route_needs():
     app, protected, maybe = overridden_app()
     seen: list[list[str]] = []
 
-    def replaced(needed: SecurityScopes) -> AccessToken:
+    def override(needed: SecurityScopes) -> AccessToken:
         seen.append(needed.scopes)
         return make_token(*needed.scopes, subject="alice")
 
-    app.dependency_overrides = {protected: replaced, maybe: replaced}
+    app.dependency_overrides = {protected: override, maybe: override}
     client = TestClient(app)
     for path in ("/security", "/requires", "/optional", "/narrowed"):
         assert client.get(path).json() == "alice"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from documentation import MANUAL
-from environment import ROOT, missing
+from environment import ROOT, skip_or_fail
 from website import accessibility, links, llms, pages, pictures, reference, samples
 from website.docstrings import as_markdown
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def site() -> Path:
     if find_spec("zensical") is None:
-        missing("no zensical: the extra docs installs it")
+        skip_or_fail("no zensical: the extra docs installs it")
     from website.__main__ import build
 
     return build()
@@ -194,7 +194,7 @@ READ = ("", "settings/", "guides/fastapi/", "decision/", "reference/api/guard/")
 
 @pytest.fixture(scope="module")
 def address(site: Path) -> Iterator[str]:
-    with accessibility.serving(site) as base:
+    with accessibility.serve(site) as base:
         yield base
 
 
@@ -214,7 +214,7 @@ def test_inaccessible_page_is_a_problem(browser: Browser, tmp_path: Path):
     bad = '<html><body><h1>a</h1><h3>b</h3><img src="x"><p style="color: #ccc">a faint line</p>'
     bad += '<p style="width: 2000px">d</p></body></html>'
     (tmp_path / "index.html").write_text(bad, "utf-8")
-    with accessibility.serving(tmp_path) as base:
+    with accessibility.serve(tmp_path) as base:
         problems = accessibility.examine(browser, base, "", 390, "light")
     text = "\n".join(problems)
     for word in ("scrolls sideways", "color-contrast", "heading-order", "image-alt", "html-has-lang"):

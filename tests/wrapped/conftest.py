@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from environment import ROOT, missing
+from environment import ROOT, skip_or_fail
 from scopeguard.testing import FakeAuthority, FakeClock
 from server_process import ASGI_SERVERS, WSGI_SERVERS, server_environment, server_process
 from warm_start import WarmInterpreter
@@ -67,7 +67,7 @@ def pair(
 ) -> Iterator[Pair]:
     name, server = request.param
     if not _PYTHON.exists():
-        missing("no apps to wrap: `make apps` installs them into .venv-apps")
+        skip_or_fail("no apps to wrap: `make apps` installs them into .venv-apps")
     folder = tmp_path_factory.mktemp(f"{name}-{server}")
     authority = FakeAuthority(AUTHORITY, audience=AUDIENCE, clock=FakeClock(wall=time.time()))
     jwks = folder / "jwks.json"

@@ -113,7 +113,7 @@ def test_expect_100_continue_works_behind_the_guard(pair: Pair):
         Ask("POST", target, headers).wire(token).replace(b"Content-Length: 0\r\n", b"") for token in (pair.token, "")
     ]
 
-    def told(server: ServerProcess, head: bytes) -> tuple[bytes, bytes]:
+    def send_head(server: ServerProcess, head: bytes) -> tuple[bytes, bytes]:
         with server.connect() as connection:
             connection.sendall(head)
             first = connection.recv(65536)
@@ -126,9 +126,9 @@ def test_expect_100_continue_works_behind_the_guard(pair: Pair):
                     answer += data
             return first, _comparable(answer, pair) if answer else b""
 
-    assert told(pair.bare, heads[0]) == told(pair.guarded, heads[0])
-    assert told(pair.bare, heads[0])[1].startswith(b"HTTP/1.1 200 ")
-    first, answer = told(pair.guarded, heads[1])
+    assert send_head(pair.bare, heads[0]) == send_head(pair.guarded, heads[0])
+    assert send_head(pair.bare, heads[0])[1].startswith(b"HTTP/1.1 200 ")
+    first, answer = send_head(pair.guarded, heads[1])
     assert (answer or first).startswith(b"HTTP/1.1 401 ")
 
 
@@ -193,7 +193,7 @@ def test_the_admin_of_django_is_used_with_session_and_csrf_as_ever(pair: Pair):
 @pytest.mark.rule("H-02", "H-03")
 @_run_on("strawberry")
 def test_a_graphql_subscription_over_a_websocket(pair: Pair):
-    def counted(server: ServerProcess, token: str) -> list[str]:
+    def receive_counts(server: ServerProcess, token: str) -> list[str]:
         url = f"ws://127.0.0.1:{server.port}/graphql"
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         with connect(url, subprotocols=[Subprotocol("graphql-transport-ws")], additional_headers=headers) as socket:
@@ -205,11 +205,11 @@ def test_a_graphql_subscription_over_a_websocket(pair: Pair):
                 heard.append(str(socket.recv()))
             return heard
 
-    assert counted(pair.guarded, pair.token) == counted(pair.bare, "")
-    assert len(counted(pair.guarded, pair.token)) == 6
+    assert receive_counts(pair.guarded, pair.token) == receive_counts(pair.bare, "")
+    assert len(receive_counts(pair.guarded, pair.token)) == 6
     for token, status in (("", 401), (pair.weak, 403)):
         with pytest.raises(InvalidStatus) as refused:
-            counted(pair.guarded, token)
+            receive_counts(pair.guarded, token)
         assert refused.value.response.status_code == status
 
 

@@ -45,12 +45,12 @@ def start(database: str) -> dict[str, Any]:
 
     app = get_wsgi_application()
 
-    def counted(environ: Any, start_response: Any) -> Iterable[bytes]:
+    def count_and_call(environ: Any, start_response: Any) -> Iterable[bytes]:
         counts[f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"] += 1
         answer: Iterable[bytes] = app(environ, start_response)
         return answer
 
-    server: Any = create_server(counted, host="127.0.0.1", port=0, threads=4, clear_untrusted_proxy_headers=True)
+    server: Any = create_server(count_and_call, host="127.0.0.1", port=0, threads=4, clear_untrusted_proxy_headers=True)
     threading.Thread(target=server.run, daemon=True).start()
     return {"port": int(server.effective_port), "bearer": bearer}
 
