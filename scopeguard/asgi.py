@@ -44,7 +44,7 @@ from scopeguard.inbound_tokens import hand_over, to_serve
 from scopeguard.reasons import Reason
 from scopeguard.request import HeaderList, ProofNotes, RequestView
 from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
-from scopeguard.rules.routed import check_root_path, without_prefix
+from scopeguard.rules.prefix_removal import check_root_path, without_prefix
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response
 from scopeguard.spec.credentials import has_access_token, without_access_token

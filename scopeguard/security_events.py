@@ -49,7 +49,7 @@ from scopeguard.spec.security_event import (
 )
 from scopeguard.state.log_rate_limit import LogRateLimit
 from scopeguard.state.revocation import Revoked
-from scopeguard.state.security_event import Before, Seen
+from scopeguard.state.security_event import EventState, ProcessedEvents
 from scopeguard.tokens import Unverified
 from scopeguard.wsgi import Environ, StartResponse, read_form
 from scopeguard.wsgi import request_view as wsgi_view
@@ -206,10 +206,10 @@ class SecurityEventReceiver:
         """Apply the events of a verified *token*, unless it is a repetition."""
         engine, name = self._engine, event_id(token)
         events = events_of(token, self._types, engine.clock.wall() + self._transmitter.issuer.leeway)
-        match self._seen.begin(name, engine.clock.monotonic()):
-            case Before.DONE:
+        match self._processed.begin(name, engine.clock.monotonic()):
+            case EventState.DONE:
                 return _ACCEPTED
-            case Before.BUSY:  # another thread may still fail, and the transmitter must then send it again
+            case EventState.BUSY:  # another thread may still fail, and the transmitter must then send it again
                 raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, self._transmitter.issuer.url, retry_after=1)
         done = False
         try:
@@ -220,7 +220,7 @@ class SecurityEventReceiver:
                     engine.store.put(f"event:{name}", b"1", seconds=engine.settings.revocation.retention)
             done = True
         finally:
-            self._seen.end(name, engine.clock.monotonic(), done=done)
+            self._processed.end(name, engine.clock.monotonic(), done=done)
         return _ACCEPTED
 
     def _apply(self, event: SecurityEvent) -> None:

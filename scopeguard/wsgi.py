@@ -37,7 +37,7 @@ from scopeguard.inbound_tokens import to_serve
 from scopeguard.reasons import Reason
 from scopeguard.request import ProofNotes, RequestView
 from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
-from scopeguard.rules.routed import check_root_path
+from scopeguard.rules.prefix_removal import check_root_path
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token

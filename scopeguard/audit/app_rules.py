@@ -8,7 +8,7 @@ from scopeguard.adapter.declarations import Layer
 from scopeguard.audit.inspection import inspect_app
 from scopeguard.guard import engine_of
 from scopeguard.rules import Rule
-from scopeguard.rules.routed import RoutedRules
+from scopeguard.rules.prefix_removal import RoutedRules
 
 
 class AppRules:

@@ -9,7 +9,7 @@ from scopeguard.audit.inspection import inspect_app
 from scopeguard.audit.report import Code
 from scopeguard.guard import engine_of
 from scopeguard.log_values import printable
-from scopeguard.rules.routed import RoutedRules
+from scopeguard.rules.prefix_removal import RoutedRules
 
 _MOST_NAMES: Final = 3
 

@@ -16,8 +16,7 @@ from types import FunctionType
 from typing import Any, Final
 
 from scopeguard.adapter.declarations import Layer
-from scopeguard.audit.loose_mounts import Gets, falcon_sinks, litestar_mounts
-from scopeguard.audit.reach import (
+from scopeguard.audit.call_graph import (
     assigns,
     codes_of,
     is_function,
@@ -28,8 +27,9 @@ from scopeguard.audit.reach import (
     texts_of,
     values_of,
 )
+from scopeguard.audit.loose_mounts import Gets, falcon_sinks, litestar_mounts
 from scopeguard.audit.route import name_of
-from scopeguard.rules.routed import Place, Prefixes
+from scopeguard.rules.prefix_removal import MountPoint, Prefixes
 
 _MOST_OBJECTS: Final = 5_000
 _OVERRIDE: Final = re.compile(r"method[-_]?(?:override|rewrite)|\A_method\Z", re.IGNORECASE)
@@ -78,17 +78,17 @@ def inspect_app(app: Any, declared: str | None = None) -> Inspection:
     """Inspect *app*, which is inside a guard. *declared*: the configured prefix that the app removes from paths."""
     search = _Search()
     try:
-        search.inspect(app, Place(), outermost=True, is_visible=True)
+        search.inspect(app, MountPoint(), outermost=True, is_visible=True)
     except Exception:  # noqa: BLE001 - any object may be an app, and an app that fails here is unknown
-        search.unknown.append((name_of(app), Place()))
+        search.unknown.append((name_of(app), MountPoint()))
     mounted = dict.fromkeys(search.mounted)
     if declared and search.root_path not in ("", declared):
-        mounted[Place(), search.root_path] = None
+        mounted[MountPoint(), search.root_path] = None
     return Inspection(
         prefixes=Prefixes(
             root_path=declared or search.root_path,
             mounted=tuple(mounted),
-            unknown=tuple(dict.fromkeys(place for _, place in search.unknown)) if declared is None else (),
+            unknown=tuple(dict.fromkeys(mount for _, mount in search.unknown)) if declared is None else (),
             loose=tuple(search.loose),
         ),
         hidden=tuple(dict.fromkeys(search.hidden)),
@@ -101,147 +101,147 @@ def inspect_app(app: Any, declared: str | None = None) -> Inspection:
 class _Search:
     def __init__(self) -> None:
         self.root_path = ""
-        self.mounted: list[tuple[Place, str]] = []
+        self.mounted: list[tuple[MountPoint, str]] = []
         self.hidden: list[tuple[str, str, str]] = []
-        self.unknown: list[tuple[str, Place]] = []
+        self.unknown: list[tuple[str, MountPoint]] = []
         self.loose: list[Gets] = []
         self.overrides: dict[str, None] = {}
         self.watched: list[tuple[Any, str, Any]] = []
         self._seen: list[Any] = []  # keeps temporary objects alive, so that no id occurs twice
-        self._ids: set[tuple[int, Place]] = set()
+        self._ids: set[tuple[int, MountPoint]] = set()
         self._inspected: set[int] = set()
 
-    def inspect(self, app: Any, place: Place, *, outermost: bool, is_visible: bool) -> None:
-        """Inspect *app* at *place*.
+    def inspect(self, app: Any, mount: MountPoint, *, outermost: bool, is_visible: bool) -> None:
+        """Inspect *app* at *mount*.
 
         *outermost*: no other app routes before it. *is_visible*: it was found without a search of
         attributes, closures and globals.
         """
-        if (id(app), place) in self._ids:
+        if (id(app), mount) in self._ids:
             return
         if len(self._ids) > _MOST_OBJECTS:
-            self.unknown.append((name_of(app), place))
+            self.unknown.append((name_of(app), mount))
             return
         self._seen.append(app)
-        self._ids.add((id(app), place))
+        self._ids.add((id(app), mount))
         self._inspected.add(id(app))
         kind = "layer" if isinstance(app, Layer) else _kind(app)
         if _overrides_routing(app, kind):
-            self.unknown.append((name_of(app), place))
+            self.unknown.append((name_of(app), mount))
         if kind == "layer":
-            self.inspect(app.app, place, outermost=outermost, is_visible=is_visible)
+            self.inspect(app.app, mount, outermost=outermost, is_visible=is_visible)
         elif kind == "starlette":
-            self._inspect_starlette(app, place, outermost=outermost, is_visible=is_visible)
+            self._inspect_starlette(app, mount, outermost=outermost, is_visible=is_visible)
         elif kind == "router":
-            self._inspect_router(app, place)
+            self._inspect_router(app, mount)
         elif kind == "flask":
-            self._inspect_flask(app, place, outermost=outermost, is_visible=is_visible)
+            self._inspect_flask(app, mount, outermost=outermost, is_visible=is_visible)
         elif kind == "django":
-            self._inspect_django(app, place, outermost=outermost, is_visible=is_visible)
+            self._inspect_django(app, mount, outermost=outermost, is_visible=is_visible)
         elif kind == "falcon":
-            self._inspect_falcon(app, place)
+            self._inspect_falcon(app, mount)
         elif kind == "middleware":
             mounts = getattr(app, "mounts", None)  # werkzeug's DispatcherMiddleware
             if isinstance(mounts, dict):
                 self._watch(app, "mounts")
             for path, inner in mounts.items() if isinstance(mounts, dict) else ():
-                self.inspect(inner, _place_of_mount(place, str(path)), outermost=False, is_visible=is_visible)
-            self.inspect(app.app, place, outermost=outermost and not mounts, is_visible=is_visible)
+                self.inspect(inner, _inner_mount(mount, str(path)), outermost=False, is_visible=is_visible)
+            self.inspect(app.app, mount, outermost=outermost and not mounts, is_visible=is_visible)
             for part in vars(app).values():  # the function of a BaseHTTPMiddleware
                 if isinstance(part, FunctionType):
-                    self._inspect_helper(part, place)
+                    self._inspect_helper(part, mount)
         elif kind not in ("leaf", "django wsgi"):
             if kind == "litestar":
                 self._watch(app, "routes")
-                self.loose += litestar_mounts(app, place.beginning)
-            self._inspect_other(app, place, outermost=outermost)
+                self.loose += litestar_mounts(app, mount.beginning)
+            self._inspect_other(app, mount, outermost=outermost)
 
-    def _inspect_starlette(self, app: Any, place: Place, *, outermost: bool, is_visible: bool) -> None:
+    def _inspect_starlette(self, app: Any, mount: MountPoint, *, outermost: bool, is_visible: bool) -> None:
         self._watch(app, "user_middleware")
         self._watch(app, "router")
         if _is_of(app, "fastapi"):  # only FastAPI replaces the root_path of the server with its own
             own = app.root_path
             self._watch(app, "root_path")
             if own and isinstance(own, str):
-                self._add_root_path(app, own, place, outermost=outermost, is_visible=is_visible)
+                self._add_root_path(app, own, mount, outermost=outermost, is_visible=is_visible)
         for item in app.user_middleware:
-            self._inspect_middleware(item, place)
-        self._inspect_router(app.router, place)
+            self._inspect_middleware(item, mount)
+        self._inspect_router(app.router, mount)
 
-    def _add_root_path(self, app: Any, own: str, place: Place, *, outermost: bool, is_visible: bool) -> None:
+    def _add_root_path(self, app: Any, own: str, mount: MountPoint, *, outermost: bool, is_visible: bool) -> None:
         if outermost and self.root_path in ("", own):
             self.root_path = own
         else:
-            self.mounted.append((place, own))
+            self.mounted.append((mount, own))
         if not (outermost and is_visible):
-            self.hidden.append((place.beginning, name_of(app), own))
+            self.hidden.append((mount.beginning, name_of(app), own))
 
-    def _inspect_middleware(self, item: Any, place: Place) -> None:
+    def _inspect_middleware(self, item: Any, mount: MountPoint) -> None:
         """Inspect middleware in Starlette's list, which is not constructed yet."""
         made = item.cls
         self._note_override(made)
         if isinstance(made, type) and issubclass(made, Layer):
             if _defines(made, Layer, _ROUTING["layer"]):
-                self.unknown.append((name_of(made), place))
+                self.unknown.append((name_of(made), mount))
         elif not (isinstance(made, type) and is_known_library(made.__module__)):
-            self._inspect_helper(made, place)
+            self._inspect_helper(made, mount)
             if not codes_of(made):
-                self.unknown.append((name_of(made), place))
+                self.unknown.append((name_of(made), mount))
         for value in (*item.args, *item.kwargs.values()):
             if may_call_apps(value):
-                self._inspect_helper(value, place)
+                self._inspect_helper(value, mount)
 
-    def _inspect_router(self, router: Any, place: Place) -> None:
+    def _inspect_router(self, router: Any, mount: MountPoint) -> None:
         from scopeguard.audit.starlette_routes import expand_routes  # noqa: PLC0415 - imports its framework
 
         self._watch_routes(router)
         stack = getattr(router, "middleware_stack", None)
         if stack is not None and getattr(stack, "__self__", None) is not router:
-            self.inspect(stack, place, outermost=False, is_visible=True)
+            self.inspect(stack, mount, outermost=False, is_visible=True)
         for route in expand_routes(router):
-            self._inspect_route(getattr(route, "original_route", route), place)
+            self._inspect_route(getattr(route, "original_route", route), mount)
         default = getattr(router, "default", None)
         if default is not None and getattr(default, "__self__", None) is not router:
-            self.inspect(default, place, outermost=False, is_visible=True)
+            self.inspect(default, mount, outermost=False, is_visible=True)
 
-    def _inspect_route(self, route: Any, place: Place) -> None:
+    def _inspect_route(self, route: Any, mount: MountPoint) -> None:
         kind = _kind(route)
         if _overrides_routing(route, kind):
-            self.unknown.append((name_of(route), place))
+            self.unknown.append((name_of(route), mount))
         if kind == "mount":
-            self.inspect(route.app, _place_of_mount(place, route.path), outermost=False, is_visible=True)
+            self.inspect(route.app, _inner_mount(mount, route.path), outermost=False, is_visible=True)
         elif kind == "host":
-            self.inspect(route.app, place, outermost=False, is_visible=True)
+            self.inspect(route.app, mount, outermost=False, is_visible=True)
         elif kind == "route":
             endpoint = getattr(route, "endpoint", None)
             # Starlette treats an endpoint as an app if it is neither a function nor a class.
             if callable(endpoint) and not isinstance(endpoint, type) and not is_function(endpoint):
-                self.inspect(endpoint, place, outermost=False, is_visible=True)
+                self.inspect(endpoint, mount, outermost=False, is_visible=True)
         elif not (_is_of(route, "fastapi") and is_known_library(type(route).__module__)):
-            self.unknown.append((name_of(route), place))
+            self.unknown.append((name_of(route), mount))
 
-    def _inspect_flask(self, app: Any, place: Place, *, outermost: bool, is_visible: bool) -> None:
+    def _inspect_flask(self, app: Any, mount: MountPoint, *, outermost: bool, is_visible: bool) -> None:
         self._note_override(app.request_class, is_request=True)
         for name, kind in (("request_class", "flask request"), ("url_map", "flask map")):
             self._watch(app, name)
             part = getattr(app, name)
             made = part if isinstance(part, type) else type(part)
             if _defines(made, None, _ROUTING[kind]) or any(map(mentions_path, codes_of(made))):
-                self.unknown.append((name_of(made), place))
-        self._inspect_helper(type(app.session_interface), place)  # Flask opens the session of a request before routing
+                self.unknown.append((name_of(made), mount))
+        self._inspect_helper(type(app.session_interface), mount)  # Flask opens the session of a request before routing
         self._watch(app, "wsgi_app")
         inner = app.wsgi_app
         if not (inspect.ismethod(inner) and inner.__self__ is app):
-            self.inspect(inner, place, outermost=outermost, is_visible=is_visible)
+            self.inspect(inner, mount, outermost=outermost, is_visible=is_visible)
 
-    def _inspect_django(self, app: Any, place: Place, *, outermost: bool, is_visible: bool) -> None:
+    def _inspect_django(self, app: Any, mount: MountPoint, *, outermost: bool, is_visible: bool) -> None:
         """Inspect Django's ASGI handler, which removes FORCE_SCRIPT_NAME from the path. The WSGI handler does not."""
         settings = getattr(sys.modules.get("django.conf"), "settings", None)
         own = getattr(settings, "FORCE_SCRIPT_NAME", None)
         if own and isinstance(own, str):
-            self._add_root_path(app, own, place, outermost=outermost, is_visible=is_visible)
+            self._add_root_path(app, own, mount, outermost=outermost, is_visible=is_visible)
 
-    def _inspect_falcon(self, app: Any, place: Place) -> None:
+    def _inspect_falcon(self, app: Any, mount: MountPoint) -> None:
         """Inspect a Falcon app. Components may change the path before routing, and the router may be a custom one."""
         self._watch(app, "_middleware")
         self._watch(app, "_router")
@@ -250,32 +250,32 @@ class _Search:
         for component in app._unprepared_middleware:
             made = type(component)
             if not is_known_library(made.__module__):
-                self._inspect_helper(made, place)
+                self._inspect_helper(made, mount)
                 if any(assigns(code, "path") for code in codes_of(made)):
-                    self.unknown.append((name_of(made), place))
+                    self.unknown.append((name_of(made), mount))
         request = app._request_type
         self._note_override(request, is_request=True)
         if _defines(request, None, _ROUTING["falcon request"]) or any(map(mentions_path, codes_of(request))):
-            self.unknown.append((name_of(request), place))
+            self.unknown.append((name_of(request), mount))
         if not is_known_library(type(app._router).__module__):
-            self.unknown.append((name_of(app._router), place))
+            self.unknown.append((name_of(app._router), mount))
 
-    def _inspect_other(self, app: Any, place: Place, *, outermost: bool) -> None:
+    def _inspect_other(self, app: Any, mount: MountPoint, *, outermost: bool) -> None:
         """Inspect an object or a function of an unknown type."""
         apps, rewrites = self._search(app)
         if rewrites or not apps:
-            self.unknown.append((name_of(app), place))
+            self.unknown.append((name_of(app), mount))
         for inner in apps:
-            self.inspect(inner, place, outermost=outermost and len(apps) == 1 and not rewrites, is_visible=False)
+            self.inspect(inner, mount, outermost=outermost and len(apps) == 1 and not rewrites, is_visible=False)
 
-    def _inspect_helper(self, helper: Any, place: Place) -> None:
+    def _inspect_helper(self, helper: Any, mount: MountPoint) -> None:
         """Inspect *helper*, which is not an app: a function that middleware calls, or a class of middleware."""
         apps, rewrites = self._search(helper)
         if rewrites:
-            self.unknown.append((name_of(helper), place))
+            self.unknown.append((name_of(helper), mount))
         for app in apps:
             if id(app) not in self._inspected:  # the helper may refer to the app that it belongs to
-                self.inspect(app, place, outermost=False, is_visible=False)
+                self.inspect(app, mount, outermost=False, is_visible=False)
 
     def _watch_routes(self, router: Any) -> None:
         self._watch(router, "routes")
@@ -316,15 +316,15 @@ class _Search:
             self.overrides[name_of(item)] = None
 
 
-def _place_of_mount(place: Place, path: str) -> Place:
-    """Return the place of an app that is mounted at *path*, a template, in an app at *place*."""
+def _inner_mount(mount: MountPoint, path: str) -> MountPoint:
+    """Return the mount of an app at *path*, a template, in an app at *mount*."""
     if "path}" in path:  # the parameter matches any number of segments
-        return place
-    beginning = place.beginning
-    if beginning.count("/") == place.depth:  # A parameter precedes the rest. A shorter beginning includes more paths.
+        return mount
+    beginning = mount.beginning
+    if beginning.count("/") == mount.depth:  # A parameter precedes the rest. A shorter beginning includes more paths.
         plain, mark, _ = path.partition("{")
         beginning += plain.rpartition("/")[0] if mark else plain.rstrip("/")
-    return Place(beginning=beginning, depth=place.depth + path.rstrip("/").count("/"))
+    return MountPoint(beginning=beginning, depth=mount.depth + path.rstrip("/").count("/"))
 
 
 _KINDS: Final = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from scopeguard.doctor.noting_transport import WatchedTransport
+from scopeguard.doctor.tracing_transport import TracingTransport
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.keys import fetch_keys
 from scopeguard.guard import Guard, engine_of
@@ -23,7 +23,7 @@ def run(guard: Guard, *, issuer: str | None) -> tuple[str, int]:
     url = record.issuer.url
     if record.issuer.keys or record.issuer.jwks_file or record.by_id is not None or record.others:
         raise ConfigurationError(f"issuer {url!r}: has no single key set at a URL, which could be packed")
-    engine.runtime.transport = watch = WatchedTransport(engine.runtime.transport, engine.clock)
+    engine.runtime.transport = watch = TracingTransport(engine.runtime.transport, engine.clock)
     try:
         keys, _ = engine.perform(fetch_keys(record, engine.clock))
     finally:

@@ -34,7 +34,7 @@ PAUSE_OF_AN_EXCHANGE: Final = 1.0
 """The seconds after which a failed exchange may be tried again, if the server does not say."""
 
 
-class PatientTransport:
+class RetryingTransport:
     """A transport that retries while the server is unavailable. It sleeps, and runs in a thread of its own.
 
     *authenticate* adds the credentials to each attempt. *closes*: close the connection after each exchange, for a
@@ -89,10 +89,10 @@ class PatientTransport:
         self._inner.close()
 
 
-def make_transport(policy: Policy, authenticate: Callable[[Send], Send], *, closes: bool) -> PatientTransport:
-    """Return the transport for token requests with the settings *policy*. See :class:`PatientTransport`."""
+def make_transport(policy: Policy, authenticate: Callable[[Send], Send], *, closes: bool) -> RetryingTransport:
+    """Return the transport for token requests with the settings *policy*. See :class:`RetryingTransport`."""
     inner = policy.transport or HttpxTransport()
-    return PatientTransport(
+    return RetryingTransport(
         inner,
         authenticate,
         retries=policy.retries,

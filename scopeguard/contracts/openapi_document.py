@@ -23,7 +23,7 @@ from scopeguard.contracts.contract import (
     undeclared_error,
 )
 from scopeguard.contracts.operations import Operation, rules_of
-from scopeguard.contracts.schemes import Schemes
+from scopeguard.contracts.security_schemes import SecuritySchemes
 from scopeguard.errors import ConfigurationError
 from scopeguard.log_values import printable
 from scopeguard.rules import Access
@@ -115,7 +115,7 @@ class Reader:
 
     document: Document
     base_path: str | None
-    schemes: Schemes
+    schemes: SecuritySchemes
 
     @classmethod
     def of(cls, document: DocumentOrPath, base_path: str | None, ignore_schemes: Iterable[str]) -> Reader:
@@ -131,7 +131,7 @@ class Reader:
         found.refuse_misspelled(found.content, _DECISIVE, "the document")
         declared = mapping_or_empty(mapping_or_empty(found.content.get("components")).get("securitySchemes"))
         schemes = {str(name): _follow(found, scheme, f"security scheme {name}") for name, scheme in declared.items()}
-        return cls(found, check_base_path(base_path), Schemes.of(found, schemes, ignore_schemes))
+        return cls(found, check_base_path(base_path), SecuritySchemes.of(found, schemes, ignore_schemes))
 
     def operations(self) -> list[Described]:
         paths = self.document.content.get("paths", {})

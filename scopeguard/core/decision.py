@@ -17,7 +17,7 @@ from scopeguard.flow.observation import CredentialKind, Observation, TokenCheck
 from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
 from scopeguard.spec.challenge import Response
-from scopeguard.state.line_budget import LineBudget
+from scopeguard.state.log_rate_limit import LogRateLimit
 from scopeguard.tokens import AccessToken, Anonymous
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Reporter:
         self._policy = policy
         # Other lines that any caller may cause are limited as well.
         limits = policy or RefusalLog()
-        self._lines = LineBudget(limits.burst, limits.interval)
+        self._lines = LogRateLimit(limits.burst, limits.interval)
         self._write: Callable[..., None] = _write_nothing
         if policy is not None:
             # Not imported at the top of the module, because the catalog of reasons is long; nor during a request, which

@@ -24,10 +24,10 @@ from urllib.parse import urlsplit
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import instance, methods, text, whole
 from scopeguard.config.urls import check_form
+from scopeguard.devserver.authorization_codes import AuthorizationCodes
 from scopeguard.devserver.authorization_endpoint import AuthorizationEndpoint, BrowserRequest
-from scopeguard.devserver.codes import CodeBook
 from scopeguard.devserver.faults import Endpoint, Faults
-from scopeguard.devserver.issued_tokens import OPAQUE_PREFIX, IssuedToken, TokenBook
+from scopeguard.devserver.issued_tokens import OPAQUE_PREFIX, IssuedToken, IssuedTokens
 from scopeguard.devserver.keys import KeyRing, compact
 from scopeguard.devserver.metadata import make_metadata
 from scopeguard.devserver.proofs import PROOFS, check_proof
@@ -123,9 +123,9 @@ class Authority:
         self.keys: KeyRing = keys if keys is not None else KeyRing()
         self.clock: Clock = clock if clock is not None else SystemClock()
         self.faults: Faults = Faults()
-        self.tokens: TokenBook = TokenBook()
+        self.tokens: IssuedTokens = IssuedTokens()
         self.assertions: UsedAssertions = UsedAssertions()
-        self.codes: CodeBook = CodeBook()
+        self.codes: AuthorizationCodes = AuthorizationCodes()
         self._authorization = AuthorizationEndpoint(self.registry, self.codes, audience)
         self.jwks_max_age = jwks_max_age
         self.requests: deque[str] = deque(maxlen=MOST_REQUESTS)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
 
-from scopeguard.devserver.codes import CodeBook, Login
+from scopeguard.devserver.authorization_codes import AuthorizationCodes, Login
 from scopeguard.devserver.login_page import error_page, login_page
 from scopeguard.devserver.registry import Client, Form, OAuthError, Registry
 from scopeguard.devserver.token_requests import Parameters, granted_audiences, granted_scopes
@@ -66,7 +66,7 @@ class _Refused(Exception):
 class AuthorizationEndpoint:
     """The authorization endpoint of one authority. It issues codes into *codes*."""
 
-    def __init__(self, registry: Registry, codes: CodeBook, audience: str) -> None:
+    def __init__(self, registry: Registry, codes: AuthorizationCodes, audience: str) -> None:
         self._registry = registry
         self._codes = codes
         self._audience = audience

@@ -43,7 +43,7 @@ def _number(value: object) -> float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-class TokenBook:
+class IssuedTokens:
     """Issued tokens, until they expire or are revoked, at most :data:`MOST_TOKENS`. Safe to share between threads."""
 
     def __init__(self) -> None:

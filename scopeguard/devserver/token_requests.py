@@ -18,8 +18,8 @@ import jwt
 from jwt.exceptions import PyJWTError
 
 from scopeguard.config.leeway import LEEWAY
-from scopeguard.devserver.codes import CodeBook
-from scopeguard.devserver.issued_tokens import IssuedToken, TokenBook
+from scopeguard.devserver.authorization_codes import AuthorizationCodes
+from scopeguard.devserver.issued_tokens import IssuedToken, IssuedTokens
 from scopeguard.devserver.lifetimes import ASSERTION_LIFETIME
 from scopeguard.devserver.registry import Client, Form, OAuthError, Registry, ServiceAccount, TokenFormat
 from scopeguard.errors import ConfigurationError
@@ -144,8 +144,8 @@ class GrantRequest:
     default_audience: str
     own_audiences: tuple[str, ...]
     used: UsedAssertions
-    tokens: TokenBook
-    codes: CodeBook
+    tokens: IssuedTokens
+    codes: AuthorizationCodes
 
 
 def authorization_code(request: GrantRequest) -> Grant:

@@ -4,7 +4,7 @@ Each check is a function that returns findings (:class:`~scopeguard.doctor.findi
 network use the transport, the limits and the parsers of the guard itself, so that they fail where the guard would fail.
 
 * ``finding``: findings, and the diagnosis that they make up. ``report`` writes it as text and as JSON.
-* ``noting_transport``: a transport that notes what each exchange did.
+* ``tracing_transport``: a transport that traces each exchange.
 * ``files``, ``environment``, ``advisories``, ``proxies``: checks without a network.
 * ``issuers``, ``keys``, ``clocks``, ``outages``: checks of an authorization server.
 * ``api_keys``, ``decision_points``, ``store``, ``resource``, ``rules``: checks of API keys, of policy decision points,

@@ -7,8 +7,8 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from scopeguard.doctor.finding import Finding, error, ok, warning
-from scopeguard.doctor.noting_transport import Exchange
 from scopeguard.doctor.thresholds import CLOCK_DIFFERENCE
+from scopeguard.doctor.tracing_transport import Exchange
 
 _CHECK: Final = "clock"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from scopeguard.core.engine import Engine
 from scopeguard.doctor.finding import Finding, error, ok
 from scopeguard.doctor.issuers import check_connections
-from scopeguard.doctor.noting_transport import WatchedTransport
 from scopeguard.doctor.outages import advise, describe
+from scopeguard.doctor.tracing_transport import TracingTransport
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.authzen import find_endpoint
 from scopeguard.flow.effects import Send, ask
@@ -14,7 +14,7 @@ from scopeguard.spec.authzen import metadata_url
 from scopeguard.state.authzen import DecisionPoint
 
 
-def check_decision_point(point: DecisionPoint, engine: Engine, watch: WatchedTransport) -> list[Finding]:
+def check_decision_point(point: DecisionPoint, engine: Engine, watch: TracingTransport) -> list[Finding]:
     """Connect to *point*, and read its metadata if ``discover`` says so."""
     settings, begun = point.settings, len(watch.exchanges)
     found: list[Finding] = []

@@ -20,12 +20,12 @@ from scopeguard.doctor.environment import check_python, check_versions, installe
 from scopeguard.doctor.files import check_files
 from scopeguard.doctor.finding import Diagnosis, Finding, error, ok, skipped, warning
 from scopeguard.doctor.issuers import check_issuer, static_findings
-from scopeguard.doctor.noting_transport import WatchedTransport
 from scopeguard.doctor.proxies import ServerAddress, check_server, check_trusted
 from scopeguard.doctor.resource import check_resource
 from scopeguard.doctor.rules import check_app, check_rules
 from scopeguard.doctor.store import SUBJECT as STORE
 from scopeguard.doctor.store import check_store
+from scopeguard.doctor.tracing_transport import TracingTransport
 from scopeguard.edge.files import read_text
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
@@ -125,7 +125,7 @@ def _check_guard(guard: Guard, request: Request) -> list[Finding]:
             findings += static_findings(record)
         findings += [] if engine.store is None else [skipped(STORE, "connection", "not checked (--offline)")]
     else:
-        watch = WatchedTransport(engine.runtime.transport, engine.clock)
+        watch = TracingTransport(engine.runtime.transport, engine.clock)
         engine.runtime.transport = watch
         for record in engine.issuers.all:
             findings += check_issuer(record, engine, watch)

@@ -17,9 +17,9 @@ from scopeguard.core.engine import Engine
 from scopeguard.doctor.clocks import check_clock, server_offset
 from scopeguard.doctor.finding import Finding, error, ok, skipped, warning
 from scopeguard.doctor.keys import check_keys
-from scopeguard.doctor.noting_transport import Exchange, WatchedTransport
 from scopeguard.doctor.outages import advise, describe
 from scopeguard.doctor.thresholds import DAYS_LEFT, SLOW_ANSWER
+from scopeguard.doctor.tracing_transport import Exchange, TracingTransport
 from scopeguard.errors import AuthorityUnavailable, Blame
 from scopeguard.flow.credentials import Credential
 from scopeguard.flow.effects import Answer
@@ -33,7 +33,7 @@ from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.state.issuers import IssuerRecord
 
 
-def check_issuer(record: IssuerRecord, engine: Engine, watch: WatchedTransport) -> list[Finding]:
+def check_issuer(record: IssuerRecord, engine: Engine, watch: TracingTransport) -> list[Finding]:
     """Return the findings about the issuer of *record*: connections, metadata, keys, introspection, clock."""
     examination = _Examination(record, engine, watch, len(watch.exchanges))
     found = [*examination.check_metadata(), *examination.check_key_sets(), *examination.check_introspection()]
@@ -121,7 +121,7 @@ class _Examination:
 
     record: IssuerRecord
     engine: Engine
-    watch: WatchedTransport
+    watch: TracingTransport
     begun: int
 
     @property

@@ -1,4 +1,4 @@
-"""Bounds on outbound work: how much of each kind runs at once, how much may wait, and in which order.
+"""Bulkheads for outbound work: how much of each kind runs at once, how much may wait, and in which order.
 
 Strangers cause some of the work of a resource server: every unknown opaque token causes an introspection request.
 Without bounds, such requests would delay key refreshes and reads of the revocation log. Each

@@ -13,7 +13,7 @@ from werkzeug.routing import RequestRedirect
 
 from scopeguard.adapter.cors import expose_headers
 from scopeguard.adapter.declarations import EXTENSION, Layer
-from scopeguard.adapter.extension import check_extension
+from scopeguard.adapter.extension_checks import check_extension
 from scopeguard.adapter.preflights import PREFLIGHT_KEY, announces_allowed_request
 from scopeguard.adapter.route_access import AMBIGUOUS, ViewRules
 from scopeguard.adapter.token_removal import remove_from_environ, remove_key

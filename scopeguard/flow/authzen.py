@@ -106,7 +106,7 @@ def fetch_decision(
     """
     settings, now = point.settings, clock.monotonic()
     pause = point.failures.pause(key, now)
-    pause = pause or point.suspicion.pause(now, accepted=True) or point.breaker.pause(now)
+    pause = pause or point.throttle.pause(now, accepted=True) or point.breaker.pause(now)
     if pause > 0:
         raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, settings.url, retry_after=pause)
     try:
@@ -115,7 +115,7 @@ def fetch_decision(
         record_failure(error, point, key, clock.monotonic())
         raise
     point.breaker.succeed()
-    point.suspicion.succeed(clock.monotonic())
+    point.throttle.succeed(clock.monotonic())
     point.failures.succeed(key)
     return sentences, outcome
 
@@ -133,7 +133,7 @@ def record_failure(error: AuthorityUnavailable, point: DecisionPoint, key: bytes
     point.breaker.succeed()
     if error.blame is Blame.TOKEN:
         timed_out = error.reason is Reason.AUTHORITY_TIMED_OUT
-        outage = point.suspicion.fail(key, now, accepted=True, timed_out=timed_out)
+        outage = point.throttle.fail(key, now, accepted=True, timed_out=timed_out)
         error.retry_after = max(point.failures.fail(key, now), outage, error.retry_after or 0.0)
 
 

@@ -142,7 +142,7 @@ def fetch_answer(
         except (AuthorityUnavailable, introspection.MalformedAnswer):
             pass  # ask the authorization server instead
     accepted = key in state.accepted
-    pause = state.suspicion.pause(clock.monotonic(), accepted=accepted) or state.breaker.pause(clock.monotonic())
+    pause = state.throttle.pause(clock.monotonic(), accepted=accepted) or state.breaker.pause(clock.monotonic())
     if pause > 0:
         raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, record.issuer.url, retry_after=pause)
     at, asked = clock.wall(), clock.monotonic()
@@ -152,7 +152,7 @@ def fetch_answer(
         record_failure(error, key, state, clock.monotonic(), accepted=accepted)
         raise
     state.breaker.succeed()
-    state.suspicion.succeed(clock.monotonic())
+    state.throttle.succeed(clock.monotonic())
     lasting, seconds = members, introspection.seconds_left(members, clock.wall())
     if seconds <= -record.issuer.leeway:
         lasting, seconds = None, float("inf")  # the answer says "active" but has expired by its own "exp"
@@ -186,6 +186,6 @@ def record_failure(
         case _:
             state.breaker.succeed()
             timed_out = error.reason is Reason.AUTHORITY_TIMED_OUT
-            outage = state.suspicion.fail(key, now, accepted=accepted, timed_out=timed_out)
+            outage = state.throttle.fail(key, now, accepted=accepted, timed_out=timed_out)
             pause = state.cache.failures.fail(key, now, pauses=outage == 0.0) or outage
             error.retry_after = max(pause, error.retry_after or 0.0)

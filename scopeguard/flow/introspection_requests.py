@@ -53,7 +53,7 @@ def ask_authority(
     make = partial(introspection_request, credential, endpoint, record, state, clock)
     answer = yield from send_with_bearer(make, record, state, clock)
     if answer.status in (400, 401, 403):
-        works = state.suspicion.has_answered_recently(clock.monotonic())
+        works = state.throttle.has_answered_recently(clock.monotonic())
         ours = introspection.refuses_client(answer.body) and not works
         failure = unusable_answer(record, endpoint, introspection.STATUS_HINTS[answer.status], status=answer.status)
         failure.blame = Blame.AUTHORITY if ours else Blame.TOKEN

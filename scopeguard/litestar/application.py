@@ -14,7 +14,7 @@ from litestar.response import Response
 from litestar.utils import normalize_path
 
 from scopeguard.adapter.declarations import REQUIREMENT
-from scopeguard.adapter.extension import check_extension
+from scopeguard.adapter.extension_checks import check_extension
 from scopeguard.adapter.route_access import RouteAccess, ViewRules
 from scopeguard.asgi import GuardMiddleware, Scope, Settings, check_in_app, require_of_renewals
 from scopeguard.asgi import renew as renew_by_scope

@@ -11,6 +11,7 @@ from weakref import WeakSet
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation, get_meter
 
 from scopeguard.core.engine import Engine
+from scopeguard.metrics.gauges import read_all
 from scopeguard.metrics.instruments import (
     ATTRIBUTES,
     DECISION_DURATION,
@@ -19,7 +20,6 @@ from scopeguard.metrics.instruments import (
     GAUGES,
     Instrument,
 )
-from scopeguard.metrics.readings import read_all
 from scopeguard.metrics.recorder import Exporter, Exporters
 
 Attributes = dict[str, str]

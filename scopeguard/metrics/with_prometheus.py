@@ -10,8 +10,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from scopeguard.metrics.gauges import Readings, read_all
 from scopeguard.metrics.instruments import DECISION_DURATION, DECISIONS, EXCHANGE_DURATION, GAUGES, Instrument
-from scopeguard.metrics.readings import Readings, read_all
 from scopeguard.metrics.recorder import Exporter, Exporters
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Unpack, cast
 from quart import Quart
 
 from scopeguard.adapter.declarations import REQUIREMENT
-from scopeguard.adapter.extension import check_extension
+from scopeguard.adapter.extension_checks import check_extension
 from scopeguard.adapter.route_access import RouteAccess, ViewRules
 from scopeguard.asgi import GuardMiddleware, Scope, Settings
 from scopeguard.audit.flask_routes import hooks_before, marked_objects

@@ -28,7 +28,7 @@ from scopeguard.edge.listener import listen, unix_listener
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
 from scopeguard.mcp import McpMiddleware
-from scopeguard.rules.routed import check_root_path
+from scopeguard.rules.prefix_removal import check_root_path
 from scopeguard.server import authorize
 from scopeguard.server.access_log import AccessLog, ASGIAccessLog, DiagnosticFormatter, Format, WSGIAccessLog, note
 from scopeguard.server.forwarded_fields import ASGIForwarded, Proxies, WSGIForwarded

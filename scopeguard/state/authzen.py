@@ -15,9 +15,9 @@ from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.failures import Failures
 from scopeguard.state.fork import Locked
-from scopeguard.state.line_budget import LineBudget
+from scopeguard.state.log_rate_limit import LogRateLimit
 from scopeguard.state.own_bearer import OwnBearer
-from scopeguard.state.suspicion import Suspicion
+from scopeguard.state.throttle import Throttle
 
 
 class Decisions(Locked):
@@ -80,5 +80,5 @@ class DecisionPoint:
     bearer: OwnBearer = field(default_factory=OwnBearer)
     endpoint: Endpoint = field(default_factory=Endpoint)
     failures: Failures = field(default_factory=Failures)
-    suspicion: Suspicion = field(default_factory=Suspicion)
-    lines: LineBudget = field(default_factory=lambda: LineBudget(5, 60.0))
+    throttle: Throttle = field(default_factory=Throttle)
+    lines: LogRateLimit = field(default_factory=lambda: LogRateLimit(5, 60.0))

@@ -1,4 +1,4 @@
-"""A budget for work that a stranger can cause: a burst, then one unit per interval."""
+"""A budget for work that a stranger can cause, as a token bucket: a burst, then one unit per interval."""
 
 from __future__ import annotations
 

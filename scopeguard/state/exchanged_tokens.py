@@ -18,7 +18,7 @@ from scopeguard.state.backoff import Backoff
 from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.fork import Locked
-from scopeguard.state.suspicion import Suspicion
+from scopeguard.state.throttle import Throttle
 
 FailureT = TypeVar("FailureT")
 
@@ -57,7 +57,7 @@ class ExchangedTokens(Locked, Generic[FailureT]):
         self._outcomes: BoundedMap[bytes, Outcome[FailureT]] = BoundedMap(max_entries)
         self._number = 0
         self._breaker = Breaker(max_pause=60.0)
-        self._suspicion = Suspicion()
+        self._throttle = Throttle()
         self._last_failure: FailureT | None = None
 
     @property
@@ -82,7 +82,7 @@ class ExchangedTokens(Locked, Generic[FailureT]):
 
     def pause(self, now: float) -> float:
         """Return 0 if an exchange may begin, else the seconds to wait. The caller must record the result."""
-        return self._suspicion.pause(now, accepted=True) or self._breaker.pause(now)
+        return self._throttle.pause(now, accepted=True) or self._breaker.pause(now)
 
     @property
     def last_failure(self) -> FailureT | None:
@@ -91,7 +91,7 @@ class ExchangedTokens(Locked, Generic[FailureT]):
 
     def has_answered_recently(self, now: float) -> bool:
         """Return whether the server has decided recently, which shows that it works and knows the client."""
-        return self._suspicion.has_answered_recently(now)
+        return self._throttle.has_answered_recently(now)
 
     def keep(self, key: bytes, token: TokenResponse, seconds: float, now: float, wall: float) -> None:
         """Record *token*, which may be used for *seconds* from now."""
@@ -129,7 +129,7 @@ class ExchangedTokens(Locked, Generic[FailureT]):
             self._breaker.fail(now, retry_after=retry_after)
         else:
             self._breaker.succeed()
-            self._suspicion.fail(key, now, accepted=True, timed_out=timed_out)
+            self._throttle.fail(key, now, accepted=True, timed_out=timed_out)
         self._put_failure(key, failure, now, pauses=not by_server)
 
     def skip(self, key: bytes, failure: FailureT, now: float) -> None:
@@ -158,7 +158,7 @@ class ExchangedTokens(Locked, Generic[FailureT]):
 
     def _succeed(self, now: float) -> None:
         self._breaker.succeed()
-        self._suspicion.succeed(now)
+        self._throttle.succeed(now)
 
     def _put_failure(self, key: bytes, failure: FailureT, now: float, *, pauses: bool) -> None:
         with self._lock:

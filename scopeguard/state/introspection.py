@@ -19,7 +19,7 @@ from scopeguard.state.breaker import Breaker
 from scopeguard.state.failures import Failures
 from scopeguard.state.fork import Locked
 from scopeguard.state.own_bearer import OwnBearer
-from scopeguard.state.suspicion import Suspicion
+from scopeguard.state.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +93,4 @@ class IntrospectionState:
     key: AssertionKey | None = field(repr=False)
     new_id: Callable[[], str] = field(repr=False)
     bearer: OwnBearer = field(default_factory=OwnBearer)
-    suspicion: Suspicion = field(default_factory=Suspicion)
+    throttle: Throttle = field(default_factory=Throttle)

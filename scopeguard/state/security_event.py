@@ -11,18 +11,18 @@ from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.fork import Locked
 
 
-class Before(Enum):
+class EventState(Enum):
     """The state of a key when it arrives."""
 
-    NOTHING = "nothing"
+    NEW = "new"
     BUSY = "being processed now"
     DONE = "processed"
 
 
-class Seen(Locked):
+class ProcessedEvents(Locked):
     """Processed keys, bounded by *max_entries* and by age. Safe to use from any thread. Seconds are monotonic.
 
-    The caller that gets ``NOTHING`` processes the key and reports the result by :meth:`end`.
+    The caller that gets ``NEW`` processes the key and reports the result by :meth:`end`.
     """
 
     def __init__(self, *, seconds: float, max_entries: int) -> None:
@@ -36,16 +36,16 @@ class Seen(Locked):
         super().after_fork()
         self._busy = set()
 
-    def begin(self, key: str, now: float) -> Before:
-        """Return the state of *key*. If it is ``NOTHING``, the key becomes busy."""
+    def begin(self, key: str, now: float) -> EventState:
+        """Return the state of *key*. If it is ``NEW``, the key becomes busy."""
         with self._lock:
             until = self._done.peek(key)
             if until is not None and now < until:
-                return Before.DONE
+                return EventState.DONE
             if key in self._busy:
-                return Before.BUSY
+                return EventState.BUSY
             self._busy.add(key)
-            return Before.NOTHING
+            return EventState.NEW
 
     def end(self, key: str, now: float, *, done: bool) -> None:
         """End the processing of *key*. Unless *done*, it may be processed again."""

@@ -23,7 +23,7 @@ from scopeguard.log_values import printable
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import PUBLIC, Rule, Rules
 from scopeguard.rules.mcp import canonical_uri
-from scopeguard.rules.routed import Place, Prefixes, RoutedRules
+from scopeguard.rules.prefix_removal import MountPoint, Prefixes, RoutedRules
 from scopeguard.server.access_log import Entry
 from scopeguard.server.forwarded_fields import Proxies
 from scopeguard.spec import (
@@ -78,8 +78,8 @@ RULES: Final = Rules(
         Rule("/{rest:path}", PUBLIC),
     ]
 )
-ROUTED: Final = RoutedRules(RULES, Prefixes(mounted=((Place(), "/a"),), unknown=(Place(),)))
-MOUNTED: Final = RoutedRules(RULES, Prefixes(mounted=tuple((Place(), own) for own in ("/a", "/z", "/z/zq"))))
+ROUTED: Final = RoutedRules(RULES, Prefixes(mounted=((MountPoint(), "/a"),), unknown=(MountPoint(),)))
+MOUNTED: Final = RoutedRules(RULES, Prefixes(mounted=tuple((MountPoint(), own) for own in ("/a", "/z", "/z/zq"))))
 
 
 def encode_segment(data: bytes) -> str:
@@ -338,8 +338,8 @@ def test_each_pattern_for_untrusted_input_is_covered_by_the_table(units_of):
 
 
 def test_mounts_do_not_multiply_the_work_for_a_long_path(units_of):
-    many = RoutedRules(RULES, Prefixes(mounted=tuple((Place(), f"/{at}") for at in range(30))))
-    one = RoutedRules(RULES, Prefixes(mounted=((Place(), "/0"),)))
+    many = RoutedRules(RULES, Prefixes(mounted=tuple((MountPoint(), f"/{at}") for at in range(30))))
+    one = RoutedRules(RULES, Prefixes(mounted=((MountPoint(), "/0"),)))
     for path in ("/z/zq" * 4000, "/z/admin" * 4000, "".join(f"/{at}/a.b" for at in range(4000))):
         plain = units_of(lambda: one.find("GET", path))  # noqa: B023
         assert units_of(lambda: many.find("GET", path)) < 1.5 * plain  # noqa: B023

@@ -35,7 +35,7 @@ from scopeguard.core.starting import take_over
 from scopeguard.flask import ScopeGuard
 from scopeguard.guard import Decision, engine_of
 from scopeguard.mcp import McpMiddleware, Tool
-from scopeguard.rules.routed import Place, Prefixes, RoutedRules
+from scopeguard.rules.prefix_removal import MountPoint, Prefixes, RoutedRules
 from scopeguard.testing import FakeAuthority
 from scopeguard.testing.proofs import ProofKey
 from scopeguard.wsgi import GuardMiddleware as WsgiMiddleware
@@ -152,7 +152,7 @@ def test_a_token_that_an_outer_layer_has_checked_still_needs_its_proof():
 def test_a_mode_counts_as_a_difference_between_rules(path: str):
     """A router may see /admin, whose rule differs in its mode only from the one for all paths."""
     rules = Rules([Rule("/admin", all_of("read"), dpop="required"), Rule("/{rest:path}", all_of("read"))])
-    routed = RoutedRules(rules, Prefixes(unknown=(Place(),)))
+    routed = RoutedRules(rules, Prefixes(unknown=(MountPoint(),)))
     assert routed.is_plain is False
     found = routed.find("GET", path, path.encode())
     assert found is not None
@@ -174,7 +174,7 @@ def test_a_final_slash_does_not_bypass_a_mode(path: str):
 def test_several_readings_do_not_loosen_the_mode_of_the_guard(*, swap: bool):
     modes = ("allowed", None) if swap else (None, "allowed")
     rules = Rules([Rule("/admin", all_of("read"), dpop=modes[0]), Rule("/{rest:path}", all_of("read"), dpop=modes[1])])
-    found = RoutedRules(rules, Prefixes(unknown=(Place(),))).find("GET", "/x/admin", b"/x/admin")
+    found = RoutedRules(rules, Prefixes(unknown=(MountPoint(),))).find("GET", "/x/admin", b"/x/admin")
     assert found is not None
     assert found.mode is None  # that of the guard, which may be "required"
 

@@ -23,7 +23,7 @@ from scopeguard.asgi import GuardMiddleware
 from scopeguard.audit.findings import audit_app
 from scopeguard.audit.inspection import inspect_app
 from scopeguard.flask import ScopeGuard
-from scopeguard.rules.routed import Place
+from scopeguard.rules.prefix_removal import MountPoint
 
 RULES = Rules([Rule("/admin", all_of("admin")), Rule("/{rest:path}")])
 DOUBTS = ("root-path", "unknown-path", "method-override")
@@ -239,7 +239,7 @@ def test_wsgi_apps_are_inspected_too(guard: Guard):
     }
     assert find_doubts(wsgi.GuardMiddleware(call_with_prefix, guard=guard, rules=RULES)) == {"unknown-path": ["* /"]}
     assert find_doubts(wsgi.GuardMiddleware(app, guard=guard, rules=RULES)) == {}
-    assert inspect_app(both).prefixes.unknown == (Place(beginning="/v1", depth=1),)
+    assert inspect_app(both).prefixes.unknown == (MountPoint(beginning="/v1", depth=1),)
     app.wsgi_app = HTTPMethodOverride(app.wsgi_app)
     assert find_doubts(wsgi.GuardMiddleware(app, guard=guard, rules=RULES)) == {"method-override": ["* /"]}
     # The extension checks the path that Flask routes on, behind all middleware.
@@ -248,24 +248,24 @@ def test_wsgi_apps_are_inspected_too(guard: Guard):
 
 
 def test_findings_name_the_paths_of_mounts():
-    def place(*paths: str) -> Place:
+    def place(*paths: str) -> MountPoint:
         app: Any = opaque_app
         for path in reversed(paths):
             app = Router(routes=[Mount(path, app)])
         (found,) = inspect_app(app).prefixes.unknown
         return found
 
-    assert place("/v1") == place("/v1/") == Place(beginning="/v1", depth=1)
-    assert place("/a/b", "/c") == Place(beginning="/a/b/c", depth=3)
-    assert place("/t/{x}") == Place(beginning="/t", depth=2)
-    assert place("/t{x}", "/c") == Place(beginning="", depth=2)
-    assert place("/t/{x}", "/c") == Place(beginning="/t", depth=3)
-    assert place("/f/{rest:path}") == Place()
+    assert place("/v1") == place("/v1/") == MountPoint(beginning="/v1", depth=1)
+    assert place("/a/b", "/c") == MountPoint(beginning="/a/b/c", depth=3)
+    assert place("/t/{x}") == MountPoint(beginning="/t", depth=2)
+    assert place("/t{x}", "/c") == MountPoint(beginning="", depth=2)
+    assert place("/t/{x}", "/c") == MountPoint(beginning="/t", depth=3)
+    assert place("/f/{rest:path}") == MountPoint()
 
 
 def test_configured_prefix_precedes_a_detected_one_without_hiding_it():
     told = inspect_app(function_around(api()), "/other").prefixes
-    assert (told.root_path, told.mounted) == ("/other", ((Place(), "/api"),))
+    assert (told.root_path, told.mounted) == ("/other", ((MountPoint(), "/api"),))
     assert inspect_app(function_around(api()), "/api").prefixes.mounted == ()
     assert inspect_app(function_around(api()), "").prefixes.root_path == "/api"
 

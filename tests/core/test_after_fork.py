@@ -26,7 +26,7 @@ from scopeguard.state.key_by_id import KeysById
 from scopeguard.state.keys import KeyRing
 from scopeguard.state.own_bearer import OwnBearer
 from scopeguard.state.revocation import Revocations
-from scopeguard.state.security_event import Seen
+from scopeguard.state.security_event import ProcessedEvents
 from scopeguard.state.status_list import StatusLists
 
 LOCK: type = type(threading.Lock())
@@ -38,7 +38,7 @@ OURS = {
     KeyRing,
     ResolvedIssuers,
     Revocations,
-    Seen,
+    ProcessedEvents,
     StatusLists,
     Threads,
     WorkLane,

@@ -46,7 +46,7 @@ from scopeguard.explanation import Verdict
 from scopeguard.flow.credentials import Credential
 from scopeguard.guard import engine_of
 from scopeguard.inbound_tokens import InboundToken, hand_over, to_serve
-from scopeguard.rules.routed import Place, Prefixes, RoutedRules
+from scopeguard.rules.prefix_removal import MountPoint, Prefixes, RoutedRules
 from scopeguard.spec.api_key import make_key
 from scopeguard.testing import FakeAuthority, FakeTransport
 
@@ -687,7 +687,7 @@ def test_paths_have_one_reading_if_all_rules_accept_the_same_kinds_of_credential
 ):
     rules = Rules([Rule("/admin", "read"), Rule("/{rest:path}", "read", token_sources=of_rule)])
     sources = None if of_guard is None else frozenset(map(TokenSource, of_guard))
-    assert RoutedRules(rules, Prefixes(unknown=(Place(),)), sources).is_plain is plain
+    assert RoutedRules(rules, Prefixes(unknown=(MountPoint(),)), sources).is_plain is plain
 
 
 @pytest.mark.parametrize(
@@ -695,7 +695,7 @@ def test_paths_have_one_reading_if_all_rules_accept_the_same_kinds_of_credential
 )
 def test_path_with_two_readings_accepts_what_both_rules_accept(sources: Any, left: Any):
     open_rule, strict = Rule("/{rest:path}", "read", token_sources=sources), Rule("/admin", "read")
-    routed = RoutedRules(Rules([strict, open_rule]), Prefixes(unknown=(Place(),)))
+    routed = RoutedRules(Rules([strict, open_rule]), Prefixes(unknown=(MountPoint(),)))
     assert not routed.is_plain or sources is None
     found = routed.find("GET", "/x/admin")
     if sources == ["api_key"]:

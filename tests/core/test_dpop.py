@@ -575,7 +575,7 @@ def test_a_guard_that_remembers_proofs_elsewhere_makes_a_claim_of_its_own(api: A
 
 
 def test_the_strictest_mode_of_several_readings_of_a_path_holds():
-    from scopeguard.rules.routed import _join_rules
+    from scopeguard.rules.prefix_removal import _join_rules
 
     plain, allowed, required = (Rule("/a", dpop=mode) for mode in (None, "allowed", "required"))
     # A rule without a mode has that of the guard, which may be the strictest.

@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 
 from scopeguard import ConfigurationError, ScopeCatalog
 from scopeguard.devserver import Authority, Client, KeyRing, create_app
-from scopeguard.devserver.codes import CodeBook, Login
-from scopeguard.devserver.issued_tokens import TokenBook
+from scopeguard.devserver.authorization_codes import AuthorizationCodes, Login
+from scopeguard.devserver.issued_tokens import IssuedTokens
 from scopeguard.devserver.lifetimes import CODE_LIFETIME
 from scopeguard.testing import FakeClock
 
@@ -244,12 +244,12 @@ def test_code_is_used_once_and_the_second_use_revokes_the_token(authority, brows
 
 
 def test_flood_of_logins_costs_bounded_memory(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("scopeguard.devserver.codes.MOST_CODES", 3)
+    monkeypatch.setattr("scopeguard.devserver.authorization_codes.MOST_CODES", 3)
     monkeypatch.setattr("scopeguard.devserver.issued_tokens.MOST_TOKENS", 3)
     login = Login(
         client_id="swagger", redirect_uri=CALLBACK, code_challenge=CHALLENGE, subject="alice", scopes=(), audiences=()
     )
-    codes, tokens = CodeBook(), TokenBook()
+    codes, tokens = AuthorizationCodes(), IssuedTokens()
     issued = [codes.add(login, 0.0) for _ in range(5)]
     assert [codes.take(code, 1.0)[0] for code in issued] == [None, None, login, login, login]
     last = codes.add(login, CODE_LIFETIME)

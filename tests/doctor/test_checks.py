@@ -19,9 +19,9 @@ from scopeguard.doctor.files import check_files, named_files, written_secrets
 from scopeguard.doctor.finding import Diagnosis, Finding, Level, error, ok, warning
 from scopeguard.doctor.issuers import check_connections
 from scopeguard.doctor.keys import check_keys, key_type
-from scopeguard.doctor.noting_transport import Connection, Exchange
 from scopeguard.doctor.outages import advise
 from scopeguard.doctor.proxies import ServerAddress, check_server, check_trusted
+from scopeguard.doctor.tracing_transport import Connection, Exchange
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.effects import Answer
 from scopeguard.reasons import Reason

@@ -1,4 +1,6 @@
-"""Pace the requests to a server after failures that a token may have caused: introspection, exchange, decisions.
+"""A throttle for the requests to a server after failures that a token may have caused.
+
+Introspection, token exchange and policy decisions use it.
 
 Many authorization servers respond with 401, 404, 500 or a timeout to a request about a token that they cannot read.
 Such a failure says little: the next request may succeed. If it counted as an outage, as in
@@ -30,8 +32,8 @@ _ENOUGH: Final = 3
 _BACKOFF: Final = Backoff(first=0.5, longest=5.0)
 
 
-class Suspicion(Locked):
-    """The pacing for one authorization server. Safe to use from any thread. Seconds are monotonic.
+class Throttle(Locked):
+    """The throttle for one authorization server. Safe to use from any thread. Seconds are monotonic.
 
     During an outage, accepted and unknown tokens are paced separately, so that made-up tokens do not delay the recovery
     of known callers.

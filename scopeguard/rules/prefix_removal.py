@@ -33,7 +33,7 @@ _MOST_JOINED: Final = 1024  # cached rules that combine several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class MountPoint:
     """The mount of an app.
 
     *beginning*: the text that its paths begin with. *depth*: the number of their segments that belong to the mount.
@@ -59,8 +59,8 @@ class Prefixes:
     """
 
     root_path: str = ""
-    mounted: tuple[tuple[Place, str], ...] = ()
-    unknown: tuple[Place, ...] = ()
+    mounted: tuple[tuple[MountPoint, str], ...] = ()
+    unknown: tuple[MountPoint, ...] = ()
     loose: tuple[Callable[[str, Rule], bool], ...] = ()
 
 
@@ -146,10 +146,10 @@ class RoutedRules:
         if len(segments) > _MOST_SEGMENTS_MOUNTED:
             return None
         found: list[Rule] = []
-        for place, own in self._prefixes.mounted:
-            if place.holds(routed):
-                mount = "/".join(routed.split("/")[: place.depth + 1])
-                other = self._rules.find(method, mount + without_prefix(path, own))
+        for mount, own in self._prefixes.mounted:
+            if mount.holds(routed):
+                beginning = "/".join(routed.split("/")[: mount.depth + 1])
+                other = self._rules.find(method, beginning + without_prefix(path, own))
                 if other is not None and other is not rule and self._literal_rules.has(other):
                     found.append(other)
         return found
@@ -181,7 +181,7 @@ class RoutedRules:
         A pair is the number of leading segments of the expected path, and the index of the segment of the whole path
         that follows them.
         """
-        depths = [place.depth for place in self._prefixes.unknown if place.holds(routed)]
+        depths = [mount.depth for mount in self._prefixes.unknown if mount.holds(routed)]
         if not depths:
             return [(0, 0)] if whole != expected else []
         least = min(depths)

@@ -1,4 +1,4 @@
-"""A bound for log lines of one kind, which a stranger could otherwise make endless."""
+"""A rate limit for log lines of one kind, which a stranger could otherwise make endless."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from scopeguard.state.budget import Budget
 from scopeguard.state.fork import Locked
 
 
-class LineBudget(Locked):
+class LogRateLimit(Locked):
     """For each kind, *burst* lines at once, then one per *interval* seconds. Kinds are never dropped: use few."""
 
     def __init__(self, burst: int, interval: float) -> None:

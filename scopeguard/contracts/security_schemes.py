@@ -16,7 +16,7 @@ from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
 
 
 @dataclass(frozen=True, slots=True)
-class Schemes:
+class SecuritySchemes:
     """The security schemes of a document.
 
     *known* has all of them by name. Alternatives with an *ignored* scheme are dropped.
@@ -26,7 +26,7 @@ class Schemes:
     ignored: frozenset[str]
 
     @classmethod
-    def of(cls, document: Document, known: Mapping[str, Mapping[str, Any]], ignored: Iterable[str]) -> Schemes:
+    def of(cls, document: Document, known: Mapping[str, Mapping[str, Any]], ignored: Iterable[str]) -> SecuritySchemes:
         if isinstance(ignored, str):
             raise ConfigurationError('ignore_schemes: must be a list of names, as in ["apiKey"], not a string')
         names = frozenset(items(ignored, "ignore_schemes", 'a list of names, as in ["apiKey"]', str))

@@ -1,4 +1,4 @@
-"""A transport that notes what each exchange of a guard did: how long it took, with which server, over which TLS."""
+"""A transport that traces the exchanges of a guard: how long each took, with which server, and over which TLS."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Exchange:
         return origin_of(self.url)
 
 
-class WatchedTransport:
+class TracingTransport:
     """Sends every request with *inner*, and keeps an :class:`Exchange` for each. For one thread."""
 
     def __init__(self, inner: Transport, clock: Clock, monotonic: Callable[[], float] = time.monotonic) -> None:

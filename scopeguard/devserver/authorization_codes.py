@@ -34,7 +34,7 @@ class _Entry:
     token: str | None = field(default=None, repr=False)
 
 
-class CodeBook:
+class AuthorizationCodes:
     """The codes that were issued, at most :data:`MOST_CODES`. Safe to share between threads."""
 
     def __init__(self) -> None:

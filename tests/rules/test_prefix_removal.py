@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from scopeguard import DENIED, OPTIONAL, PUBLIC, ConfigurationError, Rule, Rules, all_of, any_of
-from scopeguard.rules.routed import Place, Prefixes, RoutedRules, check_root_path, without_prefix
+from scopeguard.rules.prefix_removal import MountPoint, Prefixes, RoutedRules, check_root_path, without_prefix
 from scopeguard.scopes import AUTHENTICATED
 
 ADMIN, READ, WRITE = all_of("admin"), all_of("read"), all_of("write")
-UNSEEN = Prefixes(unknown=(Place(),))
+UNSEEN = Prefixes(unknown=(MountPoint(),))
 REST = Rule("/{rest:path}")
 
 
@@ -59,7 +59,7 @@ def test_rule_for_the_whole_path_applies_beside_the_one_below_the_prefix():
 
 
 def test_path_that_a_mounted_app_sees_is_checked_too():
-    mounted = Prefixes(mounted=((Place(beginning="/v1", depth=1), "/v1/x"), (Place(), "/api")))
+    mounted = Prefixes(mounted=((MountPoint(beginning="/v1", depth=1), "/v1/x"), (MountPoint(), "/api")))
     rules = [Rule("/v1/admin", ADMIN), Rule("/api/items", READ), Rule("/items", WRITE), Rule("/gone", DENIED), REST]
     assert access(rules, mounted, "/v1/x/admin") == ADMIN
     assert access(rules, mounted, "/v1/admin") == ADMIN
@@ -70,7 +70,7 @@ def test_path_that_a_mounted_app_sees_is_checked_too():
 
 
 def test_known_prefix_and_that_of_a_mounted_app_both_apply():
-    both = Prefixes(root_path="/s", mounted=((Place(beginning="/v1", depth=1), "/s/v1/x"),))
+    both = Prefixes(root_path="/s", mounted=((MountPoint(beginning="/v1", depth=1), "/s/v1/x"),))
     rules = [Rule("/v1/admin", ADMIN), REST]
     assert access(rules, both, "/s/v1/x/admin") == ADMIN
     assert access(rules, both, "/s/v1/admin") == ADMIN
@@ -141,7 +141,7 @@ def test_reading_without_a_rule_neither_opens_nor_closes_another():
 
 
 def test_ambiguity_below_a_mount_does_not_affect_other_paths():
-    unseen = Prefixes(unknown=(Place(beginning="/files", depth=1),))
+    unseen = Prefixes(unknown=(MountPoint(beginning="/files", depth=1),))
     rules = [Rule("/files/admin", ADMIN), REST]
     assert access(rules, unseen, "/files/x/admin") == ADMIN
     assert access(rules, unseen, "/other/files/admin") == AUTHENTICATED
@@ -212,13 +212,13 @@ def test_path_has_several_readings_if_a_prefix_is_stripped():
     assert RoutedRules(rules, Prefixes()).is_plain
     assert not RoutedRules(rules, UNSEEN).is_plain
     assert not RoutedRules(rules, Prefixes(root_path="/api")).is_plain
-    assert not RoutedRules(rules, Prefixes(mounted=((Place(), "/api"),))).is_plain
-    assert RoutedRules(Rules(public=["/x"]), Prefixes(mounted=((Place(), "/api"),))).is_plain
+    assert not RoutedRules(rules, Prefixes(mounted=((MountPoint(), "/api"),))).is_plain
+    assert RoutedRules(Rules(public=["/x"]), Prefixes(mounted=((MountPoint(), "/api"),))).is_plain
 
 
 @pytest.mark.parametrize("mounts", [1, 3])
 def test_long_ambiguous_path_to_mounted_apps_is_refused(mounts: int):
-    prefixes = Prefixes(mounted=tuple((Place(), f"/m{at}") for at in range(mounts)))
+    prefixes = Prefixes(mounted=tuple((MountPoint(), f"/m{at}") for at in range(mounts)))
     rules = [Rule("/admin/{rest:path}", ADMIN), REST]
     for length in (250, 5000):
         assert access(rules, prefixes, "/m0/" + "x/" * length + "y") == AUTHENTICATED
