@@ -31,7 +31,7 @@ class RouteRequirements:
 
     def combine(self, requirement: Requirement | None, method: str, path: str) -> Requirement | None:
         """Return *requirement* together with the one that the route of *method* and *path* declares."""
-        found = self._declared().find(method, path)
+        found = self._load_rules().find(method, path)
         declared = None if found is None else found.requirement
         if declared is None or requirement is None or declared == requirement:
             return requirement if declared is None else declared
@@ -42,9 +42,9 @@ class RouteRequirements:
 
     def declared_rules(self) -> tuple[Rule, ...]:
         """Return the declarations of the app's routes as rules."""
-        return self._declared().all
+        return self._load_rules().all
 
-    def _declared(self) -> Rules:
+    def _load_rules(self) -> Rules:
         rules = self._rules
         if rules is None:
             rules = self._rules = Rules(_read_rules(self._app))

@@ -168,16 +168,16 @@ class TokenEndpoint:
         """Return *refusal* without texts that quote a secret, because exceptions and logs show them."""
         secret = None if self._policy.client_secret is None else self._policy.client_secret.reveal()
 
-        def shown(text: str | None) -> str | None:
+        def withhold(text: str | None) -> str | None:
             if text and secret and secret in text:
                 return "(withheld: it quotes the client secret)"
             return "(withheld: it quotes a token)" if text and any(each in text for each in tokens) else text
 
         return replace(
             refusal,
-            error=refusal.error if refusal.error in _ERRORS else shown(refusal.error),
-            description=shown(refusal.description),
-            uri=shown(refusal.uri),
+            error=refusal.error if refusal.error in _ERRORS else withhold(refusal.error),
+            description=withhold(refusal.description),
+            uri=withhold(refusal.uri),
         )
 
     def _endpoint(self) -> Flow[str]:

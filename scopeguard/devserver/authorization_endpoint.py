@@ -165,12 +165,12 @@ class AuthorizationEndpoint:
         return hmac.compare_digest(tokens[0].encode("utf-8"), self._form_token(browser.cookie).encode("ascii"))
 
     def _decide(self, form: Form, request: _Valid, redirect: Callable[..., Answer], now: float) -> Answer:
-        def chosen(name: str) -> list[str]:
+        def values_of(name: str) -> list[str]:
             return [value for field, value in form if field == name]
 
-        if chosen(_DECISION) != ["allow"]:
+        if values_of(_DECISION) != ["allow"]:
             return redirect(error="access_denied", error_description="The user has not allowed it")
-        users = chosen(_USER)
+        users = values_of(_USER)
         if len(users) != 1 or users[0] not in self._registry.subjects:
             return redirect(error="access_denied", error_description="No user of this server was chosen")
         code = self._codes.add(
@@ -179,7 +179,7 @@ class AuthorizationEndpoint:
                 redirect_uri=request.redirect_uri,
                 code_challenge=request.code_challenge,
                 subject=users[0],
-                scopes=tuple(scope for scope in request.scopes if scope in chosen(_SCOPE)),
+                scopes=tuple(scope for scope in request.scopes if scope in values_of(_SCOPE)),
                 audiences=request.audiences,
             ),
             now,

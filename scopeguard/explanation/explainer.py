@@ -25,7 +25,7 @@ from scopeguard.explanation.order_of_checks import BY_NAME, CHECKS, OF_ANSWERS, 
 from scopeguard.explanation.probes import PROBES, Content, applies
 from scopeguard.explanation.result import Explanation, Outcome, Verdict
 from scopeguard.explanation.route import Route
-from scopeguard.explanation.shown_values import TEXTS, list_values, shown
+from scopeguard.explanation.shown_values import TEXTS, list_values, show
 from scopeguard.flow.credentials import Credential
 from scopeguard.flow.introspection_requests import ask_authority
 from scopeguard.flow.issuers import find_issuer, has_keys, parse
@@ -193,9 +193,9 @@ class Explainer:
             return False
         claims: Any = {} if self.token is None else self.token.claims
         iss = claims.get("iss")
-        found = "an opaque token" if self.token is None else "iss absent" if iss is None else shown(iss)
+        found = "an opaque token" if self.token is None else "iss absent" if iss is None else show(iss)
         if issuers.trust_domains and trust_domain_of(claims) is not None:
-            found = f"sub {shown(claims['sub'])}"
+            found = f"sub {show(claims['sub'])}"
         wanted = (
             list_values((record.issuer.url for record in issuers.all), " or ") or "an issuer that the resolver finds"
         )
@@ -255,10 +255,10 @@ class Explainer:
         if error is None or OWNER[error.reason] not in _SIGNATURE or self.results.has_not_passed(OF_JWTS):
             error = self._verify(token, record)
         place, keys = self._key_place(record)
-        kid = f"kid={shown(token.header['kid'])}" if "kid" in token.header else "no kid"
+        kid = f"kid={show(token.header['kid'])}" if "kid" in token.header else "no kid"
         texts = {
             "keys": (place, "a JWK Set"),
-            "key": (f"{kid}, {shown(token.header.get('alg'))}", keys),
+            "key": (f"{kid}, {show(token.header.get('alg'))}", keys),
             "signature": (f"{len(token.signature)} bytes", "made with the signing key"),
         }
         failing = _SIGNATURE.index(OWNER[error.reason]) if error is not None else len(_SIGNATURE)
@@ -289,7 +289,7 @@ class Explainer:
             place = "the configuration" if issuer.keys is not None else None if metadata is None else metadata.jwks_uri
         known = [key for each in (record, *record.others) for key in getattr(each.ring.key_set, "keys", ())]
         kids = list_values(f"{key.kid or 'no kid'} ({' '.join(sorted(key.algorithms))})" for key in known)
-        return shown(place or f"the metadata of {issuer.url}"), f"one of {kids}" if kids else "a key of the issuer"
+        return show(place or f"the metadata of {issuer.url}"), f"one of {kids}" if kids else "a key of the issuer"
 
     def _introspect(self, credential: Credential, record: IssuerRecord) -> None:
         state, clock = record.introspection, self.engine.clock
@@ -307,7 +307,7 @@ class Explainer:
             if answers[0] is None:
                 raise InvalidToken(Reason.TOKEN_NOT_ACTIVE)
 
-        place = shown(state.settings.endpoint or f"the introspection endpoint of {record.issuer.url}")
+        place = show(state.settings.endpoint or f"the introspection endpoint of {record.issuer.url}")
         if not self.results.run("introspection", ask, found=place, wanted='"active": true'):
             return
         self.results.add("introspection", Outcome.PASSED, found=f"active, says {place}", wanted='"active": true')
@@ -420,8 +420,8 @@ class Explainer:
             verdict=verdict,
             reason=None if error is None else error.reason,
             status=None if error is None else error.status,
-            method=shown(self.request.method),
-            path=shown(self.request.path),
+            method=show(self.request.method),
+            path=show(self.request.path),
             rule=route.title,
             requires=route.requires,
             fingerprint=None if credential is None else fingerprint(credential.token),

@@ -13,7 +13,7 @@ from scopeguard.errors import InsufficientUserAuthentication as SignIn
 from scopeguard.explanation.collector import Collector, Refusal
 from scopeguard.explanation.order_of_checks import OWNER
 from scopeguard.explanation.result import Outcome
-from scopeguard.explanation.shown_values import list_values, shown
+from scopeguard.explanation.shown_values import list_values, show
 from scopeguard.reasons import Reason
 from scopeguard.request import RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
@@ -109,7 +109,7 @@ class Route:
     def _check_rule(self, results: Collector) -> None:
         if not self.is_ruled:
             return
-        request = f"{shown(self.method)} {shown(self.path)}"
+        request = f"{show(self.method)} {show(self.path)}"
         if self.rule is None:
             note = f"rules for this path: {', '.join(self.others)}" if self.others else "no rule is for this path"
             wanted = "a rule for this method and path"
@@ -117,7 +117,7 @@ class Route:
             return
         methods = "every method" if self.rule.methods is None else list_values(sorted(self.rule.methods), " ")
         rule = f"{methods} {self.rule.path}"
-        note = f"from {shown(self.rule.source)}" if self.rule.source else ""
+        note = f"from {show(self.rule.source)}" if self.rule.source else ""
         if self.rule.access is DENIED:
             error = Forbidden(Reason.NO_RULE)
             results.add("rule", Outcome.FAILED, error, found=request, wanted=f"{rule} denies every request", note=note)

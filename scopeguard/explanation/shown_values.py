@@ -24,14 +24,14 @@ _PARAMETERS: Final = ("crit", "b64", "zip", "cty", "kid")
 _KINDS: Final = ("token_type", "token_use", "typ", "type", "tokenName", "purpose", "nonce", "at_hash", "events")
 
 
-def shown(value: object) -> str:
+def show(value: object) -> str:
     """Return *value*, which may come from a token, as a short line of printable characters."""
     return printable(value, _MOST_OF_A_VALUE)
 
 
 def list_values(values: Iterable[object], between: str = ", ") -> str:
     """Return *values* in one line, without the end of a long list."""
-    texts = [shown(value) for value in values]
+    texts = [show(value) for value in values]
     more = len(texts) - _MOST_LISTED
     line = between.join(texts[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
     return line if len(line) <= _MOST_CHARACTERS else line[:_MOST_CHARACTERS] + "..."
@@ -39,7 +39,7 @@ def list_values(values: Iterable[object], between: str = ", ") -> str:
 
 def member(members: Mapping[str, Any], name: str) -> str:
     """Return the member *name* and its value as text, or the text that it is absent."""
-    return f"{shown(name)} {_ABSENT}" if name not in members else f"{shown(name)}={shown(members[name])}"
+    return f"{show(name)} {_ABSENT}" if name not in members else f"{show(name)}={show(members[name])}"
 
 
 def duration(seconds: float) -> str:
@@ -53,11 +53,11 @@ def duration(seconds: float) -> str:
 def moment(value: object, now: float) -> str:
     """Return the date *value* for people, with its distance from *now*; both are in seconds since the epoch."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return shown(value)
+        return show(value)
     try:
         text = datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (ValueError, OverflowError, OSError):
-        return shown(value)
+        return show(value)
     away = value - now
     if abs(away) < 1:
         return f"{text}, now"
@@ -71,7 +71,7 @@ def _audience(content: Content) -> str:
         members = content.claims if header == name else content.header
         value = members.get(header)
         if isinstance(value, list):
-            found.append(f"{shown(name)}={list_values(value)}")
+            found.append(f"{show(name)}={list_values(value)}")
         else:
             found.append(member(members, header))
     return ", ".join(found)
@@ -85,12 +85,12 @@ def _wanted_audience(content: Content) -> str:
     return list_values(sorted(accepted), " or ") + only
 
 
-def _expected(values: Mapping[str, Iterable[object]], what: str = "") -> list[str]:
-    return [f"{shown(name)}={what}{' or '.join(sorted(map(shown, each)))}" for name, each in values.items()]
+def _list_expected(values: Mapping[str, Iterable[object]], what: str = "") -> list[str]:
+    return [f"{show(name)}={what}{' or '.join(sorted(map(show, each)))}" for name, each in values.items()]
 
 
-def _forbidden(names: Iterable[str]) -> list[str]:
-    return [f"no {shown(name)}" for name in names]
+def _list_forbidden(names: Iterable[str]) -> list[str]:
+    return [f"no {show(name)}" for name in names]
 
 
 def _expected_claims(content: Content) -> str:
@@ -101,17 +101,17 @@ def _expected_claims(content: Content) -> str:
 
 def _wanted_claims(content: Content) -> str:
     issuer = content.issuer
-    prefixes = _expected(issuer.claim_prefixes, "a value that begins with ")
-    wanted = [*_expected(issuer.expected_claims), *prefixes, *_forbidden(issuer.forbidden_claims)]
+    prefixes = _list_expected(issuer.claim_prefixes, "a value that begins with ")
+    wanted = [*_list_expected(issuer.expected_claims), *prefixes, *_list_forbidden(issuer.forbidden_claims)]
     return list_values(wanted) or "the same values in the header and in the claims"
 
 
 def _wanted_headers(content: Content) -> str:
     issuer = content.issuer
-    return list_values([*_expected(issuer.expected_headers), *_forbidden(issuer.forbidden_headers)])
+    return list_values([*_list_expected(issuer.expected_headers), *_list_forbidden(issuer.forbidden_headers)])
 
 
-def _required(content: Content) -> tuple[str, ...]:
+def _required_names(content: Content) -> tuple[str, ...]:
     issuer = content.issuer
     if issuer.required_claims is not None:
         return issuer.required_claims
@@ -119,14 +119,14 @@ def _required(content: Content) -> tuple[str, ...]:
 
 
 def _required_claims(content: Content) -> str:
-    names = (*_required(content), *content.issuer.any_claims)
-    lacking = [shown(name) for name in dict.fromkeys(names) if content.claims.get(name, "") == ""]
+    names = (*_required_names(content), *content.issuer.any_claims)
+    lacking = [show(name) for name in dict.fromkeys(names) if content.claims.get(name, "") == ""]
     return f"{list_values(lacking)} {_ABSENT}" if lacking else "all present"
 
 
 def _wanted_presence(content: Content) -> str:
-    required, alternatives = _required(content), content.issuer.any_claims
-    parts = [", ".join(map(shown, required))] if required else []
+    required, alternatives = _required_names(content), content.issuer.any_claims
+    parts = [", ".join(map(show, required))] if required else []
     parts += [f"one of {list_values(alternatives)}"] if alternatives else []
     return "; ".join(parts) or "none; sub, jti and client_id are strings"
 
@@ -152,7 +152,7 @@ def _scope_claim(content: Content) -> str:
 def _confirmation(content: Content) -> str:
     value = content.claims.get("cnf", _ABSENT)
     # The thumbprints themselves would not help a reader.
-    return f"cnf with {list_values(value)}" if isinstance(value, Mapping) else f"cnf {shown(value)}"
+    return f"cnf with {list_values(value)}" if isinstance(value, Mapping) else f"cnf {show(value)}"
 
 
 def _wanted_confirmation(content: Content) -> str:
@@ -231,7 +231,7 @@ TEXTS: Final[Mapping[str, tuple[Text, Text]]] = MappingProxyType(
         ),
         "issued_at": (
             lambda content: ", ".join(
-                f"{shown(name)} {moment(content.claims[name], content.now)}"
+                f"{show(name)} {moment(content.claims[name], content.now)}"
                 for name in ("iat", *content.issuer.past_claims)
                 if name in content.claims
             ),

@@ -119,10 +119,10 @@ def split_octets(octets: bytes, decode: Callable[[bytes], bytes] = decode_segmen
         except ValueError:
             pass
     # Raise outside the handler, because a chained error could quote the token.
-    raise _malformed(octets)
+    raise _malformed_error(octets)
 
 
-def _malformed(octets: bytes) -> InvalidToken:
+def _malformed_error(octets: bytes) -> InvalidToken:
     """Return the error for *octets* that are not three segments of base64url."""
     dots = octets.count(b".")
     if dots == 4 and octets.translate(None, _ALPHABET) == b"....":
