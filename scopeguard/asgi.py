@@ -625,7 +625,8 @@ async def send_response(response: Response, headers: list[tuple[bytes, bytes]], 
             await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": response.reason_phrase})
             return
     await send({"type": f"{prefix}.start", "status": response.status, "headers": headers})
-    await send({"type": f"{prefix}.body", "body": response.body})
+    # The default of more_body is False, but the test client of Quart 0.23 does not know it.
+    await send({"type": f"{prefix}.body", "body": response.body, "more_body": False})
 
 
 class ResourceMetadataMiddleware:

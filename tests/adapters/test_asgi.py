@@ -269,7 +269,7 @@ async def test_websocket_is_refused_before_it_is_accepted(authority: FakeAuthori
     start, body = await WebSocket(extension=True).run(guarded)
     assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
     assert any(name == b"www-authenticate" for name, _ in start["headers"])
-    assert body["type"] == "websocket.http.response.body"
+    assert (body["type"], body["more_body"]) == ("websocket.http.response.body", False)
 
 
 @pytest.mark.rule("H-02")
@@ -493,6 +493,13 @@ async def test_body_is_not_read_unless_a_form_may_carry_the_token(authority: Fak
     request = Body(part(b"x" * 100))
     assert await request.status(guarded) == 401
     assert request.read == 0
+
+
+async def test_refusal_says_that_no_more_body_follows(authority: FakeAuthority):
+    """That is the default, but Quart's test client looks for the key."""
+    request = Body(part(b""))
+    assert await request.status(GuardMiddleware(App(), guard=guard_for(authority))) == 401
+    assert request.sent[-1]["more_body"] is False
 
 
 @pytest.mark.rule("H-06")

@@ -131,14 +131,19 @@ async def call_asgi(app: Any, exchange: Exchange) -> Answered:
         {"type": "http.request", "body": exchange.body[half:], "more_body": False},
     ]
     sent: list[Any] = []
+    complete = anyio.Event()
 
     async def receive() -> Any:
         if waiting:
             return waiting.pop(0)
-        return await anyio.sleep_forever()
+        # The ASGI specification promises this message to an app that receives after its response. Quart waits for it.
+        await complete.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
         sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            complete.set()
 
     await app(scope, receive, send)
     starts = [message for message in sent if message["type"] == "http.response.start"]

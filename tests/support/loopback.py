@@ -155,6 +155,13 @@ def answer_with(data: bytes) -> Handler:
     return lambda connection, request: connection.send(data)
 
 
+AUTHORITY_USAGE: Final = x509.KeyUsage(
+    digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
+    key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+)  # fmt: skip
+"""The usage of the key of a certificate authority."""
+
+
 class Certificates:
     """A certificate authority of the test's own, in *folder*."""
 
@@ -216,11 +223,7 @@ class Certificates:
             )
         )
         if ca:
-            usage = x509.KeyUsage(
-                digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
-                key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
-            )  # fmt: skip
-            builder = builder.add_extension(usage, critical=True)
+            builder = builder.add_extension(AUTHORITY_USAGE, critical=True)
         if name is not None:
             address = x509.IPAddress(ipaddress.ip_address(name)) if name[0].isdigit() else x509.DNSName(name)
             builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)

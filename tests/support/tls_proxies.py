@@ -26,6 +26,7 @@ from cryptography.x509.oid import NameOID
 from waitress.server import create_server
 
 from environment import skip_or_fail
+from loopback import AUTHORITY_USAGE
 from scopeguard import Guard
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.devserver.uvicorn_server import Serving
@@ -70,6 +71,12 @@ class Certificates:
         builder = x509.CertificateBuilder(self._name, subject, key, x509.random_serial_number())
         builder = builder.not_valid_before(now - dt.timedelta(days=1)).not_valid_after(now + dt.timedelta(days=1))
         builder = builder.add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        # Python 3.13 and newer verify certificates strictly, and demand these extensions.
+        issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        builder = builder.add_extension(issuer_key, critical=False)
+        if authority:
+            builder = builder.add_extension(AUTHORITY_USAGE, critical=True)
         address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
         builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
         return builder.sign(self._key, hashes.SHA256())
