@@ -5,9 +5,10 @@ A door is a way for a request to reach a guard: a method of the guard, a middlew
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 import anyio
 
+from kept import keep
 from scenarios import REALM, Answered, Exchange, Scenario, tokens, verify
 from scopeguard import (
     AUTHENTICATED,
@@ -283,12 +285,18 @@ class Door:
 
 
 def call_in_loop(
-    backend: str, call: Callable[[Any, Exchange], Awaitable[Answered]], target: Any
+    backend: str, call: Callable[[Any, Exchange], Coroutine[Any, Any, Answered]], target: Any
 ) -> Callable[[Exchange], Answered]:
-    """Return a function that passes *target* and an exchange to *call*, each time in a new event loop of *backend*."""
+    """Return a function that passes *target* and an exchange to *call*, in an event loop of *backend*.
+
+    With asyncio it is the same loop until the last test of the file has ended. With trio it is a new one each time.
+    """
+    runner = keep(asyncio.Runner()) if backend == "asyncio" else None
 
     def send(exchange: Exchange) -> Answered:
-        return anyio.run(partial(call, target, exchange), backend=backend)
+        if runner is None:
+            return anyio.run(partial(call, target, exchange), backend=backend)
+        return runner.run(call(target, exchange))
 
     return send
 
