@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -34,17 +35,13 @@ def packages() -> None:
             skip_or_fail(f"{package} is not installed: pip install '.[examples-bigquery]'")
 
 
-def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=plain_environment(), capture_output=True, text=True, check=False
-    )
-
-
 # -- the script
 
 
 def test_all_steps_go_as_expected(no_leaks: Callable[[str], None]):
-    done = run(str(SCRIPT))
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT)], cwd=ROOT, env=plain_environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     no_leaks(done.stdout + done.stderr)
     lines = [line.split(maxsplit=2) for line in done.stdout.splitlines() if line.startswith("  ")]
@@ -63,32 +60,27 @@ def test_all_steps_go_as_expected(no_leaks: Callable[[str], None]):
     assert steps["admin", "query"] == steps["reader", "query_and_wait"] == "[('cups', 12), ('tea', 3)]"
 
 
-ANOTHER_CONTRACT = """
-import json, sys
-sys.path.insert(0, "examples/bigquery")
-import discovery, run
-copy_to = discovery.copy_to
-
-def changed(folder):
-    path = copy_to(folder)
-    document = json.loads(path.read_text("utf-8"))
-    document["resources"]["tables"]["methods"]["get"]["scopes"].append(run.SCOPE + "bigquery.insertdata")
-    path.write_text(json.dumps(document), "utf-8")
-    return path
-
-discovery.copy_to = changed
-sys.exit(run.main())
-"""
-
-
-def test_the_document_is_the_policy_and_an_unexpected_result_is_reported():
+def test_the_document_is_the_policy_and_an_unexpected_result_is_reported(load, monkeypatch, capsys, no_leaks):
     """A further scope in the document allows a further call: only the document says what a scope may do."""
-    done = run("-c", ANOTHER_CONTRACT)
-    assert done.returncode == 1, done.stdout + done.stderr
-    lines = done.stdout.splitlines()
+    monkeypatch.setenv("ISSUER", "")  # the example sets it, for this process
+    example, discovery = load("run"), load("discovery")
+    copy_to = discovery.copy_to
+
+    def changed(folder: Path) -> Path:
+        path: Path = copy_to(folder)
+        document = json.loads(path.read_text("utf-8"))
+        document["resources"]["tables"]["methods"]["get"]["scopes"].append(f"{SCOPE}bigquery.insertdata")
+        path.write_text(json.dumps(document), "utf-8")
+        return path
+
+    monkeypatch.setattr(discovery, "copy_to", changed)
+    assert example.main() == 1
+    out = capsys.readouterr().out
+    no_leaks(out)
+    lines = out.splitlines()
     (wrong,) = (number for number, line in enumerate(lines) if "UNEXPECTED" in line)
     assert lines[wrong - 1].split()[:2] == ["loader", "get_table"]
-    assert "\nSteps with an unexpected result: 1.\n" in done.stdout
+    assert "\nSteps with an unexpected result: 1.\n" in out
 
 
 # -- the client, call by call
