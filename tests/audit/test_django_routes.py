@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from environment import ROOT, plain_environment
+from warm_start import WarmInterpreter
 
 PROJECT = """
 import django
@@ -45,16 +45,16 @@ bare = get_wsgi_application()
 """
 
 
-def audit(folder: Path, target: str) -> tuple[dict[str, str], set[str]]:
+@pytest.fixture(scope="module")
+def interpreter() -> Iterator[WarmInterpreter]:
+    modules = ("scopeguard.asgi", "scopeguard.cli.audit", "scopeguard.wsgi", "django.core.wsgi", "django.urls")
+    with WarmInterpreter(*modules, environment={**plain_environment(), "PYTHONPATH": str(ROOT)}) as interpreter:
+        yield interpreter
+
+
+def audit(interpreter: WarmInterpreter, folder: Path, target: str) -> tuple[dict[str, str], set[str]]:
     (folder / "project.py").write_text(PROJECT, "utf-8")
-    run = subprocess.run(
-        [sys.executable, "-m", "scopeguard", "audit", target, "--format", "json"],
-        cwd=folder,
-        env={**plain_environment(), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = interpreter.run("scopeguard", "audit", target, "--format", "json", cwd=folder)
     assert "sg-secret" not in run.stdout + run.stderr
     report = json.loads(run.stdout)
     routes = {f"{route['method']} {route['path']}": route["access"] for route in report["routes"]}
@@ -62,8 +62,8 @@ def audit(folder: Path, target: str) -> tuple[dict[str, str], set[str]]:
 
 
 @pytest.mark.parametrize("interface", ["ASGI", "WSGI"])
-def test_the_url_configuration_is_read(tmp_path: Path, interface: str):
-    routes, codes = audit(tmp_path, f"project:{interface}")
+def test_the_url_configuration_is_read(interpreter: WarmInterpreter, tmp_path: Path, interface: str):
+    routes, codes = audit(interpreter, tmp_path, f"project:{interface}")
     assert "cors-inside-guard" in codes
     assert routes == {
         "* /": "denied",
@@ -75,6 +75,6 @@ def test_the_url_configuration_is_read(tmp_path: Path, interface: str):
     } | ({"* /v1/{rest:path}": "authenticated"})
 
 
-def test_a_project_without_a_guard_is_unguarded(tmp_path: Path):
-    routes, codes = audit(tmp_path, "project:bare")
+def test_a_project_without_a_guard_is_unguarded(interpreter: WarmInterpreter, tmp_path: Path):
+    routes, codes = audit(interpreter, tmp_path, "project:bare")
     assert set(routes.values()) == codes == {"unguarded"}

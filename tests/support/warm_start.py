@@ -122,6 +122,14 @@ class WarmInterpreter:
             stderr=streams[1],
         )
 
+    def run(self, module: str, *arguments: str, cwd: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run ``python -m module arguments`` to its end, at most half a minute."""
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            streams = {"output": output.fileno(), "errors": errors.fileno()}
+            status = self.start(module, *arguments, cwd=cwd, environment={}, **streams).wait(30)
+            texts = [os.pread(stream, os.fstat(stream).st_size, 0).decode() for stream in streams.values()]
+        return subprocess.CompletedProcess([module, *arguments], status, *texts)
+
     def _begin(self) -> None:
         folder = self._stack.enter_context(tempfile.TemporaryDirectory())
         path = os.path.join(folder, "s")  # short, as the path of a socket has to be
