@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from algorithms import ML_DSA_HERE
 from environment import ROOT, in_ci, skip_or_fail
+from shared_page import SharedPage
 
 pytest_plugins = ["few_reports", "kept", "leak_search", "measured", "nothing_skipped"]
 
@@ -74,6 +76,13 @@ def browser() -> Iterator[Any]:
         running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield running
         running.close()
+
+
+@pytest.fixture(scope="module")
+def shared_page(browser: Any) -> Iterator[SharedPage]:
+    """A page of the browser for the tests of one file."""
+    with closing(SharedPage(browser)) as page:
+        yield page
 
 
 @pytest.fixture(scope="session", params=["blocking", "async"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from scopeguard.asgi import GuardMiddleware
 from scopeguard.devserver.uvicorn_server import Serving
 from scopeguard.edge.listener import listen
 from scopeguard.testing import FakeAuthority
+from shared_page import SharedPage
 
 ATTACK = '"><img src=x onerror=window.broken=1><script>window.broken=1</script>'
 
@@ -50,24 +52,11 @@ def api() -> Iterator[Api]:
 
 
 @pytest.fixture
-def open_page(browser: Any, api: Api) -> Iterator[Callable[..., Any]]:
+def open_page(shared_page: SharedPage, api: Api) -> Iterator[Callable[..., Any]]:
     """``open_page(**options)`` opens the page; nothing may go wrong in it, and it may load nothing from elsewhere."""
-    trouble: list[str] = []
-    pages: list[Any] = []
-
-    def open_it(**options: Any) -> Any:
-        page = browser.new_page(**options)
-        pages.append(page)
-        page.set_default_timeout(20_000)
-        page.on("console", lambda message: trouble.append(message.text))
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("request", lambda sent: None if sent.url.startswith((api.url, "data:")) else trouble.append(sent.url))
-        page.goto(f"{api.url}/_scopeguard")
-        return page
-
-    yield open_it
-    for page in pages:
-        page.close()
+    yield partial(shared_page.open, f"{api.url}/_scopeguard", api.url, "data:")
+    trouble = [*shared_page.trouble]
+    shared_page.leave()
     assert trouble == []
 
 
@@ -143,7 +132,7 @@ def test_texts_of_strangers_stay_texts(open_page: Callable[..., Any], api: Api):
 def test_page_fits_the_screen_and_has_contrast(open_page: Callable[..., Any], api: Api, scheme: str, width: int):
     api.send("/rows/" + "long/" * 40, api.authority.mint("other", client_id="c" * 80))
     api.send("/write", api.authority.mint("write"))
-    page = open_page(color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce")
+    page = open_page(scheme=scheme, size=(width, 800), moves=False)
     page.locator("ol li").nth(1).wait_for()
     page.locator("summary").last.click()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -15,6 +15,7 @@ from scopeguard.audit.findings import audit_app
 from scopeguard.audit.page import as_html
 from scopeguard.audit.report import Code, Entry, Finding, Kind, Provenance, Report, Severity
 from scopeguard.audit.text import as_markdown, as_table
+from shared_page import SharedPage
 
 ATTACKS = [
     "<script>window.broken=1</script>",
@@ -149,26 +150,18 @@ def test_page_names_its_date_the_version_and_the_configuration(file: str | None,
     assert 'class="provenance"' not in as_html(Report(target="app", entries=(), findings=()))
 
 
-def open_page(browser: Any, report: Report, folder: Path, **options: Any) -> tuple[Any, list[str]]:
-    """Open the page of *report*; yield it with the errors and the requests of the browser."""
+def open_page(shared: SharedPage, report: Report, folder: Path, **options: Any) -> tuple[Any, list[str]]:
+    """Open the page of *report*; return it with the errors and the requests of the browser."""
     file = folder / "audit.html"
     file.write_text(as_html(report), "utf-8")
-    trouble: list[str] = []
-    page = browser.new_page(**options)
-    page.on("console", lambda message: trouble.append(message.text))
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("dialog", lambda dialog: trouble.append(dialog.message))
-    page.on("request", lambda request: trouble.append(request.url) if request.url != file.as_uri() else None)
-    page.goto(file.as_uri())
-    return page, trouble
+    return shared.open(file.as_uri(), file.as_uri(), **options), shared.trouble
 
 
-def test_browser_runs_no_injected_code(browser: Any, tmp_path: Path):
-    page, trouble = open_page(browser, hostile_report(), tmp_path)
+def test_browser_runs_no_injected_code(shared_page: SharedPage, tmp_path: Path):
+    page, trouble = open_page(shared_page, hostile_report(), tmp_path)
     assert page.evaluate("window.broken") is None
     assert page.locator("tbody tr code.path").first.text_content() == f"/{ATTACKS[0]}"
     assert trouble == []
-    page.close()
 
 
 def a_large_api() -> Report:
@@ -183,10 +176,8 @@ def a_large_api() -> Report:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_large_matrix_is_readable(browser: Any, tmp_path: Path, scheme: str):
-    page, trouble = open_page(
-        browser, a_large_api(), tmp_path, color_scheme=scheme, viewport={"width": 1400, "height": 900}
-    )
+def test_large_matrix_is_readable(shared_page: SharedPage, tmp_path: Path, scheme: str):
+    page, trouble = open_page(shared_page, a_large_api(), tmp_path, scheme=scheme, size=(1400, 900))
     rows = page.locator(".scroll tbody tr:visible").filter(has=page.locator(".method"))
     assert rows.count() == 101
     assert rows.first.locator(".tag").text_content() == "error"  # errors first
@@ -204,14 +195,11 @@ def test_large_matrix_is_readable(browser: Any, tmp_path: Path, scheme: str):
     page.fill("#filter", "")
     assert rows.count() == 101
     assert trouble == []
-    page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_narrow_screen_shows_scopes_as_text(browser: Any, tmp_path: Path, scheme: str):
-    page, trouble = open_page(
-        browser, a_large_api(), tmp_path, color_scheme=scheme, viewport={"width": 390, "height": 844}
-    )
+def test_narrow_screen_shows_scopes_as_text(shared_page: SharedPage, tmp_path: Path, scheme: str):
+    page, trouble = open_page(shared_page, a_large_api(), tmp_path, scheme=scheme, size=(390, 844))
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.locator("thead th.scope:visible").count() == 0
     needs = page.locator("td.access .needs:visible")
@@ -222,7 +210,6 @@ def test_narrow_screen_shows_scopes_as_text(browser: Any, tmp_path: Path, scheme
     assert box["x"] + box["width"] <= frame["x"] + frame["width"]
     assert row.bounding_box()["height"] < 160
     assert trouble == []
-    page.close()
 
 
 def test_message_of_several_findings_is_shown_once():
@@ -239,14 +226,13 @@ def test_message_of_several_findings_is_shown_once():
     assert [page.count(f" rule {number} is dead") for number in range(2)] == [1, 1]
 
 
-def test_printed_page_is_complete(browser: Any, tmp_path: Path):
-    page, trouble = open_page(browser, a_large_api(), tmp_path)
+def test_printed_page_is_complete(shared_page: SharedPage, tmp_path: Path):
+    page, trouble = open_page(shared_page, a_large_api(), tmp_path)
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).maxHeight") == "none"
     assert not page.locator("#filter").is_visible()
     assert page.locator("tbody tr:visible").filter(has=page.locator(".method")).count() == 101
     assert trouble == []
-    page.close()
 
 
 def test_table_cells_have_names_for_screen_readers():
