@@ -102,7 +102,10 @@ def authorizer(guard: Guard, *, rules: Rules | Iterable[Rule] | None = None, bas
 
     def handler(event: Event, _: Any) -> Event:
         if event.get("type") != "REQUEST" or not ("methodArn" in event or "routeArn" in event):
-            raise TypeError("not an event for an authorizer of type REQUEST")
+            raise TypeError(
+                "not an event for an authorizer of type REQUEST: set this type in API Gateway; the type TOKEN passes "
+                "only one field of the request"
+            )
         call = _Call(None, event, None, environ_of(event, prefix))
         middleware(call.environ, call.start)
         if call.status >= 500:
