@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from aiohttp_calls import exchange_bytes
+from aiohttp_calls import RunningApp
 from confusion_apps import AREA, AUDIENCE, AUTHORITY, LEVELS, PATHS, RULES
 from confusion_table import PLAIN, SUSPICIOUS, Spelling
 from scopeguard import Guard
@@ -44,33 +43,35 @@ def an_app(guard: Guard) -> web.Application:
 
 
 class Server:
-    """Requests to the app with a token of each level."""
+    """Requests to *app* with a token of each level."""
 
-    def __init__(self) -> None:
-        authority = FakeAuthority(AUTHORITY, audience=AUDIENCE)
-        self._guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, audit="off")
+    def __init__(self, app: RunningApp, authority: FakeAuthority) -> None:
+        self._app = app
         self._tokens = ("", authority.mint("read"), authority.mint("read secret"))
 
     def ask(self, spelling: Spelling, level: int) -> tuple[int, list[str]]:
         """Return the status (0 for no answer) and the handlers."""
         request = spelling.wire("aiohttp", self._tokens[level])
-        sent = asyncio.run(exchange_bytes(an_app(self._guard), request, patience=1, sslcontext=object()))
+        sent = self._app.send_bytes(request, patience=1, sslcontext=object())
         status = _STATUS.match(sent)
         return (int(status[1]) if status else 0), [name.decode() for name in _HANDLER.findall(sent)]
 
 
 @pytest.mark.rule("H-02", "H-06", "H-08", "H-09", "H-10", "H-12", "X-74")
 def test_policy_and_router_agree():
-    server, wrong = Server(), []
-    for spelling in (*PLAIN, *SUSPICIOUS):
-        answers = [server.ask(spelling, level) for level in range(3)]
-        if spelling.reaches is not None:
-            needed = LEVELS[spelling.reaches]
-            expected: list[tuple[int, list[str]]] = [(401 if level == 0 else 403, []) for level in range(needed)]
-            expected += [(200, [spelling.reaches])] * (3 - needed)
-            agrees = answers == expected
-        else:  # no handler answers with less than its policy
-            agrees = all(LEVELS[name] <= level for level, (_, names) in enumerate(answers) for name in names)
-        if not agrees:
-            wrong.append(f"{spelling.name}: {answers}")
+    authority, wrong = FakeAuthority(AUTHORITY, audience=AUDIENCE), []
+    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, audit="off")
+    with RunningApp(lambda: an_app(guard)) as app:
+        server = Server(app, authority)
+        for spelling in (*PLAIN, *SUSPICIOUS):
+            answers = [server.ask(spelling, level) for level in range(3)]
+            if spelling.reaches is not None:
+                needed = LEVELS[spelling.reaches]
+                expected: list[tuple[int, list[str]]] = [(401 if level == 0 else 403, []) for level in range(needed)]
+                expected += [(200, [spelling.reaches])] * (3 - needed)
+                agrees = answers == expected
+            else:  # no handler answers with less than its policy
+                agrees = all(LEVELS[name] <= level for level, (_, names) in enumerate(answers) for name in names)
+            if not agrees:
+                wrong.append(f"{spelling.name}: {answers}")
     assert not wrong, "\n".join(wrong)

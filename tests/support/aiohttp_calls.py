@@ -45,15 +45,6 @@ class MemoryTransport(asyncio.Transport):
         self.close()
 
 
-async def exchange_bytes(app: web.Application, request: bytes, *, patience: float = 30, **extra: Any) -> bytes:
-    """Send *request* to *app*, and return what it has sent when it closes the connection, or after *patience* seconds.
-
-    An app waits for the rest of an incomplete request.
-    """
-    async with _run_app(app) as runner:
-        return await _send(runner, request, patience=patience, **extra)
-
-
 @contextlib.asynccontextmanager
 async def _run_app(app: web.Application) -> AsyncIterator[web.AppRunner]:
     runner = web.AppRunner(app, max_line_size=32_000, max_field_size=32_000, access_log=None)
@@ -65,6 +56,10 @@ async def _run_app(app: web.Application) -> AsyncIterator[web.AppRunner]:
 
 
 async def _send(runner: web.AppRunner, request: bytes, *, patience: float = 30, **extra: Any) -> bytes:
+    """Return what the app has sent when it closes the connection, or after *patience* seconds.
+
+    An app waits for the rest of an incomplete request.
+    """
     assert runner.server is not None
     protocol: Any = runner.server()
     transport = MemoryTransport(protocol, extra)
@@ -74,13 +69,19 @@ async def _send(runner: web.AppRunner, request: bytes, *, patience: float = 30, 
         protocol.data_received(part)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(transport.closed.wait(), patience)
+    transport.close()
     return bytes(transport.sent)
 
 
 def call_aiohttp(make_app: Callable[[], web.Application], exchange: Exchange, **extra: Any) -> Answered:
     """Send *exchange* to a new app. An app of aiohttp belongs to one event loop."""
     request, extra = _request(exchange, extra)
-    return _read_answer(asyncio.run(exchange_bytes(make_app(), request, **extra)))
+
+    async def call() -> bytes:
+        async with _run_app(make_app()) as runner:
+            return await _send(runner, request, **extra)
+
+    return _read_answer(asyncio.run(call()))
 
 
 class RunningApp:
@@ -102,12 +103,16 @@ class RunningApp:
     def send(self, exchange: Exchange) -> Answered:
         """Send *exchange*, and return the answer."""
         request, extra = _request(exchange, {})
-        return _read_answer(self._loop.run(self._send(request, extra)))
+        return _read_answer(self.send_bytes(request, **extra))
 
-    async def _send(self, request: bytes, extra: dict[str, Any]) -> bytes:
+    def send_bytes(self, request: bytes, **settings: Any) -> bytes:
+        """Send *request*, and return everything that the app sends. *settings* are those of :func:`_send`."""
+        return self._loop.run(self._send(request, settings))
+
+    async def _send(self, request: bytes, settings: dict[str, Any]) -> bytes:
         if self._runner is None:
             self._runner = await self._stack.enter_async_context(_run_app(self._make_app()))
-        return await _send(self._runner, request, **extra)
+        return await _send(self._runner, request, **settings)
 
 
 def _request(exchange: Exchange, extra: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
