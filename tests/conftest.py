@@ -59,6 +59,7 @@ def pytest_collection_finish() -> None:
     """Exempt the thousands of collected tests from garbage collection: traversing them takes a sixth of the run."""
     gc.freeze()
     gc.enable()
+    gc.set_threshold(5_000, 20, 20)  # the reports of the tests stay, so each traversal is longer than the last
 
 
 @pytest.fixture(scope="module")
