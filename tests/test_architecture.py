@@ -185,6 +185,15 @@ OURS = {f"scopeguard.{module.name}".rstrip("."): module for module in MODULES}
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def trees() -> Iterator[None]:
+    """Forget the syntax trees at the end: in the tests that follow, each garbage collection would traverse them."""
+    yield
+    for module in MODULES:
+        for name in ("tree", "nodes", "imports"):
+            vars(module).pop(name, None)
+
+
 def _pure() -> list[Module]:
     return [module for module in MODULES if module.layer in PURE_LAYERS]
 
