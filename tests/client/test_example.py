@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import NamedTuple
 
 import pytest
 
 from environment import ROOT
+from warm_start import WarmInterpreter
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -49,32 +49,51 @@ def url():
         thread.join()
 
 
-def run(no_leaks, token_url, *arguments):
-    environment = {"TOKEN_URL": token_url, "CLIENT_ID": "reporter", "CLIENT_SECRET": "sg-secret-1"}
-    done = subprocess.run(
-        [sys.executable, "examples/client.py", *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    no_leaks(done.stdout + done.stderr)
-    return done
+@pytest.fixture(scope="module")
+def interpreter():
+    """It has imported what the example imports."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    modules = ("httpx", "httpcore", "scopeguard.client", "scopeguard.edge.http")
+    with WarmInterpreter(*modules, environment=environment) as interpreter:
+        yield interpreter
 
 
-def test_example_calls_the_api(url, no_leaks):
-    done = run(no_leaks, f"{url}/token", f"{url}/reports", "reports.read")
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(interpreter, tmp_path, no_leaks):
+    """``run(token_url, ...)`` runs the example with these arguments."""
+
+    def run(token_url, *arguments):
+        environment = {"TOKEN_URL": token_url, "CLIENT_ID": "reporter", "CLIENT_SECRET": "sg-secret-1"}
+        files = [tmp_path / "output.txt", tmp_path / "errors.txt"]
+        with files[0].open("wb") as output, files[1].open("wb") as errors:
+            streams = {"output": output.fileno(), "errors": errors.fileno()}
+            program = interpreter.start("examples.client", *arguments, cwd=ROOT, environment=environment, **streams)
+            status = program.wait(30)
+        done = Done(status, *(file.read_text("utf-8") for file in files))
+        no_leaks(done.stdout + done.stderr)
+        return done
+
+    return run
+
+
+def test_example_calls_the_api(url, run):
+    done = run(f"{url}/token", f"{url}/reports", "reports.read")
     assert (done.returncode, done.stdout, done.stderr) == (0, "200 three reports\n", "")
 
 
-def test_example_prints_the_missing_scopes(url, no_leaks):
-    done = run(no_leaks, f"{url}/token", f"{url}/other", "reports.read")
+def test_example_prints_the_missing_scopes(url, run):
+    done = run(f"{url}/token", f"{url}/other", "reports.read")
     assert (done.returncode, done.stdout) == (1, "403 no\n")
     assert done.stderr == "request these scopes: reports.write\n"
 
 
-def test_example_prints_the_reason_for_a_missing_token(url, no_leaks):
-    done = run(no_leaks, "http://127.0.0.1:1/token", f"{url}/reports")
+def test_example_prints_the_reason_for_a_missing_token(url, run):
+    done = run("http://127.0.0.1:1/token", f"{url}/reports")
     assert (done.returncode, done.stdout) == (1, "")
     assert "authority_unreachable" in done.stderr
