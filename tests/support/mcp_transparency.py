@@ -1,7 +1,7 @@
-"""Compares an MCP server with the same server behind the middleware: ``python -m mcp_transparency {sdk,fastmcp}``.
+"""Compares MCP servers with the same servers behind the middleware: ``python -m mcp_transparency sdk fastmcp``.
 
-It prints JSON: what differs, whether a stream is passed on while the tool still runs, and the results of concurrent
-calls. Everything is in process. It runs in the environment that ``make apps`` makes.
+For each kind it prints a line of JSON: what differs, whether a stream is passed on while the tool still runs, and the
+results of concurrent calls. Everything is in process. It runs in the environment that ``make apps`` makes.
 """
 
 import asyncio
@@ -227,4 +227,5 @@ async def main(kind: str) -> None:
 if __name__ == "__main__":
     # The servers log each tool that fails with a drawn traceback, which takes longer than all the rest.
     logging.disable(logging.ERROR)
-    asyncio.run(main(*sys.argv[1:]))
+    for _kind in sys.argv[1:]:
+        asyncio.run(main(_kind))
