@@ -158,6 +158,8 @@ class TokenSources:
 
     def with_api_keys(self, api_keys: ApiKeys | None) -> Self:
         """Return these settings for a guard with *api_keys*."""
+        if api_keys is self.api_keys:
+            return self
         changed = replace(self)
         object.__setattr__(changed, "limit", self.limit)
         object.__setattr__(changed, "api_keys", api_keys)

@@ -223,7 +223,7 @@ def check_api_keys(api_keys: ApiKeys | None, issuers: Sequence[Issuer], resource
 
 def choose_sources(token_sources: TokenSources | Iterable[str], api_keys: ApiKeys | None) -> TokenSources:
     """Return the token sources of a guard with *api_keys*."""
-    chosen = token_sources if isinstance(token_sources, TokenSources) else TokenSources().with_methods(token_sources)
+    chosen = token_sources if isinstance(token_sources, TokenSources) else TokenSources(methods=token_sources)
     return chosen.with_api_keys(api_keys)
 
 
