@@ -99,12 +99,16 @@ def test_decorated_resource_guards_its_responder_for_other_methods(api: Api, suf
     """Fault: a responder that the hooks of the framework leave out of a class."""
     name = "on_request" if suffix is None else f"on_request_{suffix}"
     whole = requires("read")(resource(api.kind, name=name))
-    api.app.router_options.default_to_on_request = True
+    options = api.app.router_options
+    is_routed = hasattr(options, "default_to_on_request")  # by Falcon 4.3 and newer
+    if is_routed:
+        options.default_to_on_request = True
     api.app.add_route("/rows", whole(), suffix=suffix)
     send = api.serve()
+    expected = [200, 403, 401] if is_routed else [405, 405, 401]
     for method in ("GET", "POST", "DELETE"):
-        assert [send(api.request(scope, method=method)).status for scope in ("read", "other", None)] == [200, 403, 401]
-    assert scope_in(send(api.request(None))) == "read"  # the audit sees it, too
+        assert [send(api.request(scope, method=method)).status for scope in ("read", "other", None)] == expected
+    assert scope_in(send(api.request(None))) == ("read" if is_routed else "")  # the audit sees it, too
 
 
 def test_hooks_and_decorators_add_up(api: Api):
