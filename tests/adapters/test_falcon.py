@@ -8,6 +8,7 @@ import anyio
 import falcon
 import falcon.asgi
 import pytest
+from falcon.routing.util import SuffixedMethodNotFoundError
 from falcon.testing import TestClient
 
 from doors import call_asgi, call_in_loop, call_wsgi, guard_for
@@ -103,6 +104,10 @@ def test_decorated_resource_guards_its_responder_for_other_methods(api: Api, suf
     is_routed = hasattr(options, "default_to_on_request")  # by Falcon 4.3 and newer
     if is_routed:
         options.default_to_on_request = True
+    elif suffix is not None:
+        with pytest.raises(SuffixedMethodNotFoundError):
+            api.app.add_route("/rows", whole(), suffix=suffix)
+        return
     api.app.add_route("/rows", whole(), suffix=suffix)
     send = api.serve()
     expected = [200, 403, 401] if is_routed else [405, 405, 401]
