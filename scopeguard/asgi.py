@@ -334,7 +334,7 @@ class GuardMiddleware(Layer):
         """Check the request. Return the receive and send functions for the app, the token, and its text if the
         connection may need it; or ``None`` after a refusal."""
         engine = self._engine
-        sources = engine.sources if rule is None or rule.sources is None else engine.sources.with_methods(rule.sources)
+        sources = engine.sources_for(None if rule is None else rule.sources)
         if rule is not None and (rule.dpop is not None or rule.policies):
             scope[RULE_KEY] = (self.guard, rule)
         requirement = None if rule is None else rule.requirement

@@ -212,7 +212,7 @@ class GuardMiddleware(Layer):
     def _check_and_call(self, environ: Environ, start_response: StartResponse, rule: Rule | None) -> Iterable[bytes]:
         engine = self._engine
         view = request_view(environ, with_proofs=engine.checks_proofs)
-        sources = engine.sources if rule is None or rule.sources is None else engine.sources.with_methods(rule.sources)
+        sources = engine.sources_for(None if rule is None else rule.sources)
         if sources.in_query and has_access_token(view.query):
             strip_query_token(environ)
             start_response = _change_headers(start_response, private_headers)

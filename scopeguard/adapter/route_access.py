@@ -59,9 +59,7 @@ class RouteAccess:
         self.sources: frozenset[TokenSource] | None = reduce(join_sources, sources) if sources else None
         if self.sources is not None and not self.sources:  # the rule and the view accept different credentials
             self.sources, self.closed = None, True
-        self.token_sources: TokenSources = (
-            engine.sources if self.sources is None else engine.sources.with_methods(self.sources)
-        )
+        self.token_sources: TokenSources = engine.sources_for(self.sources)
         self.token_sources.check_senders()
         self.policies: tuple[Policy, ...] = () if rule is None else rule.policies
         self.dpop: DPoPMode | None = None if rule is None else rule.mode

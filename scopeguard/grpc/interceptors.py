@@ -63,7 +63,7 @@ class _Interceptor:
                     f"rule {rule.path!r}: token_sources: gRPC has only the metadata authorization; remove it"
                 )
         self._rules: Rules = engine.check_rules(chosen, blocks=self._blocks)
-        self._sources = engine.sources.with_methods({TokenSource.HEADER})
+        self._sources = engine.sources_for(frozenset((TokenSource.HEADER,)))
 
     def check_services(self, *services: Any) -> None:
         """Raise :class:`ConfigurationError` unless a rule or *public* names each method of *services*.

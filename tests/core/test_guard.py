@@ -205,6 +205,14 @@ def test_query_tokens_on_all_routes_cause_a_warning(authority: FakeAuthority, ca
     assert "query string" in caplog.text
 
 
+def test_token_sources_of_routes_are_checked_once(guard: Guard):
+    """Checking them takes longer than the rest of a request."""
+    engine, chosen = engine_of(guard), frozenset((TokenSource.HEADER, TokenSource.QUERY))
+    assert engine.sources_for(chosen).methods == chosen
+    assert engine.sources_for(chosen) is engine.sources_for(frozenset(chosen))
+    assert engine.sources_for(None) is guard.sources
+
+
 def test_implications_may_be_set_for_the_whole_api(decide: Decide, authority: FakeAuthority):
     guard = guard_of(authority, implies={"admin": ["read"]})
     decision = decide(guard, request_with(authority.mint("admin")), all_of("read"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,3 +49,15 @@ def test_templates_that_match_the_same_path_are_found(stored: list[Template], wa
     if matches(wanted, path):
         assert {number for number, template in enumerate(stored) if matches(template, path)} <= set(found)
     assert len(found) == len(set(found))
+
+
+# Random templates seldom match one path.
+@pytest.mark.parametrize(
+    "stored", ["/a/{x:segments}", "/a/{x:segments}d", "/a/{x:path}", "/{x:segments}d", "/{x:path}"]
+)
+@pytest.mark.parametrize("wanted", ["/a/b/cd", "/a/{y}/{z}d", "/{y}/b/cd"])
+def test_template_for_several_segments_is_found(stored: str, wanted: str):
+    overlaps = Overlaps[str]()
+    overlaps.add(Template.parse("/other").steps, "other")
+    overlaps.add(Template.parse(stored).steps, "several")
+    assert overlaps.find_overlaps(Template.parse(wanted).steps) == ["several"]
