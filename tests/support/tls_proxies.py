@@ -23,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from waitress import wasyncore
 from waitress.server import create_server
 
 from environment import skip_or_fail
@@ -253,11 +254,14 @@ def serve_app(interface: str, guard: Guard) -> Iterator[int]:
         with Serving(GuardMiddleware(_asgi_app, guard=guard), listener):
             yield port
         return
-    server = create_server(WSGIGuardMiddleware(_wsgi_app, guard=guard), sockets=[listener], threads=2)
+    server: Any = create_server(WSGIGuardMiddleware(_wsgi_app, guard=guard), sockets=[listener], threads=2)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
         yield port
     finally:
-        server.close()
+        # No task may be left that would wake a closed server, and only the thread of the sockets may close them.
+        server.task_dispatcher.shutdown()
+        server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))
         thread.join(20)
+        assert not thread.is_alive()
