@@ -174,9 +174,9 @@ reasons: $(DEV) ## write docs/reasons.md from the catalog of reason codes
 # The parts of the suite run at the same time, each in a process of its own that collects its files alone. Tests with
 # servers wait, so there are more parts than cores; a fifth part made it slower. The last part is what no other part
 # names, so every test is in one of them.
-PART_1 := $(addprefix tests/,state flow rules core spec config presets explanation doctor testing client devserver mcp)
+PART_1 := $(addprefix tests/,state flow rules core spec config presets explanation doctor testing client devserver mcp servers)
 PART_2 := $(addprefix tests/,adapters audit contracts docs examples)
-PART_3 := $(addprefix tests/,attacks cli servers stores)
+PART_3 := $(addprefix tests/,attacks cli stores)
 
 # Run all tests with the Python $(1). ARGS are options of pytest, such as -k or -x; with them, a part may have no test.
 define run_parts
