@@ -11,20 +11,20 @@ import pytest
 import nothing_skipped
 from environment import plain_environment
 
-# Not tests of this file: the text of a file that a pytest of its own runs below. It has each way to skip a test, to see
-# which ones fail in CI.
+# The text of a file that a pytest of its own runs below. It has each way to skip a test, because the tests of this file
+# check that each of them fails in CI, and that an expected failure stays one. None of it is a test of the project.
 SKIPS = """
 import pytest
 from environment import skip_or_fail
 
-@pytest.mark.skip(reason="too tired")
+@pytest.mark.skip(reason="must fail in CI, see above")
 def test_marked(): ...
 
-def test_inside(): pytest.skip("too tired")
+def test_inside(): pytest.skip("must fail in CI")
 
 def test_missing(): skip_or_fail("no server here")
 
-@pytest.mark.xfail(reason="known")
+@pytest.mark.xfail(reason="stays an expected failure, see above")
 def test_known(): raise ValueError
 
 def test_fine(): ...

@@ -21,19 +21,22 @@ if TYPE_CHECKING:
 
 # A silent address must not use up the time of the addresses after it.
 _LONGEST_CONNECT: Final = 2.0
-# Concurrent look-ups of names that were found before, and as many of others. A hanging look-up cannot be interrupted,
-# so this bounds the hanging threads. The metadata of one issuer can name any hosts: they must not keep the others from
-# being looked up.
+# Concurrent look-ups of names that were not found before, of those that were, and of the latter for one authority. A
+# hanging look-up cannot be interrupted, so this bounds the hanging threads. The metadata of one issuer can name any
+# hosts, and its name servers can answer once and hang later: they must not keep the others from being looked up.
 MOST_LOOKUPS: Final = 8
+_MOST_OF_KNOWN_NAMES: Final = 32
+MOST_OF_ONE_AUTHORITY: Final = 4
 _MOST_FOUND: Final = 1000
 # The stream applies the whole timeout to each part that the peer accepts, so large requests are written in pieces.
 _PIECE: Final = 4096
 
 
 class Deadline(threading.local):
-    """The end of the exchange that this thread performs, in monotonic seconds."""
+    """The exchange that this thread performs, and its end in monotonic seconds."""
 
     at: float = float("inf")
+    authority: str = ""  # with which it is performed, as in AuthorityUnavailable
     sent: bool = False  # whether any part of the request was sent
 
     def remaining(self, seconds: float | None = None) -> float:
@@ -56,8 +59,10 @@ class NameLookups(Locked):
         self._pending: dict[tuple[str, int], _Lookup] = {}
         self._found: BoundedMap[tuple[str, int], bool] = BoundedMap(_MOST_FOUND)  # whose last look-up was in time
 
-    def addresses(self, host: str, port: int, seconds: float) -> tuple[str, ...]:
+    def addresses(self, host: str, port: int, seconds: float, authority: str = "") -> tuple[str, ...]:
         """Return the addresses of *host*, in the order to try them. Waits for at most *seconds*.
+
+        *authority*: that of the exchange, which has a share of the look-ups.
 
         Raises :class:`OSError` if there is none, and :class:`TimeoutError` if the look-up takes longer.
         """
@@ -66,10 +71,10 @@ class NameLookups(Locked):
         with self._lock:
             lookup = self._pending.get((host, port))
             if lookup is None:
-                was_found = (host, port) in self._found
-                if sum(each.was_found == was_found for each in self._pending.values()) >= MOST_LOOKUPS:
-                    raise TimeoutError(f"{MOST_LOOKUPS} names are being looked up already, and none has been found")
-                lookup = self._pending[host, port] = _Lookup(was_found=was_found)
+                lookup = _Lookup(authority, was_found=(host, port) in self._found)
+                if not self._has_room(lookup):
+                    raise TimeoutError("too many names are being looked up already, and none of them has been found")
+                self._pending[host, port] = lookup
                 try:
                     threading.Thread(
                         target=self._look_up, args=(host, port, lookup), name="scopeguard-lookup", daemon=True
@@ -88,6 +93,13 @@ class NameLookups(Locked):
         if lookup.failure is not None:
             raise OSError(lookup.failure)
         return lookup.addresses
+
+    def _has_room(self, lookup: _Lookup) -> bool:
+        alike = [each for each in self._pending.values() if each.was_found == lookup.was_found]
+        if not lookup.was_found:
+            return len(alike) < MOST_LOOKUPS
+        own = sum(each.authority == lookup.authority for each in alike)
+        return own < MOST_OF_ONE_AUTHORITY and len(alike) < _MOST_OF_KNOWN_NAMES
 
     def _look_up(self, host: str, port: int, lookup: _Lookup) -> None:
         import socket
@@ -109,9 +121,10 @@ class NameLookups(Locked):
 
 
 class _Lookup:
-    __slots__ = ("addresses", "done", "failure", "was_found")
+    __slots__ = ("addresses", "authority", "done", "failure", "was_found")
 
-    def __init__(self, *, was_found: bool) -> None:
+    def __init__(self, authority: str, *, was_found: bool) -> None:
+        self.authority = authority
         self.was_found = was_found
         self.done = threading.Event()
         self.addresses: tuple[str, ...] = ()
@@ -179,7 +192,7 @@ class DeadlineBackend:
         import httpcore
 
         try:
-            addresses = self._lookups.addresses(host, port, self._deadline.remaining())
+            addresses = self._lookups.addresses(host, port, self._deadline.remaining(), self._deadline.authority)
         except TimeoutError:
             raise
         except OSError as error:

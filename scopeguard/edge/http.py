@@ -127,7 +127,7 @@ class HttpxTransport(Locked):
         if request.content is not None:
             headers["content-type"] = "application/json"
         headers.update(request.headers)
-        self._deadline.at = time.monotonic() + request.timeout
+        self._deadline.at, self._deadline.authority = time.monotonic() + request.timeout, request.authority
         self._deadline.sent = False
         try:
             with (

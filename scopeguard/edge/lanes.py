@@ -49,6 +49,8 @@ BOUNDS: Final[Mapping[Lane, Bounds]] = {
     Lane.REVOCATIONS: Bounds(places=2, places_of_one=2, reserved=0, waiting=8, waiting_first=8),
     Lane.INTROSPECTION: Bounds(places=32, places_of_one=16, reserved=4, waiting=192, waiting_first=512),
     Lane.HOOKS: Bounds(places=16, places_of_one=12, reserved=4, waiting=192, waiting_first=512),
+    # Requests that wait for the look-up of another one, not the look-ups themselves.
+    Lane.API_KEYS: Bounds(places=16, places_of_one=16, reserved=4, waiting=192, waiting_first=512),
     Lane.STATUS_LISTS: Bounds(places=8, places_of_one=4, reserved=0, waiting=64, waiting_first=512),
     # Every request to a route with a decision causes one: more of them run at once, and few wait long.
     Lane.DECISIONS: Bounds(places=64, places_of_one=48, reserved=0, waiting=256, waiting_first=256),

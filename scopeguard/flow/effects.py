@@ -159,6 +159,7 @@ class Lane(StrEnum):
     REVOCATIONS = "revocations"
     INTROSPECTION = "introspection"
     HOOKS = "hooks"
+    API_KEYS = "api keys"
     STATUS_LISTS = "status lists"
     DECISIONS = "decisions"
 

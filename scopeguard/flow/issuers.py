@@ -73,7 +73,10 @@ def parse(
 
 
 def _looks_like_jwt(token: str) -> bool:
-    """Return whether *token* has three segments, and the first begins like a JSON object, with or without spaces."""
+    """Return whether *token* has three segments, and the first begins like a JSON object, or with white space only.
+
+    Only its beginning is decoded, because a stranger chooses its length.
+    """
     header, _, rest = token.partition(".")
     if rest.count(".") != 1:
         return False
@@ -81,7 +84,8 @@ def _looks_like_jwt(token: str) -> bool:
         beginning = decode_segment(header[: min(len(header) // 4 * 4, 64)].encode("ascii"))
     except ValueError:
         beginning = b""
-    return header.startswith("eyJ") or beginning.lstrip(b" \t\r\n").startswith(b"{")
+    text = beginning.lstrip(b" \t\r\n")
+    return header.startswith("eyJ") or text.startswith(b"{") or (beginning != b"" and text == b"")
 
 
 def find_issuer(token: Unverified | None, credential: Credential, context: Context) -> Flow[IssuerRecord]:

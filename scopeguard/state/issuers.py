@@ -100,7 +100,7 @@ class IssuerRecord:
         """The name under which outbound work for this issuer is counted; see :class:`SingleFlight`."""
         return _NEWCOMERS if self.newcomer else self.issuer.url
 
-    def is_or_has(self, record: IssuerRecord) -> bool:
+    def includes(self, record: IssuerRecord) -> bool:
         """Return whether *record* is this object, or the same issuer with another of its key sets."""
         return record is self or record in self.others
 
@@ -288,7 +288,7 @@ class ResolvedIssuers(Locked):
             held = self._found.peek(name) or self._newcomers.peek(name) or self._others.peek(name)
             kept = record if held is None else held.record
             # The token may have been verified with another key set of the issuer than the first.
-            if kept is not None and kept.is_or_has(record):
+            if kept is not None and kept.includes(record):
                 self._newcomers.pop(name)
                 self._found.put(name, Resolution(kept.found_until, kept))
                 self._make_room()
@@ -453,7 +453,7 @@ class Issuers:
     def is_configured(self, record: IssuerRecord) -> bool:
         """Return whether *record* is one of the configured issuers, which never expire."""
         found = self._by_name.get((record.issuer.token_header, record.issuer.url))
-        return found is not None and found.is_or_has(record)
+        return found is not None and found.includes(record)
 
     def holds(self, record: IssuerRecord, now: float) -> bool:
         """Return whether *record* is trusted at *now* (monotonic seconds).
@@ -463,7 +463,7 @@ class Issuers:
         if self.is_configured(record):
             return True
         found = None if self.resolved is None else self.resolved.lookup(record.issuer.url, now)
-        return found is not None and found.record is not None and found.record.is_or_has(record)
+        return found is not None and found.record is not None and found.record.includes(record)
 
     def leeway(self, issuer: str, now: float) -> float:
         """Return the leeway in seconds for tokens of *issuer*, named as in the configuration.

@@ -4,6 +4,7 @@ a key reaches a log, an authorization server or another route."""
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,7 +49,8 @@ from scopeguard.guard import engine_of
 from scopeguard.inbound_tokens import InboundToken, hand_over, to_serve
 from scopeguard.rules.prefix_removal import MountPoint, Prefixes, RoutedRules
 from scopeguard.spec.api_key import make_key
-from scopeguard.testing import FakeAuthority, FakeTransport
+from scopeguard.testing import FakeAuthority, FakeTransport, Network
+from serving import wait_until
 
 API = "https://api.test"
 ID, KEY, DIGEST = make_key("acme", lambda size: b"x" * size)
@@ -340,6 +342,36 @@ def test_requests_at_once_with_one_key_are_all_accepted_after_a_start(authority:
         thread.join(30)
     assert [type(decision) for decision in decisions] == [Granted] * 20
     assert called == [ID]
+
+
+def test_hanging_look_ups_of_made_up_keys_do_not_delay_other_functions(authority: FakeAuthority):
+    """Fault: requests that wait for the look-up of another one take the places of the resolver."""
+    gate, calling, other = threading.Event(), threading.Semaphore(0), FakeAuthority("https://other.test")
+
+    def hang(identifier: str) -> ApiKey | None:
+        calling.release()
+        assert gate.wait(30)
+        return None
+
+    resolver = IssuerResolver(accepts=lambda name: True, resolve=lambda name: other.issuer)
+    guard = build(
+        authority, keys=ApiKeys(prefix="acme", lookup=hang), resolver=resolver, transport=Network(authority, other)
+    )
+    flood = [make_key("acme", os.urandom)[1] for _ in range(20)]
+    threads = [threading.Thread(target=guard.check, args=(request(("x-api-key", key)),)) for key in flood * 2]
+    for thread in threads[: len(flood)]:
+        thread.start()
+    for _ in flood:
+        assert calling.acquire(timeout=30)
+    for thread in threads[len(flood) :]:
+        thread.start()
+    lanes = engine_of(guard).runtime.lanes
+    wait_until(lambda: sum(lane._running for lane in lanes.values()) >= 12, "requests wait for look-ups")
+    decision = guard.check(request(bearer(other.mint("read"))))
+    gate.set()
+    for thread in threads:
+        thread.join(30)
+    assert isinstance(decision, Granted)
 
 
 def test_async_function_serves_asyncio_and_trio_alone(authority: FakeAuthority):

@@ -6,7 +6,6 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +16,14 @@ import pytest
 from forked import Child
 from loopback import Connection, Loopback, answer_with, response
 from scopeguard.edge import exchange_deadlines
-from scopeguard.edge.exchange_deadlines import MOST_LOOKUPS, Deadline, DeadlineBackend, NameLookups, Streams
+from scopeguard.edge.exchange_deadlines import (
+    MOST_LOOKUPS,
+    MOST_OF_ONE_AUTHORITY,
+    Deadline,
+    DeadlineBackend,
+    NameLookups,
+    Streams,
+)
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Send
@@ -132,28 +138,47 @@ def test_names_that_were_found_before_do_not_wait_for_new_ones(names: Names):
     assert answers == [("192.0.2.1",)]
 
 
+def hang(lookups: NameLookups, host: str, authority: str = "") -> None:
+    with pytest.raises(TimeoutError, match="in time"):
+        lookups.addresses(host, 443, 0, authority)
+
+
+def test_names_of_one_authority_do_not_delay_those_of_others(names: Names):
+    """Fault: its name servers answer once, so that the names count as found, and hang later."""
+    lookups, answers, lying = NameLookups(), [], "https://lying.test"
+    hosts = [f"{number}.test" for number in range(2 * MOST_LOOKUPS)]
+    for host in ("as.test", *hosts):
+        names.table[host] = [("192.0.2.1",)]
+        lookups.addresses(host, 443, PATIENCE, lying)
+    names.gate.clear()
+    for host in hosts[:MOST_OF_ONE_AUTHORITY]:
+        hang(lookups, host, lying)
+    for host in hosts[MOST_OF_ONE_AUTHORITY:]:
+        with pytest.raises(TimeoutError, match="already"):
+            lookups.addresses(host, 443, 0, lying)
+    asking = threading.Thread(target=lambda: answers.append(lookups.addresses("as.test", 443, PATIENCE, "https://as")))
+    asking.start()
+    for _ in range(len(hosts) + 1 + MOST_OF_ONE_AUTHORITY + 1):
+        assert names.arrived.acquire(timeout=PATIENCE)
+    names.gate.set()
+    asking.join(PATIENCE)
+    assert answers == [("192.0.2.1",)]
+
+
 def test_name_that_hangs_is_no_longer_one_that_was_found(names: Names):
-    lookups = NameLookups()
-    for number in range(MOST_LOOKUPS + 1):
-        names.table[f"{number}.test"] = [("192.0.2.1",)]
-        lookups.addresses(f"{number}.test", 443, PATIENCE)
+    lookups, host = NameLookups(), "lying.test"
+    names.table[host] = [("192.0.2.1",)]
+    lookups.addresses(host, 443, PATIENCE)
+    names.gate.clear()
+    hang(lookups, host)
+    ended = lookups._pending[host, 443].done
+    names.gate.set()
+    assert ended.wait(PATIENCE)
     names.gate.clear()
     for number in range(MOST_LOOKUPS):
-        with pytest.raises(TimeoutError, match="in time"):
-            lookups.addresses(f"{number}.test", 443, 0)
-    with pytest.raises(TimeoutError, match="already"):
-        lookups.addresses(f"{MOST_LOOKUPS}.test", 443, 0)
-    names.gate.set()
-    for _ in range(2 * MOST_LOOKUPS + 1):
-        assert names.arrived.acquire(timeout=PATIENCE)
-    while lookups._pending:
-        time.sleep(0.001)
-    names.gate.clear()
-    for number in range(MOST_LOOKUPS):  # all of them count as new
-        with pytest.raises(TimeoutError, match="in time"):
-            lookups.addresses(f"{number}.test", 443, 0)
-    with pytest.raises(TimeoutError, match="already"):
-        lookups.addresses("new.test", 443, 0)
+        hang(lookups, f"{number}.test")
+    with pytest.raises(TimeoutError, match="already"):  # it counts as new
+        lookups.addresses(host, 443, 0)
 
 
 def test_failure_to_start_a_thread_is_an_error(names: Names, monkeypatch: pytest.MonkeyPatch):
