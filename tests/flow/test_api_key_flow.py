@@ -303,7 +303,7 @@ def begin_two(keys: Keys) -> tuple[Any, Any, SingleFlight]:
     assert isinstance(next(first), CallApp)
     flight = next(second)
     assert isinstance(flight, SingleFlight)
-    assert (flight.lane, flight.needed()) == (Lane.HOOKS, True)
+    assert (flight.lane, flight.needed()) == (Lane.API_KEYS, True)
     waiting = flight.flow()
     assert isinstance(next(waiting), CallHook)
     with pytest.raises(StopIteration) as end:
